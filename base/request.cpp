@@ -1,0 +1,31 @@
+#include "base/request.hpp"
+
+#include <iterator>
+
+namespace troupe {
+namespace {
+
+template <class T>
+void append(std::vector<T>& to, std::vector<T>&& from) {
+  if (to.empty()) {
+    to = std::move(from);
+  } else {
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+  }
+}
+
+}  // namespace
+
+void merge_events(Event& earlier, Event&& later) {
+  TR_ASSERT(earlier.id == later.id && earlier.index == later.index);
+  TR_ASSERT(earlier.kind == EventKind::tokens && later.kind == EventKind::tokens);
+  append(earlier.tokens, std::move(later.tokens));
+  earlier.text += later.text;
+  append(earlier.logprobs, std::move(later.logprobs));
+  append(earlier.top_logprobs, std::move(later.top_logprobs));
+  append(earlier.prompt_logprobs, std::move(later.prompt_logprobs));
+  earlier.usage = later.usage;
+  earlier.timings = later.timings;
+}
+
+}  // namespace troupe

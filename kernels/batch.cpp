@@ -1,0 +1,191 @@
+#include "kernels/batch.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+#include "kernels/tensor.hpp"
+
+namespace troupe {
+namespace {
+
+constexpr size_t kAlign = 16;
+constexpr size_t aligned(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+constexpr std::array<size_t, kSectionCount> kElementBytes = {
+    sizeof(int32_t), sizeof(int32_t), sizeof(int32_t), sizeof(int32_t), sizeof(uint8_t),
+    sizeof(PlanSequence), sizeof(PlanTable), sizeof(int32_t), sizeof(int32_t), sizeof(PlanLogitRow),
+    sizeof(PlanSampling), sizeof(PlanBias), sizeof(int32_t), sizeof(PlanInject), sizeof(PlanCopy)};
+
+struct Source {
+  const void* data;
+  size_t count;
+};
+
+std::array<Source, kSectionCount> sources_of(const StepPlanDraft& d) {
+  return {{{d.token_ids.data(), d.token_ids.size()},
+           {d.positions.data(), d.positions.size()},
+           {d.rope_positions.data(), d.rope_positions.size()},
+           {d.adapters.data(), d.adapters.size()},
+           {d.modality.data(), d.modality.size()},
+           {d.sequences.data(), d.sequences.size()},
+           {d.tables.data(), d.tables.size()},
+           {d.blocks.data(), d.blocks.size()},
+           {d.span_ends.data(), d.span_ends.size()},
+           {d.logit_rows.data(), d.logit_rows.size()},
+           {d.sampling.data(), d.sampling.size()},
+           {d.biases.data(), d.biases.size()},
+           {d.token_lists.data(), d.token_lists.size()},
+           {d.injects.data(), d.injects.size()},
+           {d.copies.data(), d.copies.size()}}};
+}
+
+Status broken(const char* what) { return invalid(std::string("step plan: ") + what); }
+
+bool in_range(int64_t begin, int64_t count, size_t size) {
+  return begin >= 0 && count >= 0 && begin + count <= static_cast<int64_t>(size);
+}
+
+Status check_sections(std::span<const std::byte> bytes, const StepPlanHeader& h) {
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    const auto& r = h.sections[s];
+    if (r.offset % kAlign != 0 || r.offset > bytes.size()) return broken("section misplaced");
+    if (size_t{r.count} * kElementBytes[s] > bytes.size() - r.offset) {
+      return broken("section longer than the plan");
+    }
+  }
+  return ok_status();
+}
+
+Status check_row_arrays(const PlanView& p) {
+  const auto rows = static_cast<size_t>(p.rows());
+  const auto absent_or = [](size_t n, size_t want) { return n == 0 || n == want; };
+  if (p.token_ids().size() != rows || p.positions().size() != rows) return broken("rows disagree");
+  if (!absent_or(p.rope_positions().size(), 3 * rows) || !absent_or(p.adapters().size(), rows) ||
+      !absent_or(p.modality().size(), rows) || !absent_or(p.span_ends().size(), rows)) {
+    return broken("an optional row array has another length");
+  }
+  return ok_status();
+}
+
+Status check_sequences(const PlanView& p) {
+  int32_t next_row = 0;
+  for (const PlanSequence& s : p.sequences()) {
+    if (s.row_begin != next_row || s.row_count < 1) return broken("INV-PLAN-1: rows out of order");
+    next_row += s.row_count;
+    if (s.kv_len < s.row_count || s.slot < 0) return broken("INV-PLAN-2: kv_len below row_count");
+  }
+  return next_row == p.rows() ? ok_status() : broken("INV-PLAN-1: rows without a sequence");
+}
+
+Status check_ranges(const PlanView& p) {
+  const auto sequences = p.sequences().size();
+  for (size_t s = 0; s < sequences; ++s) {
+    for (int32_t g = 0; g < p.header().groups; ++g) {
+      const PlanTable& t = p.table(static_cast<int32_t>(s), g);
+      if (!in_range(t.begin, t.count, p.blocks().size())) return broken("INV-PLAN-4: table");
+    }
+  }
+  for (const PlanLogitRow& l : p.logit_rows()) {
+    if (!in_range(l.row, 1, p.token_ids().size()) || !in_range(l.sequence, 1, sequences) ||
+        l.sampling >= static_cast<int32_t>(p.sampling().size())) {
+      return broken("INV-PLAN-4: logit row");
+    }
+  }
+  for (const PlanSampling& s : p.sampling()) {
+    if (!in_range(s.bias_begin, s.bias_count, p.biases().size()) ||
+        !in_range(s.history_begin, s.history_count, p.token_lists().size()) ||
+        !in_range(s.bad_begin, s.bad_count, p.token_lists().size())) {
+      return broken("INV-PLAN-4: sampling");
+    }
+  }
+  for (const PlanInject& i : p.injects()) {
+    if (!in_range(i.row, i.count, p.token_ids().size())) return broken("INV-PLAN-4: inject");
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+const char* dtype_name(DType t) {
+  switch (t) {
+    case DType::f32: return "f32";
+    case DType::f16: return "f16";
+    case DType::bf16: return "bf16";
+    case DType::i32: return "i32";
+    case DType::i8: return "i8";
+    case DType::u8: return "u8";
+    case DType::fp8_e4m3: return "fp8_e4m3";
+  }
+  return "?";
+}
+
+void StepPlanDraft::clear() {
+  step = 0;
+  for (auto* v : {&token_ids, &positions, &rope_positions, &adapters, &blocks, &span_ends,
+                  &token_lists}) {
+    v->clear();
+  }
+  modality.clear();
+  sequences.clear();
+  tables.clear();
+  logit_rows.clear();
+  sampling.clear();
+  biases.clear();
+  injects.clear();
+  copies.clear();
+}
+
+void StepPlanDraft::seal(std::vector<std::byte>& out) const {
+  StepPlanHeader header;
+  header.step = step;
+  header.groups = groups;
+  header.rows = static_cast<int32_t>(token_ids.size());
+  for (const PlanSequence& s : sequences) {
+    header.max_row_count = std::max(header.max_row_count, s.row_count);
+    header.max_kv_len = std::max(header.max_kv_len, s.kv_len);
+  }
+  const auto sources = sources_of(*this);
+  size_t end = aligned(sizeof(StepPlanHeader));
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    header.sections[s] = {static_cast<uint32_t>(end), static_cast<uint32_t>(sources[s].count)};
+    end += aligned(sources[s].count * kElementBytes[s]);
+  }
+  header.bytes = end;
+  out.resize(end);
+  std::memcpy(out.data(), &header, sizeof header);
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    const size_t n = sources[s].count * kElementBytes[s];
+    if (n > 0) std::memcpy(out.data() + header.sections[s].offset, sources[s].data, n);
+  }
+}
+
+Result<PlanView> PlanView::parse(std::span<const std::byte> bytes) {
+  static_assert(std::is_trivially_copyable_v<StepPlanHeader>);
+  if (bytes.size() < sizeof(StepPlanHeader)) return broken("shorter than its header");
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % alignof(StepPlanHeader) != 0) {
+    return broken("not aligned");
+  }
+  PlanView view;
+  view.bytes_ = bytes;
+  view.header_ = reinterpret_cast<const StepPlanHeader*>(bytes.data());
+  const StepPlanHeader& h = *view.header_;
+  if (h.magic != kStepPlanMagic) return broken("wrong magic");
+  if (h.version != kStepPlanVersion) {
+    return broken(("version " + std::to_string(h.version) + ", this build speaks " +
+                   std::to_string(kStepPlanVersion)).c_str());
+  }
+  if (h.bytes != bytes.size()) return broken("truncated");
+  TR_TRY(check_sections(bytes, h));
+  const auto tables = h.sections[static_cast<size_t>(Section::tables)].count;
+  if (h.groups < 0 || size_t{tables} != view.sequences().size() * static_cast<size_t>(h.groups)) {
+    return broken("tables are not sequences x groups");
+  }
+  TR_TRY(check_row_arrays(view));
+  TR_TRY(check_sequences(view));
+  TR_TRY(check_ranges(view));
+  return view;
+}
+
+}  // namespace troupe
