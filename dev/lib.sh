@@ -1,0 +1,61 @@
+# Shared by the verbs in dev/: where things are kept, how phases are shown, how help is printed.
+# Sourced, never run.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TROUPE_CACHE=${TROUPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/troupe}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$TROUPE_CACHE/cargo-target}
+export CCACHE_DIR=${CCACHE_DIR:-$TROUPE_CACHE/ccache}
+export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}
+BUILD=$ROOT/build/release
+JOBS=${TROUPE_JOBS:-$(nproc)}
+
+# A verb's help is its own opening comment.
+help_if_asked() {
+  for arg in "$@"; do
+    case $arg in
+      -h | --help)
+        sed -n '2,/^$/{s/^# \{0,1\}//;/^$/q;p}' "$0"
+        exit 0
+        ;;
+    esac
+  done
+}
+
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then BOLD=$'\e[1m' PLAIN=$'\e[0m'; else BOLD='' PLAIN=''; fi
+say() { printf '%s\n' "$*" >&2; }
+die() { say "${0##*/}: $*"; exit 1; }
+
+# phases N, then `phase "what" seconds` N times: prints "phase n/m: what (about s left)".
+PHASE=0 PHASES=0 PHASE_LEFT=0
+phases() { PHASES=$1 PHASE=0 PHASE_LEFT=$2; }
+phase() {
+  PHASE=$((PHASE + 1))
+  local left=''
+  [ "$PHASE_LEFT" -gt 20 ] && left=" (about $(((PHASE_LEFT + 30) / 60)) min left)"
+  [ "$PHASE_LEFT" -gt 20 ] && [ "$PHASE_LEFT" -lt 60 ] && left=" (less than a minute left)"
+  say "${BOLD}phase $PHASE/$PHASES: $1$left$PLAIN"
+  PHASE_LEFT=$((PHASE_LEFT - ${2:-0}))
+}
+
+# have_version COMMAND MINIMUM: is it there, and at least so new?
+have_version() {
+  command -v "$1" >/dev/null 2>&1 || return 1
+  local found
+  case $1 in
+    go) found=$(go env GOVERSION 2>/dev/null | sed 's/^go//') ;;
+    *) found=$("$1" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -1) ;;
+  esac
+  [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$2" "$found" | sort -V | head -1)" = "$2" ]
+}
+
+configure() { # configure PRESET [cmake arguments]
+  local preset=$1
+  shift
+  (cd "$ROOT" && cmake --preset "$preset" "$@") >"$TROUPE_CACHE/configure.log" 2>&1 || {
+    tail -n 30 "$TROUPE_CACHE/configure.log" >&2
+    die "configuring failed; the whole log: $TROUPE_CACHE/configure.log"
+  }
+}
+
+mkdir -p "$TROUPE_CACHE"
