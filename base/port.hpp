@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.hpp"
 #include "base/request.hpp"
 #include "base/status.hpp"
 
@@ -43,12 +44,28 @@ struct EngineOptions {
   std::vector<std::pair<std::string, std::string>> extra;  // set_option before opening, unknown refused
 };
 
+// Bits of EngineInfo::capabilities, equal to TROUPE_CAN_* of troupe.h. What an engine lacks it refuses
+// with `unsupported`, by name.
+namespace can {
+inline constexpr uint64_t chat = 1U << 0;
+inline constexpr uint64_t tools = 1U << 1;
+inline constexpr uint64_t see_images = 1U << 2;
+inline constexpr uint64_t take_image_embeddings = 1U << 3;
+inline constexpr uint64_t encode_images = 1U << 4;
+inline constexpr uint64_t embed = 1U << 5;
+inline constexpr uint64_t score = 1U << 6;
+inline constexpr uint64_t constrain = 1U << 7;
+inline constexpr uint64_t keep_sessions = 1U << 8;
+inline constexpr uint64_t use_adapters = 1U << 9;
+inline constexpr uint64_t serve = 1U << 10;
+}  // namespace can
+
 struct EngineInfo {
   std::string model, family, endpoint, device, dtype;
   std::string chat_template_origin;  // empty: none, chat is refused
   int32_t context_length = 0, vocab_size = 0, max_sequences = 0, images_max = 0;
   int64_t image_pixels_max = 0, weight_bytes = 0, kv_bytes = 0, kv_tokens = 0;
-  uint64_t capabilities = 0;  // troupe.h TROUPE_CAN_*
+  uint64_t capabilities = 0;  // can::*
   std::string config_json;    // the options in force, as one JSON object
 };
 
@@ -97,6 +114,19 @@ class EnginePort {
   virtual Status close(int64_t drain_ns) = 0;
 };
 
+// A port that listens for remote clients. Closes when it goes.
+struct ServerOptions {
+  bool allow_plaintext = false;        // bind beyond loopback without keys
+  std::string public_key, secret_key;  // CURVE, Z85; empty: plaintext
+  std::string client_keys;             // file with one allowed key per line; empty: any
+  std::optional<int64_t> resume_window_ns;
+};
+class ServerPort {
+ public:
+  virtual ~ServerPort() = default;
+  [[nodiscard]] virtual std::string endpoint() const = 0;  // with the port that was chosen
+};
+
 // ---- libtroupe_engine.so: opened by libtroupe.so when a local engine is wanted ----
 inline constexpr const char* kEnginePluginSymbol = "troupe_engine_plugin";
 struct EnginePlugin {
@@ -107,6 +137,12 @@ struct EnginePlugin {
       nullptr;
   // What is in this folder, does it fit: one JSON object (`troupe inspect`).
   Result<std::string> (*inspect)(const std::string& folder, const EngineOptions&) = nullptr;
+  // The plugin has its own copy of base/: this hands it the process's log sink.
+  void (*set_log)(LogLevel level, LogSink sink) = nullptr;
+  // Null in builds without the wire server.
+  Result<std::unique_ptr<ServerPort>> (*serve)(std::shared_ptr<EnginePort> engine,
+                                               const std::string& bind,
+                                               const ServerOptions&) = nullptr;
 };
 
 }  // namespace troupe

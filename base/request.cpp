@@ -24,6 +24,11 @@ void merge_events(Event& earlier, Event&& later) {
   append(earlier.logprobs, std::move(later.logprobs));
   append(earlier.top_logprobs, std::move(later.top_logprobs));
   append(earlier.prompt_logprobs, std::move(later.prompt_logprobs));
+  if (later.finish != FinishReason::none) {
+    earlier.finish = later.finish;
+    earlier.stop_token = later.stop_token;
+    earlier.stop_text = std::move(later.stop_text);
+  }
   earlier.usage = later.usage;
   earlier.timings = later.timings;
 }

@@ -102,7 +102,7 @@ struct Request {
   uint64_t user_data = 0;
 };
 
-enum class EventKind : uint8_t { ready, admitted, tokens, done, cancelled, failed };
+enum class EventKind : uint8_t { ready, admitted, tokens, done, cancelled, failed, progress };
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
 
 struct TokenLogprob {
@@ -110,7 +110,8 @@ struct TokenLogprob {
   float logprob = 0.0F;
   int32_t rank = 0;
 };
-// Row i holds the alternatives at token i, best first.
+// Row i holds the alternatives at token i, best first. In the prompt's table each row begins with
+// the prompt's own token, before the alternatives.
 using LogprobTable = std::vector<std::vector<TokenLogprob>>;
 
 struct Usage {
@@ -122,6 +123,8 @@ struct Timings {
 
 // INV-EVENT-1: every accepted request gets exactly one of done, cancelled, failed, and it is the last.
 // INV-EVENT-2: tokens of one index come in order, each once; `from` is the number delivered before.
+// INV-EVENT-3: the last tokens event of an index carries its finish reason (and stop_token, stop_text);
+// `done` repeats that of index 0.
 struct Event {
   EventKind kind = EventKind::tokens;
   RequestId id = 0;
@@ -141,6 +144,7 @@ struct Event {
   Status status;
   std::vector<float> data;  // embeddings
   std::array<int64_t, 2> data_shape{};
+  double progress = 0.0;  // of loading: `text` names the phase
 };
 inline bool is_terminal(EventKind k) {
   return k == EventKind::done || k == EventKind::cancelled || k == EventKind::failed;
