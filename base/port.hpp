@@ -128,17 +128,19 @@ class ServerPort {
 };
 
 // ---- libtroupe_engine.so: opened by libtroupe.so when a local engine is wanted ----
+// Its one symbol: `extern "C" const EnginePlugin* troupe_engine_plugin()`.
 inline constexpr const char* kEnginePluginSymbol = "troupe_engine_plugin";
+// Called while loading with a phase and a fraction in [0, 1], from any thread; may be empty. False:
+// whoever asked has lost interest, and open() gives up with `closed` as soon as it can.
+using LoadProgress = std::function<bool(std::string_view phase, double fraction)>;
 struct EnginePlugin {
-  const char* build_id = nullptr;  // must equal the caller's (base/build_id.hpp)
-  // `progress` is called while loading with a phase and a fraction in [0, 1]; it may be empty.
+  const char* build_id = nullptr;  // first, and equal to the caller's (base/build_id.hpp)
   Result<std::unique_ptr<EnginePort>> (*open)(const std::string& endpoint, const EngineOptions&,
-                                              std::function<void(std::string_view, double)> progress) =
-      nullptr;
+                                              LoadProgress progress) = nullptr;
   // What is in this folder, does it fit: one JSON object (`troupe inspect`).
   Result<std::string> (*inspect)(const std::string& folder, const EngineOptions&) = nullptr;
-  // The plugin has its own copy of base/: this hands it the process's log sink.
-  void (*set_log)(LogLevel level, LogSink sink) = nullptr;
+  // The plugin has its own copy of base/: this is set_log_forward there.
+  void (*set_log)(LogLevel level, LogForward forward) = nullptr;
   // Null in builds without the wire server.
   Result<std::unique_ptr<ServerPort>> (*serve)(std::shared_ptr<EnginePort> engine,
                                                const std::string& bind,
