@@ -1,0 +1,28 @@
+// The name of a full KV block: what it holds follows from its key alone. A key is a hash over the
+// parent block's key, the block's tokens, and what of an image lies in it. The first parent (the
+// root) folds in what the whole sequence depends on: adapter, KV type, tenant, rope regime.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace troupe::engine {
+
+struct BlockKey {
+  uint64_t high = 0, low = 0;
+  friend bool operator==(const BlockKey&, const BlockKey&) = default;
+};
+
+struct KeyRoot {
+  uint64_t model = 0;        // weights, KV type, block size: the engine's own salt
+  uint64_t tenant = 0;
+  uint64_t rope_regime = 0;  // ModelFacts::rope_regime(prompt length)
+  int32_t adapter = -1;
+};
+BlockKey root_key(const KeyRoot& root);
+
+// `marks`: pairs of (offset of the row in the block, hash of the image and row in it), flat.
+BlockKey block_key(const BlockKey& parent, std::span<const int32_t> tokens,
+                   std::span<const uint64_t> marks = {});
+
+}  // namespace troupe::engine

@@ -1,0 +1,6 @@
+#include "engine/block_key.hpp"
+#include "engine/echo.hpp"
+#include "engine/executor_core.hpp"
+#include "engine/memory_plan.hpp"
+#include "engine/output_core.hpp"
+#include "engine/scheduler.hpp"

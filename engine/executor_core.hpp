@@ -1,0 +1,63 @@
+// ExecutorCore: one model on one device, step by step. Turns a plan's bytes into the model's forward
+// pass and the sampler, and keeps the embeddings that plans refer to.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/executor.hpp"
+#include "kernels/backend.hpp"
+#include "models/model.hpp"
+
+namespace troupe::engine {
+
+struct ExecutorOptions {
+  int32_t slots = 0;
+  int32_t rows_max = 0;        // of one step
+  int32_t logit_rows_max = 0;
+  bool record = true;          // let the backend record and replay passes of equal shape
+};
+
+class ExecutorCore final : public StepExecutor {
+ public:
+  // Creates the caches of `groups` (cache.blocks set by the memory plan) and reserves everything
+  // that steps need: afterwards no step allocates device memory.
+  static Result<std::unique_ptr<ExecutorCore>> open(Backend& backend, models::Model& model,
+                                                    const std::vector<models::CacheGroup>& groups,
+                                                    const ExecutorOptions& options);
+
+  Status forward(std::span<const std::byte> plan) override;
+  Status sample(std::span<const uint32_t> grammar_mask) override;
+  Result<StepResult> collect() override;
+  Status put_embedding(uint64_t id, const Matrix& rows) override;
+  void drop_embedding(uint64_t id) override;
+
+ private:
+  // Bytes of a step in flight: the backend's batch looks into them until it is finished.
+  struct Flight {
+    std::vector<std::byte> plan;
+    Batch batch;
+    Matrix logits;
+    bool sampled = false;
+  };
+
+  ExecutorCore(Backend& backend, models::Model& model, const ExecutorOptions& options)
+      : backend_(backend), model_(model), options_(options) {}
+  Status find_injects(const PlanView& plan);
+  [[nodiscard]] uint64_t shape_key(const PlanView& plan) const;
+
+  Backend& backend_;
+  models::Model& model_;
+  ExecutorOptions options_;
+  std::vector<std::unique_ptr<KvCache>> caches_;
+  std::vector<KvCache*> cache_views_;
+  std::deque<Flight> flights_;   // oldest first; at most kFlightsMax
+  std::vector<Flight> spare_;    // their buffers, to be used again
+  std::vector<Matrix> injects_;
+  std::unordered_map<uint64_t, Matrix> embeddings_;
+};
+
+}  // namespace troupe::engine

@@ -1,0 +1,88 @@
+// FakeDevice: an executor without arithmetic, for simulations and `echo:`. It keeps what a real
+// device would keep, cell by cell: each cell of each KV block holds the token written there and a
+// hash of everything before it, as seen through the block tables. A token is drawn from what the
+// tables show, so a wrong table, a block given away too early or a missed copy gives a wrong token
+// here as it would on a GPU; `checked` also looks at every cell in reach and reports the first
+// wrong one.
+//
+//   INV-FAKE-1  a row's token, position and prefix hash agree with the cells that its tables show
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "engine/executor.hpp"
+#include "models/facts.hpp"
+
+namespace troupe::engine {
+
+// Time that can be waited for: the thread's own, or a simulation's.
+class Waiter : public Clock {
+ public:
+  virtual void wait_until(int64_t ns) = 0;
+};
+class ThreadWaiter final : public Waiter {
+ public:
+  [[nodiscard]] int64_t now_ns() const override { return steady_now_ns(); }
+  void wait_until(int64_t ns) override;
+};
+
+// What one cell remembers.
+struct FakeCell {
+  uint64_t chain = 0;     // hash of all tokens up to this one
+  int32_t token = -1;
+  int32_t position = -1;
+  int32_t echo_begin = 0;  // positions that `echo:` repeats: [begin, end); end < 0: the whole prompt
+  int32_t echo_end = -1;
+};
+
+struct FakeContext {
+  FakeCell last;            // of the row that draws
+  int32_t prompt_len = 0;
+  const PlanSampling* sampling = nullptr;
+  std::function<int32_t(int32_t position)> token_at;  // through the block tables; -1: out of reach
+};
+
+struct FakeDeviceOptions {
+  int32_t vocab = 260;
+  int32_t slots = 256;
+  int32_t block_tokens = 16;
+  std::vector<models::CacheGroup> groups;  // with cache.blocks
+  int64_t step_ns = 0;       // how long a step takes …
+  int64_t row_ns = 0;        // … and how much longer for each of its rows
+  int64_t fail_step = -1;    // the step (counted from 0) whose collect() fails
+  bool checked = false;
+  std::function<int32_t(const FakeContext&)> draw;  // empty: a hash of the chain
+};
+
+class FakeDevice final : public StepExecutor {
+ public:
+  FakeDevice(FakeDeviceOptions options, Waiter& waiter);
+  ~FakeDevice() override;
+
+  Status forward(std::span<const std::byte> plan) override;
+  Status sample(std::span<const uint32_t> grammar_mask) override;
+  Result<StepResult> collect() override;
+  Status put_embedding(uint64_t id, const Matrix& rows) override;
+  void drop_embedding(uint64_t id) override;
+
+  // Simulations: the next collect() fails as a lost device does, or a step takes longer.
+  void fail_next();
+  void delay_next(int64_t ns);
+  [[nodiscard]] int64_t ready_at_ns() const;  // of the oldest step in flight
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// What FakeDevice draws without `draw`: of this chain, for this seed, choice and position.
+int32_t fake_token(uint64_t chain, const PlanSampling& sampling, int32_t vocab);
+uint64_t fake_chain(uint64_t before, int32_t token);
+
+}  // namespace troupe::engine

@@ -1,0 +1,106 @@
+// What the scheduler is given and what it gives: a request whose prompt is token ids already, and
+// the flat lists of what came of a step. Plain data, no behaviour.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/request.hpp"
+#include "engine/sampling_plan.hpp"
+#include "kernels/batch.hpp"
+
+namespace troupe::engine {
+
+inline constexpr int64_t kNoDeadline = std::numeric_limits<int64_t>::max();
+
+// Rows [position, position + rows) of the prompt are replaced by an embedding.
+struct PromptImage {
+  uint64_t embedding = 0;      // in the executor's table
+  uint64_t content_hash = 0;   // of image and processor: part of the block keys
+  int32_t position = 0;
+  int32_t rows = 0;
+  bool ready = true;  // false: rows from here on wait for Scheduler::embedding_ready()
+};
+
+// Never changes once admitted: all choices of a request share it.
+struct Prompt {
+  std::vector<int32_t> tokens;
+  std::vector<PromptImage> images;      // in order of position
+  std::vector<uint8_t> modality;        // empty, or one per token
+  std::vector<int32_t> rope_positions;  // empty, or three per token (M-RoPE)
+  int32_t rope_delta = 0;               // M-RoPE: added to the position of generated tokens
+  int32_t cross_rows = 0;               // encoder rows that cross-attention layers see
+};
+
+struct Job {
+  RequestId id = 0;
+  Prompt prompt;
+  SamplingPlan sampling;
+  int32_t priority = 0;
+  int64_t submitted_ns = 0;
+  int64_t deadline_ns = kNoDeadline;  // absolute
+  uint64_t session = 0;               // 0: none; else the prompt continues what the session holds
+  uint64_t tenant_salt = 0;           // prefixes are shared within one salt
+  int32_t adapter = -1;
+};
+
+// ---- what comes out ----
+struct TokenOutput {
+  RequestId request = 0;
+  int32_t choice = 0;
+  int32_t index = 0;  // of the choice's output
+  int32_t token = 0;
+  float logprob = 0.0F;
+  int32_t rank = 0;
+  uint32_t top_begin = 0, top_count = 0;  // into Outputs::tops
+};
+// The logprob of a prompt's token at `position` (from 1 on), given the tokens before it.
+struct ScoreOutput {
+  RequestId request = 0;
+  int32_t position = 0;
+  int32_t token = 0;
+  float logprob = 0.0F;
+  int32_t rank = 0;
+  uint32_t top_begin = 0, top_count = 0;
+};
+struct ChoiceEnd {
+  RequestId request = 0;
+  int32_t choice = 0;
+  FinishReason reason = FinishReason::none;
+  int32_t stop_token = -1;
+};
+struct RequestEnd {
+  RequestId request = 0;
+  EventKind kind = EventKind::done;  // done, cancelled or failed
+  Status status;
+  Usage usage;
+  Timings timings;
+};
+
+// Appended to by the scheduler, in the order: started, scores, tokens, choices, requests. Whoever
+// consumes it may move it away or clear() it and give it back: then nothing allocates.
+struct Outputs {
+  std::vector<RequestId> started;  // left the waiting ones
+  std::vector<ScoreOutput> scores;
+  std::vector<TokenOutput> tokens;
+  std::vector<ChoiceEnd> choices;
+  std::vector<RequestEnd> requests;
+  std::vector<StepTop> tops;
+
+  void clear() {
+    started.clear();
+    scores.clear();
+    tokens.clear();
+    choices.clear();
+    requests.clear();
+    tops.clear();
+  }
+  [[nodiscard]] bool empty() const {
+    return started.empty() && scores.empty() && tokens.empty() && choices.empty() &&
+           requests.empty();
+  }
+};
+
+}  // namespace troupe::engine

@@ -1,0 +1,57 @@
+// OutputCore: from what the scheduler says of steps to the events that callers get: text, stop
+// strings, logprob tables, the one terminal event. Driven by the detokenizer actor alone.
+//
+//   INV-OUT-1  per choice, text and tokens come in order and never after the choice's finish
+//   INV-OUT-2  a request's terminal event is its last, and carries what its first choice ended with
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/request.hpp"
+#include "engine/job.hpp"
+#include "engine/token_text.hpp"
+
+namespace troupe::engine {
+
+// What the output side must know of a request; given before its first output.
+struct OutputSpec {
+  RequestId id = 0;
+  uint64_t user_data = 0;
+  int32_t choices = 1;
+  int32_t prompt_tokens = 0;
+  std::vector<std::string> stop;
+  bool include_stop = false;
+  bool skip_special = true;
+  bool logprobs = false;         // any asked for
+  bool prompt_logprobs = false;
+  std::vector<int32_t> prompt;   // its ids, only when prompt_logprobs
+};
+
+struct Cut {
+  RequestId request = 0;
+  int32_t choice = 0;
+  int32_t keep = 0;  // tokens of the choice's output
+};
+
+class OutputCore {
+ public:
+  explicit OutputCore(const TextSource& text);
+  ~OutputCore();
+  OutputCore(OutputCore&&) = delete;
+
+  void open(OutputSpec spec);
+  // Appends events, in the order in which their callers must see them (Event::id tells whose), and
+  // the choices that a stop string ended: those go to Scheduler::cut().
+  void take(const Outputs& outputs, std::vector<Event>& events, std::vector<Cut>& cuts);
+  // Forgets a request whose caller has been told of its end by somebody else.
+  void close(RequestId id);
+  [[nodiscard]] size_t live() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace troupe::engine
