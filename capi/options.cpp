@@ -1,0 +1,157 @@
+#include "capi/options.hpp"
+
+#include <limits>
+#include <string>
+
+#include "base/limits.hpp"
+#include "capi/checks.hpp"
+#include "capi/error.hpp"
+#include "capi/sized.hpp"
+
+namespace troupe::capi {
+namespace {
+
+constexpr int32_t kInt32Max = std::numeric_limits<int32_t>::max();
+constexpr int64_t kInt64Max = std::numeric_limits<int64_t>::max();
+constexpr size_t kSettings = 256;
+
+constexpr troupe_engine_options engine_defaults() {
+  troupe_engine_options o{};
+  o.struct_size = sizeof o;
+  o.threads = o.tensor_parallel = o.max_sequences = o.max_waiting = o.max_step_tokens = -1;
+  o.context_length = o.block_tokens = -1;
+  o.kv_bytes = o.session_lease_ns = -1;
+  o.seed = o.connect_timeout_ns = TROUPE_UNSET;
+  o.prefix_reuse = o.overlap = o.deterministic = -1;
+  return o;
+}
+
+constexpr troupe_session_options session_defaults() {
+  troupe_session_options o{};
+  o.struct_size = sizeof o;
+  o.lease_ns = TROUPE_UNSET;
+  return o;
+}
+
+constexpr troupe_server_options server_defaults() {
+  troupe_server_options o{};
+  o.struct_size = sizeof o;
+  o.allow_plaintext = -1;
+  o.resume_window_ns = TROUPE_UNSET;
+  return o;
+}
+
+constexpr troupe_engine_options kEngineDefaults = engine_defaults();
+constexpr troupe_session_options kSessionDefaults = session_defaults();
+constexpr troupe_server_options kServerDefaults = server_defaults();
+
+Status take_string(std::string_view name, const char* value, std::string& to) {
+  if (value == nullptr) return {};
+  TR_TRY(check_utf8(name, value));
+  to = value;
+  return {};
+}
+
+Status take_settings(const troupe_engine_options& o, EngineOptions& to) {
+  if (o.n_settings > kSettings) {
+    return limit_exceeded("troupe_engine_options.n_settings is " + std::to_string(o.n_settings) +
+                          ": at most " + std::to_string(kSettings));
+  }
+  if (o.n_settings > 0) TR_NEED(o.settings);
+  for (size_t i = 0; i < o.n_settings; ++i) {
+    const std::string name = "troupe_engine_options.settings[" + std::to_string(i) + "]";
+    std::string setting;
+    if (o.settings[i] == nullptr) return invalid(name + " is NULL");
+    TR_TRY(take_string(name, o.settings[i], setting));
+    const size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return invalid(name + " is \"" + setting + "\": it must be \"key=value\"");
+    }
+    to.extra.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<troupe_engine_options> read_options(const troupe_engine_options* options) {
+  if (options == nullptr) return kEngineDefaults;
+  return read_sized(*options, kEngineDefaults, "troupe_engine_options");
+}
+
+Result<EngineOptions> engine_options(const troupe_engine_options& o) {
+  EngineOptions to;
+  TR_TRY(take_string("troupe_engine_options.device", o.device, to.device));
+  TR_TRY(take_string("troupe_engine_options.dtype", o.dtype, to.dtype));
+  TR_TRY(take_string("troupe_engine_options.kv_dtype", o.kv_dtype, to.kv_dtype));
+  TR_TRY(take_string("troupe_engine_options.load_format", o.load_format, to.load_format));
+  TR_TRY(take_string("troupe_engine_options.chat_template", o.chat_template, to.chat_template));
+  TR_TRY(take_int("troupe_engine_options.threads", o.threads, 1, 1024, to.threads));
+  TR_TRY(take_int("troupe_engine_options.tensor_parallel", o.tensor_parallel, 1, 64,
+                  to.tensor_parallel));
+  TR_TRY(take_int("troupe_engine_options.max_sequences", o.max_sequences, 1,
+                  limits::running_sequences, to.max_sequences));
+  TR_TRY(take_int("troupe_engine_options.max_waiting", o.max_waiting, 1, 1 << 20, to.max_waiting));
+  TR_TRY(take_int("troupe_engine_options.max_step_tokens", o.max_step_tokens, 1, limits::step_rows,
+                  to.max_step_tokens));
+  TR_TRY(take_int("troupe_engine_options.context_length", o.context_length, 1, kInt32Max,
+                  to.context_length));
+  TR_TRY(take_int("troupe_engine_options.block_tokens", o.block_tokens, 1, 1024, to.block_tokens));
+  TR_TRY(take_int("troupe_engine_options.kv_bytes", o.kv_bytes, 1, kInt64Max, to.kv_bytes));
+  TR_TRY(take_int("troupe_engine_options.session_lease_ns", o.session_lease_ns, 1, kInt64Max,
+                  to.session_lease_ns));
+  TR_TRY(take_int("troupe_engine_options.prefix_reuse", o.prefix_reuse, 0, 1, to.prefix_reuse));
+  TR_TRY(take_int("troupe_engine_options.overlap", o.overlap, 0, 1, to.overlap));
+  TR_TRY(take_int("troupe_engine_options.deterministic", o.deterministic, 0, 1, to.deterministic));
+  if (o.seed != TROUPE_UNSET) to.seed = static_cast<uint64_t>(o.seed);
+  TR_TRY(take_settings(o, to));
+  return to;
+}
+
+Result<SessionOptions> session_options(const troupe_session_options* options) {
+  SessionOptions to;
+  if (options == nullptr) return to;
+  TR_ASSIGN(const troupe_session_options o,
+            read_sized(*options, kSessionDefaults, "troupe_session_options"));
+  if (o.lease_ns == TROUPE_UNSET) return to;
+  if (o.lease_ns < 1) {
+    return out_of_bounds("troupe_session_options.lease_ns", o.lease_ns, 1, kInt64Max);
+  }
+  to.lease_ns = o.lease_ns;
+  return to;
+}
+
+Result<ServerOptions> server_options(const troupe_server_options* options) {
+  ServerOptions to;
+  if (options == nullptr) return to;
+  TR_ASSIGN(const troupe_server_options o,
+            read_sized(*options, kServerDefaults, "troupe_server_options"));
+  TR_TRY(take_int("troupe_server_options.allow_plaintext", o.allow_plaintext, 0, 1,
+                  to.allow_plaintext));
+  TR_TRY(take_string("troupe_server_options.public_key", o.public_key, to.public_key));
+  TR_TRY(take_string("troupe_server_options.secret_key", o.secret_key, to.secret_key));
+  TR_TRY(take_string("troupe_server_options.client_keys", o.client_keys, to.client_keys));
+  if (o.resume_window_ns == TROUPE_UNSET) return to;
+  if (o.resume_window_ns < 0) {
+    return out_of_bounds("troupe_server_options.resume_window_ns", o.resume_window_ns, 0, kInt64Max);
+  }
+  to.resume_window_ns = o.resume_window_ns;
+  return to;
+}
+
+}  // namespace troupe::capi
+
+extern "C" {
+
+void troupe_engine_options_init(troupe_engine_options* options, uint32_t struct_size) {
+  troupe::capi::init_sized(options, struct_size, troupe::capi::kEngineDefaults);
+}
+
+void troupe_session_options_init(troupe_session_options* options, uint32_t struct_size) {
+  troupe::capi::init_sized(options, struct_size, troupe::capi::kSessionDefaults);
+}
+
+void troupe_server_options_init(troupe_server_options* options, uint32_t struct_size) {
+  troupe::capi::init_sized(options, struct_size, troupe::capi::kServerDefaults);
+}
+}

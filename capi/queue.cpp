@@ -1,0 +1,267 @@
+#include "capi/queue.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "capi/error.hpp"
+#include "capi/event_view.hpp"
+
+namespace troupe::capi {
+namespace {
+
+constexpr uint32_t kEventsPerWait = 65536;
+constexpr int64_t kLongestWait_ns = int64_t{365} * 24 * 3600 * 1'000'000'000;
+
+bool carries_tokens(const Event& event) { return !event.tokens.empty() || !event.text.empty(); }
+
+// What `terminal` brought of choice 0, as the tokens event that troupe.h promises.
+Event split_tokens(Event& terminal) {
+  Event tokens;
+  tokens.id = terminal.id;
+  tokens.index = terminal.index;
+  tokens.from = terminal.from;
+  tokens.tokens = std::exchange(terminal.tokens, {});
+  tokens.text = std::exchange(terminal.text, {});
+  tokens.logprobs = std::exchange(terminal.logprobs, {});
+  tokens.top_logprobs = std::exchange(terminal.top_logprobs, {});
+  tokens.prompt_logprobs = std::exchange(terminal.prompt_logprobs, {});
+  tokens.finish = terminal.finish;
+  tokens.stop_token = terminal.stop_token;
+  tokens.stop_text = terminal.stop_text;
+  tokens.usage = terminal.usage;
+  tokens.timings = terminal.timings;
+  return tokens;
+}
+
+}  // namespace
+
+// ---- Channel ------------------------------------------------------------------------------------
+
+Channel::Channel(std::shared_ptr<EventQueue> queue, uint64_t user_data)
+    : queue_(std::move(queue)), user_data_(user_data) {
+  waiting_.reserve(2);
+}
+
+void Channel::push(Event&& event) {
+  const std::scoped_lock lock(queue_->mutex_);
+  if (finished_ || queue_->shut_) return;  // INV-QUEUE-3
+  const bool terminal = is_terminal(event.kind);
+  const RequestId id = event.id;
+  try {
+    admit(std::move(event));
+  } catch (const std::bad_alloc&) {
+    lose();
+  }
+  if (lost_ && terminal) {
+    // The engine is done with it; the reader learns why there is a gap.
+    waiting_.clear();
+    Event& failed = waiting_.emplace_back();  // the constructor made room, and it is never given back
+    failed.kind = EventKind::failed;
+    failed.id = id;
+    failed.finish = FinishReason::error;
+    failed.status = Status(Code::out_of_memory, "out of memory");  // fits without allocating
+  }
+  finished_ = terminal || finished_;
+  if (!waiting_.empty()) queue_->make_ready(*this);
+}
+
+void Channel::admit(Event&& event) {
+  if (lost_) return;
+  if (is_terminal(event.kind) && carries_tokens(event)) append(split_tokens(event));
+  if (event.kind == EventKind::tokens && event.index == 0 && event.finish != FinishReason::none) {
+    last_of_first_.finish = event.finish;
+    last_of_first_.stop_token = event.stop_token;
+    last_of_first_.stop_text = event.stop_text;
+  }
+  if (event.kind == EventKind::done && event.finish == FinishReason::none) {
+    event.finish = last_of_first_.finish;
+    event.stop_token = last_of_first_.stop_token;
+    event.stop_text = std::move(last_of_first_.stop_text);
+  }
+  append(std::move(event));
+}
+
+void Channel::append(Event&& event) {
+  if (event.kind == EventKind::tokens || event.kind == EventKind::progress) {
+    const auto same = std::find_if(waiting_.rbegin(), waiting_.rend(), [&](const Event& earlier) {
+      return earlier.kind == event.kind && earlier.index == event.index;
+    });
+    if (same != waiting_.rend()) {
+      if (event.kind == EventKind::tokens) {
+        merge_events(*same, std::move(event));
+      } else {
+        *same = std::move(event);
+      }
+      return;
+    }
+  }
+  waiting_.push_back(std::move(event));
+}
+
+void Channel::lose() noexcept {
+  lost_ = true;
+  waiting_.clear();
+}
+
+// ---- EventQueue ---------------------------------------------------------------------------------
+
+EventQueue::~EventQueue() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void EventQueue::make_ready(Channel& channel) {
+  if (channel.ready_) return;  // INV-QUEUE-1
+  channel.ready_ = true;
+  if (tail_ == nullptr) {
+    head_ = channel.shared_from_this();
+  } else {
+    tail_->next_ = channel.shared_from_this();
+  }
+  tail_ = &channel;
+  signal();
+  if (waiters_ > 0) arrived_.notify_one();
+}
+
+int EventQueue::descriptor() {
+  const std::scoped_lock lock(mutex_);
+  if (fd_ < 0) {
+    fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    signalled_ = false;
+    if (head_ || wake_due_) signal();
+  }
+  return fd_;
+}
+
+void EventQueue::signal() {
+  if (fd_ < 0 || signalled_) return;
+  const uint64_t one = 1;
+  signalled_ = ::write(fd_, &one, sizeof one) == sizeof one;
+}
+
+void EventQueue::unsignal() {
+  if (!signalled_ || head_ || wake_due_) return;  // INV-QUEUE-2
+  uint64_t count = 0;
+  signalled_ = ::read(fd_, &count, sizeof count) != sizeof count;
+}
+
+troupe_events* EventQueue::wait(int64_t timeout_ns, uint32_t max) {
+  std::unique_lock lock(mutex_);
+  const uint64_t wakes = wakes_;
+  const auto over = [&] { return head_ || wake_due_ || wakes_ != wakes; };
+  if (!over() && timeout_ns != 0) {
+    ++waiters_;
+    if (timeout_ns < 0) {
+      arrived_.wait(lock, over);
+    } else {
+      const auto time = std::chrono::nanoseconds(std::min(timeout_ns, kLongestWait_ns));
+      arrived_.wait_until(lock, std::chrono::steady_clock::now() + time, over);
+    }
+    --waiters_;
+  }
+  wake_due_ = false;
+  troupe_events* const taken = head_ ? take(max == 0 ? kEventsPerWait : std::min(max, kEventsPerWait))
+                                     : nullptr;
+  unsignal();
+  if (head_ && waiters_ > 0) arrived_.notify_one();  // what is left is another waiter's
+  return taken;
+}
+
+troupe_events* EventQueue::take(uint32_t max) {
+  EventBlock::Sizes sizes;
+  for (const Channel* c = head_.get(); c != nullptr && sizes.events < max; c = c->next_.get()) {
+    for (size_t i = 0; i < c->waiting_.size() && sizes.events < max; ++i) sizes.add(c->waiting_[i]);
+  }
+  auto block = std::make_unique<EventBlock>(sizes);  // the last thing that can fail
+  for (size_t left = sizes.events; left > 0;) {
+    Channel& channel = *head_;
+    const size_t n = std::min(left, channel.waiting_.size());
+    for (size_t i = 0; i < n; ++i) block->add(std::move(channel.waiting_[i]), channel.user_data_);
+    left -= n;
+    channel.waiting_.erase(channel.waiting_.begin(),
+                           channel.waiting_.begin() + static_cast<std::ptrdiff_t>(n));
+    if (!channel.waiting_.empty()) break;
+    channel.ready_ = false;
+    if (tail_ == &channel) tail_ = nullptr;
+    head_ = std::shared_ptr<Channel>(std::move(channel.next_));
+  }
+  return block.release()->head();
+}
+
+void EventQueue::wake() {
+  const std::scoped_lock lock(mutex_);
+  ++wakes_;
+  wake_due_ = waiters_ == 0;
+  if (wake_due_) signal();
+  arrived_.notify_all();
+}
+
+void EventQueue::shut() {
+  std::shared_ptr<Channel> dropped;
+  {
+    const std::scoped_lock lock(mutex_);
+    shut_ = true;
+    dropped = std::move(head_);
+    tail_ = nullptr;
+  }
+  while (dropped) dropped = std::shared_ptr<Channel>(std::move(dropped->next_));  // no deep recursion
+}
+
+}  // namespace troupe::capi
+
+// ---- troupe.h -----------------------------------------------------------------------------------
+
+using troupe::Status;
+using troupe::capi::guard_out;
+using troupe::capi::guard_void;
+
+extern "C" {
+
+troupe_error* troupe_queue_new(troupe_queue** out) {
+  return guard_out(out, [&]() -> Status {
+    troupe::capi::adopt_process();
+    *out = new troupe_queue{std::make_shared<troupe::capi::EventQueue>()};
+    return {};
+  });
+}
+
+void troupe_queue_free(troupe_queue* queue) {
+  guard_void([&] {
+    if (queue == nullptr) return;
+    queue->queue->shut();
+    delete queue;
+  });
+}
+
+int troupe_queue_fd(const troupe_queue* queue) {
+  int fd = -1;
+  guard_void([&] {
+    if (queue != nullptr) fd = queue->queue->descriptor();
+  });
+  return fd;
+}
+
+troupe_error* troupe_queue_wait(troupe_queue* queue, int64_t timeout_ns, uint32_t max,
+                                troupe_events** out) {
+  return guard_out(out, [&]() -> Status {
+    TR_NEED(queue);
+    *out = queue->queue->wait(timeout_ns, max);
+    return {};
+  });
+}
+
+void troupe_queue_wake(troupe_queue* queue) {
+  guard_void([&] {
+    if (queue != nullptr) queue->queue->wake();
+  });
+}
+
+void troupe_events_free(troupe_events* events) {
+  guard_void([&] {
+    if (events != nullptr) delete troupe::capi::EventBlock::of(events);
+  });
+}
+}
