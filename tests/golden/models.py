@@ -51,6 +51,8 @@ def spread(name: str, shape: tuple, config) -> tuple[float, float]:
     gain = 1.0
     if "lm_head" in name or "embed_out" in name:
         gain = 1.6
+    elif tied and "dense" in name:  # BLOOM: else the embedding outweighs the layers, and repeats
+        gain = 2.5
     elif any(part in name for part in ("q_proj", "k_proj", "q_b_proj", "kv_a_proj", "gate.weight")):
         gain = 1.3
     return 0.0, gain / fan_in ** 0.5
