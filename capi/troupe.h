@@ -265,8 +265,14 @@ typedef struct troupe_events {
 } troupe_events;
 
 #define TROUPE_COUNT(list) ((list) ? (list)->count : 0)
+#ifdef __cplusplus
+#define TROUPE_EVENT(list, i)                                                          \
+  (reinterpret_cast<const troupe_event *>(reinterpret_cast<const char *>((list)->events) + \
+                                          static_cast<size_t>(i) * (list)->event_size))
+#else
 #define TROUPE_EVENT(list, i) \
   ((const troupe_event *)(const void *)((const char *)(list)->events + (size_t)(i) * (list)->event_size))
+#endif
 #define TROUPE_IS_TERMINAL(kind) ((kind) >= TROUPE_EVENT_DONE && (kind) <= TROUPE_EVENT_FAILED)
 
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_queue_new(troupe_queue **out);

@@ -1,0 +1,212 @@
+// troupe chat: a conversation. Streams; keeps what was computed between turns (the engine reuses the
+// prefix of the conversation); Ctrl-C stops the answer, not the program.
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/drive.hpp"
+#include "cli/engine_flags.hpp"
+#include "cli/exit_codes.hpp"
+#include "cli/files.hpp"
+#include "cli/sampling_flags.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+
+namespace troupe::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kHelp =
+    "  /image FILE   attach a picture to your next message\n"
+    "  /clear        begin anew\n"
+    "  /help         this\n"
+    "  /exit         leave (or Ctrl-D)\n"
+    "  Ctrl-C        stop the answer";
+
+struct Chat {
+  EngineFlags engine;
+  SamplingFlags sampling;
+  std::string system;
+  bool timings = false;
+
+  json messages = json::array();
+  std::vector<std::string> images;
+  json pending_parts = json::array();
+  std::string input;  // read, and not yet a whole line
+
+  int run(Interrupt& interrupt);
+  std::optional<std::string> next_line(Interrupt& interrupt);
+  bool command(const std::string& line);  // false: leave
+  void clear();
+  bool turn(troupe_engine* handle, const std::string& text, Interrupt& interrupt);
+  troupe_error* fill(troupe_request* request);
+};
+
+void Chat::clear() {
+  messages = json::array();
+  images.clear();
+  pending_parts = json::array();
+  if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
+}
+
+// A line of stdin; nothing at its end. Ctrl-C at the prompt drops what was typed.
+std::optional<std::string> Chat::next_line(Interrupt& interrupt) {
+  for (;;) {
+    if (const size_t end = input.find('\n'); end != std::string::npos) {
+      std::string line = input.substr(0, end);
+      input.erase(0, end + 1);
+      return line;
+    }
+    const int signal = interrupt.wait(STDIN_FILENO, -1);
+    if (signal != 0 && signal != 2) return std::nullopt;
+    if (signal == 2) {
+      input.clear();
+      say("");
+      say(dim("(Ctrl-D or /exit leaves)"));
+      if (isatty(STDIN_FILENO) == 1) std::fprintf(stderr, "%s ", bold(">").c_str());
+      continue;
+    }
+    char buffer[4096];
+    const ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
+    if (n <= 0) {
+      if (input.empty()) return std::nullopt;
+      input += '\n';
+      continue;
+    }
+    input.append(buffer, static_cast<size_t>(n));
+  }
+}
+
+bool Chat::command(const std::string& line) {
+  if (line == "/exit" || line == "/quit") return false;
+  if (line == "/clear") {
+    clear();
+    say(dim("(a new conversation)"));
+  } else if (line.starts_with("/image ")) {
+    std::string problem;
+    auto bytes = read_file(line.substr(7), problem);
+    if (!bytes) {
+      say(problem);
+      return true;
+    }
+    pending_parts.push_back({{"type", "image"}, {"index", images.size()}});
+    images.push_back(std::move(*bytes));
+    say(dim("(attached to your next message)"));
+  } else {
+    if (line != "/help") say("no such command: " + line);
+    say(kHelp);
+  }
+  return true;
+}
+
+troupe_error* Chat::fill(troupe_request* request) {
+  if (troupe_error* e = sampling.apply(request)) return e;
+  for (const std::string& bytes : images) {
+    troupe_image image;
+    troupe_image_init(&image, sizeof image);
+    image.data = bytes.data();
+    image.size = bytes.size();
+    if (troupe_error* e = troupe_request_image(request, &image)) return e;
+  }
+  const std::string text = messages.dump(-1, ' ', false, json::error_handler_t::replace);
+  return troupe_request_messages(request, text.data(), text.size());
+}
+
+// One question and its answer. False: the question could not be asked and was taken back.
+bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& interrupt) {
+  json content = text;
+  if (!pending_parts.empty()) {
+    content = pending_parts;
+    content.push_back({{"type", "text"}, {"text", text}});
+    pending_parts = json::array();
+  }
+  messages.push_back({{"role", "user"}, {"content", content}});
+  troupe_request* request_handle = nullptr;
+  Error error(troupe_request_new(&request_handle));
+  const Request request(request_handle);
+  if (!error) error.reset(fill(request.get()));
+  if (error) {
+    say(text_of(error.get()));
+    messages.erase(messages.size() - 1);
+    return false;
+  }
+  std::string answer, figures;
+  const Driven driven = drive(handle, request.get(), interrupt, [&](const troupe_event& event) {
+    if (event.kind == TROUPE_EVENT_TOKENS) {
+      answer.append(event.text, event.text_size);
+      std::fwrite(event.text, 1, event.text_size, stdout);
+      std::fflush(stdout);
+    } else if (TROUPE_IS_TERMINAL(event.kind)) {
+      figures = std::to_string(event.completion_tokens) + " tokens, " +
+                std::to_string(event.cached_tokens) + " of " + std::to_string(event.prompt_tokens) +
+                " prompt tokens reused, first after " +
+                std::to_string(event.first_token_ns / 1'000'000) + " ms, all after " +
+                std::to_string(event.total_ns / 1'000'000) + " ms";
+    }
+  });
+  std::fputc('\n', stdout);
+  std::fflush(stdout);
+  if (driven.ending == Ending::failed) {
+    say("troupe: " + driven.problem);
+    messages.erase(messages.size() - 1);
+    return false;
+  }
+  if (driven.ending == Ending::interrupted) say(dim("(stopped)"));
+  if (timings) say(dim("(" + figures + ")"));
+  messages.push_back({{"role", "assistant"}, {"content", answer}});
+  return true;
+}
+
+int Chat::run(Interrupt& interrupt) {
+  Opened opened = open_engine(engine, interrupt);
+  if (!opened.engine) return opened.exit_code;
+  troupe_info info{};
+  info.struct_size = sizeof info;
+  Error error(troupe_engine_info(opened.engine.get(), &info));
+  if (error) return complain(kNoEngine, text_of(error.get()));
+  if ((info.capabilities & TROUPE_CAN_CHAT) == 0) {
+    return complain(kNoEngine, "UNSUPPORTED: " + engine.model +
+                                   " has no chat template; give one with --chat-template NAME|FILE, "
+                                   "or use 'troupe generate' for plain text");
+  }
+  const bool person = isatty(STDIN_FILENO) == 1;
+  if (person) say(dim(std::string(info.model) + "; /help lists the commands"));
+  clear();
+  bool all_well = true;
+  for (;;) {
+    if (person) std::fprintf(stderr, "%s ", bold(">").c_str());
+    const auto line = next_line(interrupt);
+    if (!line) break;
+    if (line->empty()) continue;
+    if ((*line)[0] == '/') {
+      if (!command(*line)) break;
+      continue;
+    }
+    all_well = turn(opened.engine.get(), *line, interrupt) && all_well;
+  }
+  if (person) say("");
+  return all_well ? kOk : kRequestFailed;
+}
+
+}  // namespace
+
+Run declare_chat(CLI::App& app) {
+  auto verb = std::make_shared<Chat>();
+  verb->engine.declare(app);
+  app.add_option("--system", verb->system, "A system message");
+  app.add_flag("--timings", verb->timings, "After each answer: where its time went");
+  verb->sampling.declare(app);
+  return [verb](Interrupt& interrupt) { return verb->run(interrupt); };
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,22 @@
+// Submits one request and hands its events on until the terminal one; Ctrl-C cancels it.
+#pragma once
+
+#include <functional>
+
+#include "cli/handles.hpp"
+#include "cli/interrupt.hpp"
+
+namespace troupe::cli {
+
+enum class Ending { done, failed, interrupted };
+
+struct Driven {
+  Ending ending = Ending::failed;
+  std::string problem;  // when failed
+};
+
+// `heard` sees every event of the request, the terminal one included.
+Driven drive(troupe_engine* engine, const troupe_request* request, Interrupt& interrupt,
+             const std::function<void(const troupe_event&)>& heard);
+
+}  // namespace troupe::cli

@@ -1,0 +1,95 @@
+// The troupe command: reads the arguments, finds the verb, exits with its code.
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "capi/troupe.h"
+#include "cli/completion.hpp"
+#include "cli/exit_codes.hpp"
+#include "cli/nearest.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+
+namespace troupe::cli {
+namespace {
+
+constexpr const char* kFooter =
+    "Data goes to stdout, everything else to stderr. NO_COLOR turns colour off.\n"
+    "Exit codes: 0 all well, 1 a request failed, 2 wrong usage, 3 the model did not open,\n"
+    "130 interrupted.";
+
+// The deepest verb that was named on the command line.
+const CLI::App* chosen(const CLI::App& app) {
+  const auto subs = app.get_subcommands();
+  return subs.empty() ? &app : chosen(*subs.front());
+}
+
+int usage_error(const CLI::App& root, const CLI::ParseError& error, const std::vector<std::string>& words) {
+  const CLI::App& verb = *chosen(root);
+  std::vector<std::string> known = flags_of(verb);
+  std::string message = error.what();
+  for (const std::string& word : words) {
+    const std::string flag = word.substr(0, word.find('='));
+    if (!flag.starts_with("-") || flag == "-" || verb.get_option_no_throw(flag) != nullptr) continue;
+    const std::string near = nearest(flag, known);
+    message = "unknown flag " + flag + (near.empty() ? "" : "; did you mean " + near + "?");
+    break;
+  }
+  if (&verb == &root && !words.empty() && !words[0].starts_with("-")) {
+    std::vector<std::string> verbs;
+    for (const Verb& v : kVerbs) verbs.emplace_back(v.name);
+    const std::string near = nearest(words[0], verbs);
+    message = "no such command: " + words[0] + (near.empty() ? "" : "; did you mean " + near + "?");
+  }
+  std::string path;
+  for (const CLI::App* a = &verb; a != nullptr && a != &root; a = a->get_parent()) {
+    path = " " + a->get_name() + path;
+  }
+  return complain(kUsage, message + "\nSee troupe" + path + " --help");
+}
+
+int run(int argc, char** argv) {
+  CLI::App root("Troupe serves language and vision-language models.", "troupe");
+  root.footer(kFooter);
+  root.require_subcommand(1);
+  root.set_version_flag("--version", std::string("troupe ") + troupe_version_string());
+  std::map<const CLI::App*, Run> runs;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* sub = root.add_subcommand(verb.name, verb.summary);
+    runs[sub] = verb.declare(*sub);
+  }
+  std::string shell;
+  CLI::App* completion = root.add_subcommand("completion", "Print a completion script for your shell");
+  completion->add_option("SHELL", shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return root.exit(help);
+  } catch (const CLI::CallForAllHelp& help) {
+    return root.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return root.exit(version);
+  } catch (const CLI::ParseError& error) {
+    return usage_error(root, error, words);
+  }
+  if (completion->parsed()) {
+    std::fputs(completion_script(root, shell).c_str(), stdout);
+    return kOk;
+  }
+  Interrupt interrupt;
+  return runs.at(root.get_subcommands().front())(interrupt);
+}
+
+}  // namespace
+}  // namespace troupe::cli
+
+int main(int argc, char** argv) { return troupe::cli::run(argc, argv); }

@@ -1,0 +1,36 @@
+// The verbs of the command. Each declares its flags on a CLI::App and leaves behind what runs it.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <functional>
+
+#include "cli/interrupt.hpp"
+
+namespace troupe::cli {
+
+// Gives the exit code (exit_codes.hpp).
+using Run = std::function<int(Interrupt&)>;
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  Run (*declare)(CLI::App& app);
+};
+
+Run declare_generate(CLI::App& app);
+Run declare_batch(CLI::App& app);
+Run declare_chat(CLI::App& app);
+Run declare_inspect(CLI::App& app);
+Run declare_bench(CLI::App& app);
+Run declare_doctor(CLI::App& app);
+
+inline constexpr Verb kVerbs[] = {
+    {"generate", "Answer one prompt", declare_generate},
+    {"chat", "Talk to a model", declare_chat},
+    {"batch", "Answer a file of requests in OpenAI's batch format", declare_batch},
+    {"inspect", "Say what is in a model folder and whether it fits", declare_inspect},
+    {"bench", "Measure latency, throughput, prefill and serving", declare_bench},
+    {"doctor", "Check this machine: CPU, memory, drivers, GPUs", declare_doctor},
+};
+
+}  // namespace troupe::cli

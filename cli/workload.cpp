@@ -1,0 +1,125 @@
+#include "cli/workload.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <random>
+
+namespace troupe::cli {
+namespace {
+
+class Stopwatch {
+ public:
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+troupe_error* submit(troupe_engine* engine, const Job& job, int32_t vocab, std::mt19937_64& random,
+                     troupe_queue* queue, uint64_t key) {
+  troupe_request* handle = nullptr;
+  if (troupe_error* e = troupe_request_new(&handle)) return e;
+  const Request request(handle);
+  // The lowest ids are special tokens in most vocabularies.
+  std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2), vocab - 1);
+  std::vector<int32_t> prompt(static_cast<size_t>(job.input));
+  for (int32_t& t : prompt) t = token(random);
+  if (troupe_error* e = troupe_request_tokens(handle, prompt.data(), prompt.size())) return e;
+  troupe_sampling sampling;
+  troupe_sampling_init(&sampling, sizeof sampling);
+  sampling.temperature = 0.0F;
+  sampling.max_tokens = job.output;
+  sampling.ignore_eos = 1;
+  if (troupe_error* e = troupe_request_sampling(handle, &sampling)) return e;
+  return troupe_submit(engine, handle, queue, key, nullptr);
+}
+
+struct Delivery {
+  double at_s;
+  int64_t tokens;
+};
+
+void note_tokens(JobResult& job, double now, int64_t tokens) {
+  if (tokens == 0) return;
+  if (job.tokens == 0) {
+    job.first_s = now;
+  } else {
+    job.gaps_s.insert(job.gaps_s.end(), static_cast<size_t>(tokens),
+                      (now - job.last_s) / static_cast<double>(tokens));
+  }
+  job.tokens += tokens;
+  job.last_s = now;
+}
+
+}  // namespace
+
+double percentile(std::vector<double> values, double q) {
+  if (values.empty()) return std::nan("");
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(std::lround(q * static_cast<double>(values.size() - 1)))];
+}
+
+WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs, int32_t vocab,
+                            uint64_t seed, Interrupt& interrupt) {
+  WorkloadResult result;
+  result.jobs.resize(jobs.size());
+  troupe_queue* queue_handle = nullptr;
+  Error error(troupe_queue_new(&queue_handle));
+  const Queue queue(queue_handle);
+  std::mt19937_64 random(seed);
+  std::vector<Delivery> deliveries;
+  const Stopwatch watch;
+  size_t submitted = 0, open = 0;
+  while (!error && result.problem.empty() && (submitted < jobs.size() || open > 0)) {
+    while (submitted < jobs.size() && jobs[submitted].arrival_s <= watch.seconds()) {
+      result.jobs[submitted].submitted_s = watch.seconds();
+      error.reset(submit(engine, jobs[submitted], vocab, random, queue.get(), submitted));
+      if (error && troupe_error_code(error.get()) == TROUPE_ERROR_OVERLOADED && open > 0) {
+        error.reset();
+        break;
+      }
+      if (error) break;
+      ++submitted;
+      ++open;
+    }
+    const double next = submitted < jobs.size() ? jobs[submitted].arrival_s - watch.seconds() : 1.0;
+    const int wait_ms = static_cast<int>(std::clamp(next * 1000.0, 1.0, 1000.0));
+    if (interrupt.wait(troupe_queue_fd(queue.get()), wait_ms) != 0) {
+      result.problem = "interrupted";
+      break;
+    }
+    troupe_events* list = nullptr;
+    if (!error) error.reset(troupe_queue_wait(queue.get(), 0, 0, &list));
+    const Events events(list);
+    const double now = watch.seconds();
+    for (uint32_t i = 0; i < TROUPE_COUNT(list); ++i) {
+      const troupe_event& event = *TROUPE_EVENT(list, i);
+      if (event.kind == TROUPE_EVENT_TOKENS) {
+        note_tokens(result.jobs[event.user_data], now, static_cast<int64_t>(event.n_tokens));
+        deliveries.push_back({now, static_cast<int64_t>(event.n_tokens)});
+      } else if (TROUPE_IS_TERMINAL(event.kind)) {
+        --open;
+        if (event.kind != TROUPE_EVENT_DONE) {
+          result.problem = event.error != nullptr ? text_of(event.error) : "a request was cancelled";
+        }
+      }
+    }
+  }
+  if (error) result.problem = text_of(error.get());
+  result.wall_s = watch.seconds();
+  double all_from = 0.0, all_to = result.wall_s;
+  for (const JobResult& job : result.jobs) {
+    all_from = std::max(all_from, job.first_s);
+    all_to = std::min(all_to, job.last_s);
+  }
+  for (const Delivery& d : deliveries) {
+    if (d.at_s > all_from && d.at_s <= all_to) result.all_running_tokens += d.tokens;
+  }
+  result.all_running_s = std::max(0.0, all_to - all_from);
+  return result;
+}
+
+}  // namespace troupe::cli
