@@ -29,6 +29,7 @@ inline constexpr size_t safetensors_header_bytes = size_t{100} << 20;
 inline constexpr size_t tokenizer_bytes = size_t{256} << 20;
 inline constexpr int32_t layers = 1024;
 inline constexpr int32_t experts = 1024;
+inline constexpr int64_t expert_weights = 1 << 17;                      // experts of all layers
 inline constexpr int json_depth = 32;                                   // nesting of a model's JSON
 inline constexpr size_t tensors = size_t{1} << 20;                      // of a model folder
 inline constexpr size_t tensor_rank = 8;
@@ -40,6 +41,7 @@ inline constexpr int32_t ranks = 64;                                    // tenso
 inline constexpr int32_t heads = 4096;
 inline constexpr int32_t head_dim = 4096;
 inline constexpr int32_t hidden = 1 << 20;
+inline constexpr int32_t inner = 1 << 22;                                // width of a feed-forward
 inline constexpr int32_t vocabulary = 1 << 24;
 
 static_assert(running_sequences <= step_rows, "every running sequence must fit into one decode step");

@@ -227,16 +227,18 @@ Result<WeightLoader::Slice> WeightLoader::slice(const TensorSpec& spec, DType dt
 }
 
 // A device of its own has copied the bytes; one that shares host memory computes from them.
-void WeightLoader::keep(const Slice& slice) {
+Status WeightLoader::keep(const Slice& slice) {
   if (backend_.info().unified_memory) {
     if (arena_.host.empty() || arena_.host.back() != slice.owner) arena_.host.push_back(slice.owner);
   } else if (slice.file != nullptr) {
     slice.file->release(static_cast<const std::byte*>(slice.view.data), slice.view.bytes());
   }
-  if (options_.placed) {
-    options_.placed(static_cast<size_t>(slice.view.rows * slice.view.cols) *
-                    dtype_bytes(slice.view.dtype));
+  const auto bytes = static_cast<size_t>(slice.view.rows * slice.view.cols) *
+                     dtype_bytes(slice.view.dtype);
+  if (options_.placed && !options_.placed(bytes)) {
+    return Status(Code::closed, "loading was given up on request");
   }
+  return ok_status();
 }
 
 Result<LinearWeight> WeightLoader::linear_of(std::span<const LinearPartSpec> parts) {
@@ -259,7 +261,7 @@ Result<LinearWeight> WeightLoader::linear_of(std::span<const LinearPartSpec> par
   if (host.out == 0) return LinearWeight{};
   auto placed = backend_.place(host, arena_.buffers);
   if (!placed.ok()) return placed.status().at("placing " + parts.front().weight.name);
-  for (const Slice& s : slices) keep(s);
+  for (const Slice& s : slices) TR_TRY(keep(s));
   return placed;
 }
 
@@ -275,7 +277,7 @@ Result<Matrix> WeightLoader::place(const TensorSpec& spec, DType dtype) {
   TR_ASSIGN(const Slice host, slice(spec, dtype));
   auto placed = backend_.place(host.view, arena_.buffers);
   if (!placed.ok()) return placed.status().at("placing " + spec.name);
-  keep(host);
+  TR_TRY(keep(host));
   return placed;
 }
 

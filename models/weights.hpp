@@ -49,7 +49,7 @@ class WeightLoader {
     int32_t rank = 0, ranks = 1;
     uint64_t seed = 0;
     std::span<const std::pair<std::string, std::string>> renames;
-    std::function<void(size_t bytes)> placed;
+    std::function<bool(size_t bytes)> placed;  // false: give up
   };
   WeightLoader(Backend& backend, Options options, WeightArena& arena)
       : backend_(backend), options_(std::move(options)), arena_(arena) {}
@@ -74,7 +74,7 @@ class WeightLoader {
   Result<Slice> slice(const TensorSpec& spec, DType dtype);
   Result<LinearWeight> linear_of(std::span<const LinearPartSpec> parts);
   Result<Matrix> place(const TensorSpec& spec, DType dtype);
-  void keep(const Slice& slice);
+  Status keep(const Slice& slice);
 
   Backend& backend_;
   Options options_;

@@ -1,0 +1,19 @@
+// The families, one file each. Adding one: docs/adding-a-model.md.
+#pragma once
+
+namespace troupe::models {
+
+class Fields;
+struct ModelDescription;
+
+void describe_llama(const Fields& config, ModelDescription& out);
+void describe_mistral(const Fields& config, ModelDescription& out);
+void describe_qwen2(const Fields& config, ModelDescription& out);
+void describe_qwen3(const Fields& config, ModelDescription& out);
+void describe_gemma2(const Fields& config, ModelDescription& out);
+void describe_gpt_neox(const Fields& config, ModelDescription& out);
+void describe_bloom(const Fields& config, ModelDescription& out);
+void describe_mixtral(const Fields& config, ModelDescription& out);
+void describe_deepseek_v2(const Fields& config, ModelDescription& out);
+
+}  // namespace troupe::models
