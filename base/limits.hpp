@@ -13,6 +13,7 @@ inline constexpr int32_t step_rows = 65536;                             // rows 
 inline constexpr size_t prompt_bytes = size_t{64} << 20;                // text of one request
 inline constexpr int32_t prompt_tokens = 16 * 1024 * 1024;
 inline constexpr int32_t choices = 128;                                 // n
+inline constexpr int32_t priority = 100;                                // -100 .. 100
 inline constexpr int32_t stop_strings = 64;
 inline constexpr size_t stop_string_bytes = 4096;
 inline constexpr int32_t stop_tokens = 256;

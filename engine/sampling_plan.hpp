@@ -30,6 +30,7 @@ struct SamplingPlan {
   int32_t prompt_logprobs = -1;
   std::vector<PlanBias> biases;        // sorted by token
   std::vector<int32_t> bad_words;      // {n, t1 .. tn} one after the other, n >= 2
+  int32_t bad_word_count = 0;
   std::vector<int32_t> stop_tokens;    // sorted; the model's eos among them unless ignored
   std::vector<PlanBias> early_biases;  // `biases` and the bans that hold until min_tokens
 
@@ -37,6 +38,7 @@ struct SamplingPlan {
   [[nodiscard]] bool counts_tokens() const {
     return repetition_penalty != 1.0F || presence_penalty != 0.0F || frequency_penalty != 0.0F;
   }
+  [[nodiscard]] bool needs_history() const { return counts_tokens() || bad_word_count > 0; }
   [[nodiscard]] bool is_stop(int32_t token) const;
 };
 

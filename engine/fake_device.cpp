@@ -1,0 +1,307 @@
+#include "engine/fake_device.hpp"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "engine/echo.hpp"
+
+namespace troupe::engine {
+namespace {
+
+uint64_t scramble(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xBF58476D1CE4E5B9ULL;
+  x ^= x >> 27;
+  x *= 0x94D049BB133111EBULL;
+  return x ^ x >> 31;
+}
+
+Status wrong(const std::string& what) { return internal_error("INV-FAKE-1: " + what); }
+
+}  // namespace
+
+void ThreadWaiter::wait_until(int64_t ns) {
+  if (ns <= now_ns()) return;
+  std::this_thread::sleep_until(std::chrono::steady_clock::time_point(
+      std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::nanoseconds(ns))));
+}
+
+uint64_t fake_chain(uint64_t before, int32_t token) {
+  return scramble(before * 0x9E3779B97F4A7C15ULL + static_cast<uint32_t>(token) + 1);
+}
+
+int32_t fake_token(uint64_t chain, const PlanSampling& s, int32_t vocab) {
+  uint64_t h = chain;
+  if (s.temperature > 0.0F) {
+    h = scramble(h ^ s.seed ^ static_cast<uint64_t>(s.choice) << 32 ^ static_cast<uint32_t>(s.position));
+  }
+  return static_cast<int32_t>(scramble(h) % static_cast<uint64_t>(vocab));
+}
+
+struct FakeDevice::State {
+  struct Flight {
+    std::vector<std::byte> bytes;
+    PlanView plan;
+    StepResult result;
+    int64_t ready_ns = 0;
+    bool sampled = false;
+  };
+  struct Slot {
+    int32_t last = -1;
+    std::vector<int32_t> history;  // what the sampler's counts would be made of
+  };
+
+  State(FakeDeviceOptions o, Waiter& w) : options(std::move(o)), waiter(w) {
+    for (const models::CacheGroup& g : options.groups) {
+      cells.emplace_back(static_cast<size_t>(g.cache.blocks) * block_tokens());
+    }
+    slots.resize(static_cast<size_t>(options.slots));
+  }
+
+  [[nodiscard]] size_t block_tokens() const { return static_cast<size_t>(options.block_tokens); }
+  [[nodiscard]] bool fixed(size_t g) const {
+    return options.groups[g].kind == models::CacheKind::fixed;
+  }
+  // The first group that sees furthest back.
+  [[nodiscard]] int32_t guide() const {
+    int32_t best = -1;
+    for (size_t g = 0; g < options.groups.size(); ++g) {
+      if (fixed(g)) continue;
+      if (options.groups[g].kind != models::CacheKind::window) return static_cast<int32_t>(g);
+      if (best < 0) best = static_cast<int32_t>(g);
+    }
+    return best;
+  }
+
+  FakeCell* cell(const PlanView& plan, int32_t sequence, int32_t group, int32_t position) {
+    const PlanTable& t = plan.table(sequence, group);
+    const int32_t index = (position - t.first_position) / options.block_tokens;
+    if (position < t.first_position || index >= t.count) return nullptr;
+    const int32_t block = plan.block_table(sequence, group)[static_cast<size_t>(index)];
+    const size_t at = static_cast<size_t>(block) * block_tokens() +
+                      static_cast<size_t>(position) % block_tokens();
+    auto& memory = cells[static_cast<size_t>(group)];
+    return block < 0 || at >= memory.size() ? nullptr : &memory[at];
+  }
+
+  Status copy_blocks(const PlanView& plan);
+  Status write(const PlanView& plan, int32_t sequence);
+  Status check(const PlanView& plan, int32_t sequence);
+  [[nodiscard]] int32_t input(const PlanView& plan, const PlanSequence& s, int32_t row) const;
+  void draw(const PlanView& plan, const PlanLogitRow& row, StepResult& result);
+  Status check_history(const PlanSampling& s, const FakeCell& last);
+
+  FakeDeviceOptions options;
+  Waiter& waiter;
+  std::vector<std::vector<FakeCell>> cells;  // by group
+  std::vector<Slot> slots;
+  std::deque<Flight> flights;
+  Status broken;  // sticky, comes back from collect()
+  int64_t collected = 0;
+  int64_t last_ready_ns = 0;
+  int64_t delay_ns = 0;
+  bool fail = false;
+};
+
+FakeDevice::FakeDevice(FakeDeviceOptions options, Waiter& waiter)
+    : state_(std::make_unique<State>(std::move(options), waiter)) {}
+FakeDevice::~FakeDevice() = default;
+
+Status FakeDevice::State::copy_blocks(const PlanView& plan) {
+  for (const PlanCopy& c : plan.copies()) {
+    for (const PlanCopy& other : plan.copies()) {
+      if (other.group == c.group && other.to == c.from) {
+        return wrong("INV-CACHE-6: block " + std::to_string(c.from) + " is source and target of copies");
+      }
+    }
+    auto& memory = cells[static_cast<size_t>(c.group)];
+    std::copy_n(memory.begin() + c.from * options.block_tokens, options.block_tokens,
+                memory.begin() + c.to * options.block_tokens);
+  }
+  return ok_status();
+}
+
+int32_t FakeDevice::State::input(const PlanView& plan, const PlanSequence& s, int32_t row) const {
+  const int32_t token = plan.token_ids()[static_cast<size_t>(row)];
+  if (token == kTokenFromSlot) return slots[static_cast<size_t>(s.slot)].last;
+  if (token != kTokenInjected) return token;
+  for (const PlanInject& i : plan.injects()) {
+    if (row < i.row || row >= i.row + i.count) continue;
+    const uint64_t h = scramble(i.id + static_cast<uint64_t>(i.source_row + row - i.row));
+    return static_cast<int32_t>(h & 0x7FFFFFFF);
+  }
+  return -1;
+}
+
+Status FakeDevice::State::write(const PlanView& plan, int32_t sequence) {
+  const PlanSequence& s = plan.sequences()[static_cast<size_t>(sequence)];
+  if (s.slot >= options.slots) return wrong("slot " + std::to_string(s.slot));
+  const int32_t lead = guide();
+  FakeCell before;
+  const int32_t start = s.kv_len - s.row_count;
+  if (start > 0) {
+    const FakeCell* last = cell(plan, sequence, lead, start - 1);
+    if (last == nullptr) return wrong("the tables do not reach back to position " + std::to_string(start - 1));
+    before = *last;
+  }
+  for (int32_t i = 0; i < s.row_count; ++i) {
+    const int32_t row = s.row_begin + i;
+    const int32_t position = plan.positions()[static_cast<size_t>(row)];
+    const int32_t token = input(plan, s, row);
+    if (position != start + i) return wrong("position " + std::to_string(position));
+    if (token < 0) return wrong("row " + std::to_string(row) + " has no token");
+    before.chain = fake_chain(before.chain, token);
+    before.token = token;
+    before.position = position;
+    if (token == EchoText::kBegin) {
+      before.echo_begin = position + 1;
+      before.echo_end = -1;
+    }
+    if (token == EchoText::kEnd) before.echo_end = position;
+    for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
+      if (fixed(static_cast<size_t>(g))) continue;
+      FakeCell* c = cell(plan, sequence, g, position);
+      if (c == nullptr) return wrong("INV-PLAN-3: no block for position " + std::to_string(position));
+      *c = before;
+    }
+  }
+  return ok_status();
+}
+
+// Everything that the last row sees must be there, in order, and the same in all groups.
+Status FakeDevice::State::check(const PlanView& plan, int32_t sequence) {
+  const PlanSequence& s = plan.sequences()[static_cast<size_t>(sequence)];
+  const int32_t start = s.kv_len - s.row_count;
+  for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
+    const models::CacheGroup& group = options.groups[static_cast<size_t>(g)];
+    if (fixed(static_cast<size_t>(g))) continue;
+    const bool window = group.kind == models::CacheKind::window;
+    const int32_t from = window ? std::max(0, start - group.window + 1) : 0;
+    const FakeCell* before = nullptr;
+    for (int32_t p = from; p < s.kv_len; ++p) {
+      const FakeCell* c = cell(plan, sequence, g, p);
+      if (c == nullptr || c->position != p ||
+          (before != nullptr && c->chain != fake_chain(before->chain, c->token)) ||
+          (p == 0 && c->chain != fake_chain(0, c->token))) {
+        return wrong("group " + std::to_string(g) + " position " + std::to_string(p) + " of " +
+                     std::to_string(s.kv_len) + (c == nullptr ? ": no block" : ": another's content"));
+      }
+      before = c;
+    }
+    const FakeCell* last = cell(plan, sequence, guide(), s.kv_len - 1);
+    if (before == nullptr || before->chain != last->chain) return wrong("groups disagree");
+  }
+  return ok_status();
+}
+
+Status FakeDevice::forward(std::span<const std::byte> bytes) {
+  State& st = *state_;
+  st.flights.emplace_back();
+  State::Flight& flight = st.flights.back();
+  flight.bytes.assign(bytes.begin(), bytes.end());
+  TR_ASSIGN(flight.plan, PlanView::parse(flight.bytes));
+  const PlanView& plan = flight.plan;
+  const auto sequences = static_cast<int32_t>(plan.sequences().size());
+  if (st.broken.ok()) st.broken = st.copy_blocks(plan);
+  for (int32_t i = 0; i < sequences && st.broken.ok(); ++i) st.broken = st.write(plan, i);
+  for (int32_t i = 0; i < sequences && st.broken.ok() && st.options.checked; ++i) {
+    st.broken = st.check(plan, i);
+  }
+  const int64_t takes = st.options.step_ns + st.options.row_ns * plan.rows() + std::exchange(st.delay_ns, 0);
+  flight.ready_ns = std::max(st.waiter.now_ns(), st.last_ready_ns) + takes;
+  st.last_ready_ns = flight.ready_ns;
+  return ok_status();
+}
+
+Status FakeDevice::State::check_history(const PlanSampling& s, const FakeCell& last) {
+  if (s.repetition_penalty == 1.0F) return ok_status();
+  const Slot& slot = slots[static_cast<size_t>(s.slot)];
+  uint64_t chain = 0;
+  for (const int32_t t : slot.history) chain = fake_chain(chain, t);
+  if (chain == last.chain) return ok_status();
+  return wrong("slot " + std::to_string(s.slot) + " counts " + std::to_string(slot.history.size()) +
+               " tokens that are not the sequence's " + std::to_string(s.position));
+}
+
+void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, StepResult& result) {
+  const PlanSequence& sequence = plan.sequences()[static_cast<size_t>(row.sequence)];
+  const int32_t position = plan.positions()[static_cast<size_t>(row.row)];
+  const FakeCell* last = cell(plan, row.sequence, guide(), position);
+  StepToken out;
+  out.sequence = row.sequence;
+  int32_t token = row.target;
+  if (row.sampling >= 0) {
+    const PlanSampling& s = plan.sampling()[static_cast<size_t>(row.sampling)];
+    Slot& slot = slots[static_cast<size_t>(s.slot)];
+    if (s.reset != 0) slot.history.clear();
+    const auto history = plan.token_lists().subspan(static_cast<size_t>(s.history_begin),
+                                                    static_cast<size_t>(s.history_count));
+    slot.history.insert(slot.history.end(), history.begin(), history.end());
+    if (options.checked && broken.ok()) broken = check_history(s, *last);
+    FakeContext context{*last, sequence.prompt_len, &s, [&](int32_t p) {
+                          const FakeCell* c = cell(plan, row.sequence, guide(), p);
+                          return c == nullptr ? -1 : c->token;
+                        }};
+    token = options.draw ? options.draw(context) : fake_token(last->chain, s, options.vocab);
+    const auto biases = plan.biases().subspan(static_cast<size_t>(s.bias_begin),
+                                              static_cast<size_t>(s.bias_count));
+    for (int32_t tries = 0; tries < options.vocab; ++tries, token = (token + 1) % options.vocab) {
+      const auto at = std::lower_bound(biases.begin(), biases.end(), token,
+                                       [](const PlanBias& b, int32_t t) { return b.token < t; });
+      if (at == biases.end() || at->token != token || at->bias > -1e30F) break;
+    }
+    slot.last = token;
+    if (s.repetition_penalty != 1.0F) slot.history.push_back(token);
+    out.token = token;
+  }
+  const uint64_t h = scramble(last->chain + static_cast<uint32_t>(token));
+  out.logprob = -static_cast<float>(h % 1000) / 1000.0F;
+  out.rank = 1;
+  out.top_begin = static_cast<int32_t>(result.tops.size());
+  for (int32_t i = 0; i < row.top_n; ++i) {
+    result.tops.push_back({(token + i) % options.vocab, out.logprob - static_cast<float>(i)});
+    ++out.top_count;
+  }
+  result.tokens.push_back(out);
+}
+
+Status FakeDevice::sample(std::span<const uint32_t> /*grammar_mask*/) {
+  State& st = *state_;
+  for (State::Flight& flight : st.flights) {
+    if (flight.sampled) continue;
+    flight.sampled = true;
+    flight.result.step = flight.plan.step();
+    for (const PlanLogitRow& row : flight.plan.logit_rows()) {
+      if (!st.broken.ok()) break;
+      st.draw(flight.plan, row, flight.result);
+    }
+  }
+  return ok_status();
+}
+
+Result<StepResult> FakeDevice::collect() {
+  State& st = *state_;
+  if (st.flights.empty()) return internal_error("fake device: nothing to collect");
+  State::Flight flight = std::move(st.flights.front());
+  st.flights.pop_front();
+  st.waiter.wait_until(flight.ready_ns);
+  if (!st.broken.ok()) return st.broken;
+  if (std::exchange(st.fail, false) || st.collected++ == st.options.fail_step) {
+    st.broken = Status(Code::device_failed, "fake device: lost at step " +
+                                                std::to_string(flight.result.step) + ", as asked", true);
+    return st.broken;
+  }
+  return std::move(flight.result);
+}
+
+Status FakeDevice::put_embedding(uint64_t /*id*/, const Matrix& /*rows*/) { return ok_status(); }
+void FakeDevice::drop_embedding(uint64_t /*id*/) {}
+void FakeDevice::fail_next() { state_->fail = true; }
+void FakeDevice::delay_next(int64_t ns) { state_->delay_ns = ns; }
+int64_t FakeDevice::ready_at_ns() const {
+  return state_->flights.empty() ? 0 : state_->flights.front().ready_ns;
+}
+
+}  // namespace troupe::engine

@@ -1,0 +1,351 @@
+#include "engine/scheduler.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/limits.hpp"
+#include "engine/scheduler_state.hpp"
+
+namespace troupe::engine {
+namespace {
+
+// A chunk and its window must fit into a window group's blocks with room for two torn ones.
+int32_t chunk_that_fits(const SchedulerConfig& c) {
+  int32_t rows = c.step_rows;
+  for (const models::CacheGroup& g : c.groups) {
+    if (g.kind != models::CacheKind::window) continue;
+    const int32_t room = (g.cache.blocks - 2) * c.block_tokens - g.window;
+    rows = std::min(rows, std::max(room, c.block_tokens));
+  }
+  return rows;
+}
+
+template <class T>
+void put_in_front(std::vector<T>& rows, size_t count, T filler) {
+  if (!rows.empty()) rows.insert(rows.begin(), count, filler);
+}
+
+// The prompt continues the session's content.
+void continue_session(Prompt& prompt, const Session& session) {
+  const size_t before = session.tokens.size();
+  if (!prompt.rope_positions.empty()) {
+    std::vector<int32_t> positions(3 * before);
+    for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int32_t>(i / 3);
+    for (int32_t& p : prompt.rope_positions) p += static_cast<int32_t>(before);
+    prompt.rope_positions.insert(prompt.rope_positions.begin(), positions.begin(), positions.end());
+  }
+  put_in_front(prompt.modality, before, uint8_t{0});
+  for (PromptImage& image : prompt.images) image.position += static_cast<int32_t>(before);
+  prompt.images.insert(prompt.images.begin(), session.images.begin(), session.images.end());
+  prompt.tokens.insert(prompt.tokens.begin(), session.tokens.begin(), session.tokens.end());
+}
+
+}  // namespace
+
+Scheduler::State::State(SchedulerConfig c)
+    : config(std::move(c)), kv(config.groups, config.block_tokens),
+      sessions(kv, config.session_share, config.session_lease_ns) {
+  TR_ASSERT(config.slots > 0 && config.slots <= limits::running_sequences);
+  TR_ASSERT(config.step_rows >= config.slots && config.step_rows <= limits::step_rows);
+  TR_ASSERT(config.chunked_prefill || config.step_rows >= config.context_length + config.slots);
+  if (config.logit_rows == 0) config.logit_rows = config.slots + 256;
+  TR_ASSERT(config.logit_rows > config.slots);
+  chunk_max = chunk_that_fits(config);
+  context_limit = std::min(config.context_length, kv.capacity_tokens(chunk_max));
+  for (int32_t slot = config.slots - 1; slot >= 0; --slot) free_slots.push_back(slot);
+  running.reserve(static_cast<size_t>(config.slots));
+  flights.reserve(2);
+  arrivals.reserve(static_cast<size_t>(config.slots));
+  stats.kv_blocks_total = static_cast<uint64_t>(kv.blocks_total());
+}
+
+JobState* Scheduler::State::find(RequestId id) {
+  const auto it = jobs.find(id);
+  return it == jobs.end() || it->second->ended ? nullptr : it->second.get();
+}
+
+Status Scheduler::State::refuse_early(const Job& job) const {
+  const std::string who = "request " + std::to_string(job.id);
+  if (job.id == 0 || jobs.contains(job.id)) return invalid(who + ": id is 0 or in use");
+  const size_t sequences = waiting.size() + static_cast<size_t>(job.sampling.choices);
+  if (sequences > static_cast<size_t>(config.waiting_max)) {
+    return {Code::overloaded, "waiting: " + std::to_string(waiting.size()) +
+                                  " sequences are waiting, the limit is " +
+                                  std::to_string(config.waiting_max) + "; try again later"};
+  }
+  if (std::abs(job.priority) > limits::priority) {
+    return invalid("priority must be -" + std::to_string(limits::priority) + " .. " +
+                   std::to_string(limits::priority) + ", and is " + std::to_string(job.priority));
+  }
+  return ok_status();
+}
+
+Status Scheduler::State::admit(Job job) {
+  TR_TRY(refuse_early(job));
+  const uint64_t session_id = job.session;
+  const RequestId id = job.id;
+  if (session_id != 0) {
+    TR_ASSIGN(Session * session, sessions.begin(session_id, id, job.submitted_ns));
+    continue_session(job.prompt, *session);
+  }
+  const auto prompt = static_cast<int64_t>(job.prompt.tokens.size());
+  const SamplingPlan& sampling = job.sampling;
+  // Generating needs room for one token at least.
+  const int64_t needed = prompt + (sampling.max_tokens == 0 ? 0 : 1);
+  if (prompt == 0 || needed > context_limit) {
+    if (session_id != 0) sessions.finish(session_id, id, nullptr, job.submitted_ns);
+    if (prompt == 0) return invalid("prompt: it has no tokens");
+    return limit_exceeded("prompt: " + std::to_string(prompt) + " tokens, and the context holds " +
+                          std::to_string(context_limit) +
+                          (context_limit < config.context_length ? " (the cache's size limits it; give it more memory)"
+                                                                 : "") +
+                          "; shorten it");
+  }
+  auto state = std::make_unique<JobState>();
+  const auto room = static_cast<int32_t>(context_limit - prompt);
+  state->output_max = sampling.max_tokens < 0 ? room : std::min(room, sampling.max_tokens);
+  state->rank = {int64_t{job.priority} * config.ageing_ns - job.submitted_ns, next_order++};
+  state->root = root_key({config.model_salt, job.tenant_salt,
+                          config.facts.rope_regime(static_cast<int32_t>(prompt)), job.adapter});
+  state->spec = std::move(job);
+  const int32_t choices = state->output_max == 0 ? 1 : state->spec.sampling.choices;
+  state->choices.resize(static_cast<size_t>(choices));
+  state->unfinished = choices;
+  for (int32_t i = 0; i < choices; ++i) {
+    Sequence& s = state->choices[static_cast<size_t>(i)];
+    s.job = state.get();
+    s.choice = i;
+    s.progress.output.reserve(static_cast<size_t>(std::min(state->output_max, 16384)));
+  }
+  next_deadline = std::min(next_deadline, state->spec.deadline_ns);
+  stats.prompt_tokens += static_cast<uint64_t>(prompt);
+  waiting.insert(&state->choices.front());
+  jobs.emplace(id, std::move(state));
+  ++live;
+  return ok_status();
+}
+
+void Scheduler::State::give_back_lease(Sequence& s) {
+  kv.release(s.lease.kv);
+  if (s.lease.slot >= 0) free_slots.push_back(std::exchange(s.lease.slot, -1));
+  s.lease.fresh = true;
+  blocked = nullptr;
+}
+
+// Steps in flight may still write into what is given back here: whoever gets it next writes later.
+void Scheduler::State::leave(Sequence& s, int64_t now_ns) {
+  if (s.phase == Phase::waiting) waiting.remove(&s);
+  if (s.phase == Phase::running) {
+    const auto at = std::find(running.begin(), running.end(), &s);
+    TR_ASSERT(at != running.end());
+    running.erase(at);
+  }
+  s.phase = Phase::finished;
+  if (s.choice == 0) settle_session(s, now_ns);
+  give_back_lease(s);
+}
+
+// The first choice is what the session goes on from: it is kept, and the session free for the next
+// request, as soon as that choice has ended.
+void Scheduler::State::settle_session(Sequence& s, int64_t now_ns) {
+  const uint64_t id = s.job->spec.session;
+  if (id == 0) return;
+  const bool said_something = !s.progress.output.empty() || s.job->output_max == 0;
+  if (said_something && config.prefix_reuse) publish(s);
+  sessions.finish(id, s.job->spec.id, said_something ? &s : nullptr, now_ns);
+}
+
+void Scheduler::State::finish_choice(Sequence& s, FinishReason reason, int32_t stop_token,
+                                     int64_t now_ns, Outputs& out) {
+  TR_ASSERT(s.phase != Phase::finished);
+  leave(s, now_ns);
+  JobState& job = *s.job;
+  out.choices.push_back({job.spec.id, s.choice, reason, stop_token});
+  if (--job.unfinished == 0) end_job(job, EventKind::done, ok_status(), now_ns, out);
+}
+
+void Scheduler::State::end_job(JobState& job, EventKind kind, const Status& status, int64_t now_ns,
+                               Outputs& out) {
+  TR_ASSERT(!job.ended);  // INV-SCHED-1
+  job.ended = true;
+  --live;
+  RequestEnd end;
+  end.request = job.spec.id;
+  end.kind = kind;
+  end.status = status;
+  end.usage.prompt_tokens = job.prompt_len();
+  end.usage.cached_tokens = job.cached_tokens;
+  for (Sequence& s : job.choices) {
+    if (s.phase != Phase::finished) leave(s, now_ns);
+    end.usage.completion_tokens += static_cast<int64_t>(s.progress.output.size());
+  }
+  for (const PromptImage& image : job.spec.prompt.images) end.usage.image_tokens += image.rows;
+  const int64_t began = job.spec.submitted_ns;
+  end.timings.queued_ns = job.started ? job.started_ns - began : now_ns - began;
+  end.timings.first_token_ns = job.first_token_ns > 0 ? job.first_token_ns - began : 0;
+  end.timings.total_ns = now_ns - began;
+  out.requests.push_back(std::move(end));
+  bury_if_done(job);
+}
+
+// Steps in flight point at the job's sequences: it goes with the last of them.
+void Scheduler::State::bury_if_done(JobState& job) {
+  if (job.ended && !job.in_flight()) jobs.erase(job.spec.id);
+}
+
+void Scheduler::State::device_lost(const Status& why, int64_t now_ns, Outputs& out) {
+  flights.clear();
+  blocked = nullptr;
+  sessions.give_up_all();
+  std::vector<JobState*> involved;
+  for (auto& [id, job] : jobs) {
+    if (job->in_flight()) involved.push_back(job.get());
+    for (Sequence& s : job->choices) {
+      s.progress.pending = s.progress.in_flight = 0;
+      s.progress.computed = 0;
+      s.progress.scores_asked = s.progress.scores_got;
+      if (s.phase == Phase::running) {
+        give_back_lease(s);
+        waiting.insert(&s);
+      }
+    }
+  }
+  running.clear();
+  kv.forget_all();
+  for (JobState* job : involved) {
+    if (!job->ended && ++job->restarts > config.restarts_max) {
+      end_job(*job, EventKind::failed, why, now_ns, out);
+    } else {
+      stats.restarts += job->ended ? 0 : 1;
+      bury_if_done(*job);
+    }
+  }
+}
+
+Status Scheduler::State::check_integrity() const {
+  std::vector<const KvTables*> holders;
+  std::vector<uint8_t> slots(static_cast<size_t>(config.slots), 0);
+  size_t waiting_count = 0, running_count = 0, live_count = 0;
+  for (const auto& [id, job] : jobs) {
+    live_count += job->ended ? 0 : 1;
+    for (const Sequence& s : job->choices) {
+      holders.push_back(&s.lease.kv);
+      waiting_count += s.phase == Phase::waiting ? 1 : 0;
+      running_count += s.phase == Phase::running ? 1 : 0;
+      if ((s.phase == Phase::running) != (s.lease.slot >= 0)) {
+        return internal_error("INV-SCHED-3: a slot without a running sequence, or the reverse");
+      }
+      if (s.lease.slot >= 0 && slots[static_cast<size_t>(s.lease.slot)]++ != 0) {
+        return internal_error("INV-SCHED-3: two sequences in one slot");
+      }
+      if (s.phase != Phase::running && !s.lease.kv.groups.empty()) {
+        return internal_error("INV-CACHE-1: a sequence that does not run holds blocks");
+      }
+      if (s.phase == Phase::running && s.progress.computed > s.length()) {
+        return internal_error("INV-SCHED-2: more computed than there are tokens");
+      }
+    }
+  }
+  sessions.visit_tables([&](const KvTables& t) { holders.push_back(&t); });
+  if (waiting_count != waiting.size() || running_count != running.size() || live_count != live ||
+      running_count + free_slots.size() != slots.size()) {
+    return internal_error("INV-SCHED-1: the lists and the requests disagree");
+  }
+  if (!std::is_sorted(running.begin(), running.end(),
+                      [](const Sequence* a, const Sequence* b) { return ranks_above(*a, *b); })) {
+    return internal_error("INV-SCHED-5: running sequences out of rank");
+  }
+  if (flights.size() > static_cast<size_t>(config.overlap ? 2 : 1)) {
+    return internal_error("INV-SCHED-4: too many steps in flight");
+  }
+  if (sessions.pinned_blocks() > 0 &&
+      static_cast<double>(sessions.pinned_blocks()) >
+          config.session_share * static_cast<double>(kv.blocks_total())) {
+    return internal_error("INV-SESSION-2: sessions hold more than their share");
+  }
+  return kv.check_integrity(holders);
+}
+
+// ---- the door ----
+
+Scheduler::Scheduler(SchedulerConfig config) : state_(std::make_unique<State>(std::move(config))) {}
+Scheduler::~Scheduler() = default;
+
+Status Scheduler::admit(Job job) { return state_->admit(std::move(job)); }
+
+void Scheduler::end(RequestId id, const Status& why, int64_t now_ns, Outputs& out) {
+  JobState* job = state_->find(id);
+  if (job == nullptr) return;
+  const bool cancelled = why.code() == Code::cancelled;
+  state_->end_job(*job, cancelled ? EventKind::cancelled : EventKind::failed, why, now_ns, out);
+}
+
+void Scheduler::cut(RequestId id, int32_t choice, int32_t keep, int64_t now_ns, Outputs& out) {
+  JobState* job = state_->find(id);
+  if (job != nullptr && choice >= 0 && static_cast<size_t>(choice) < job->choices.size()) {
+    Sequence& s = job->choices[static_cast<size_t>(choice)];
+    auto& output = s.progress.output;
+    const bool live = s.phase != Phase::finished;
+    if (keep < 0 || static_cast<size_t>(keep) > output.size()) return;
+    output.resize(static_cast<size_t>(keep));
+    s.keys.resize(std::min(s.keys.size(), static_cast<size_t>(s.known() / state_->config.block_tokens)));
+    if (live) {
+      if (!s.lease.kv.groups.empty()) state_->kv.truncate(s.lease.kv, s.known());
+      state_->finish_choice(s, FinishReason::stop, -1, now_ns, out);
+      return;
+    }
+  }
+  if (choice == 0) state_->sessions.cut(id, keep);
+}
+
+void Scheduler::embedding_ready(RequestId id, uint64_t embedding) {
+  JobState* job = state_->find(id);
+  if (job == nullptr) return;
+  for (PromptImage& image : job->spec.prompt.images) image.ready |= image.embedding == embedding;
+}
+
+bool Scheduler::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
+  return state_->plan(now_ns, draft, out);
+}
+Status Scheduler::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
+  return state_->commit(result, now_ns, out);
+}
+void Scheduler::device_lost(const Status& why, int64_t now_ns, Outputs& out) {
+  state_->device_lost(why, now_ns, out);
+}
+int32_t Scheduler::steps_in_flight() const { return static_cast<int32_t>(state_->flights.size()); }
+bool Scheduler::idle() const { return state_->live == 0 && state_->flights.empty(); }
+int64_t Scheduler::next_deadline_ns() const {
+  return std::min(state_->next_deadline, state_->sessions.next_expiry_ns());
+}
+
+Result<uint64_t> Scheduler::session_new(const SessionOptions& options, int64_t now_ns) {
+  return state_->sessions.open(options, now_ns);
+}
+Result<uint64_t> Scheduler::session_fork(uint64_t session, int64_t now_ns) {
+  return state_->sessions.fork(session, now_ns);
+}
+Status Scheduler::session_rewind(uint64_t session, int64_t tokens, int64_t now_ns) {
+  return state_->sessions.rewind(session, tokens, now_ns);
+}
+Result<SessionState> Scheduler::session_info(uint64_t session, int64_t now_ns) {
+  return state_->sessions.info(session, now_ns);
+}
+void Scheduler::session_free(uint64_t session) {
+  state_->sessions.free(session);
+  state_->blocked = nullptr;
+}
+
+SchedulerStats Scheduler::stats() const {
+  SchedulerStats s = state_->stats;
+  s.waiting = static_cast<uint32_t>(state_->waiting.size());
+  s.running = static_cast<uint32_t>(state_->running.size());
+  s.sessions = static_cast<uint32_t>(state_->sessions.size());
+  s.kv_blocks_used = static_cast<uint64_t>(state_->kv.blocks_held());
+  return s;
+}
+const SchedulerConfig& Scheduler::config() const { return state_->config; }
+Status Scheduler::check_integrity() const { return state_->check_integrity(); }
+
+}  // namespace troupe::engine

@@ -1,0 +1,96 @@
+// A request inside the scheduler: its job, which never changes, and one Sequence per choice, split
+// by what moves together: progress (tokens) and lease (what it holds of the cache and the device).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/block_key.hpp"
+#include "engine/job.hpp"
+#include "engine/kv_groups.hpp"
+
+namespace troupe::engine {
+
+// held: a further choice, until the first one has read the prompt for all of them.
+enum class Phase : uint8_t { held, waiting, running, finished };
+
+struct JobState;
+
+// INV-SCHED-6: fixed when the request comes, yet it ages: one level of priority is worth ageing_ns
+// of waiting, for everybody alike.
+struct Rank {
+  int64_t merit = 0;   // priority * ageing_ns - submitted_ns
+  uint64_t order = 0;  // of admission
+
+  [[nodiscard]] bool above(const Rank& other) const {
+    return merit != other.merit ? merit > other.merit : order < other.order;
+  }
+};
+
+struct Progress {
+  std::vector<int32_t> output;
+  int32_t computed = 0;  // tokens whose KV the steps planned so far write
+  int32_t pending = 0;   // tokens drawn by steps in flight, not known here yet
+  int32_t in_flight = 0; // steps in flight that this sequence is part of
+  int32_t scores_asked = 0;  // prompt positions whose successor's logprob has been asked for …
+  int32_t scores_got = 0;    // … and has come
+};
+
+struct Lease {
+  int32_t slot = -1;
+  bool fresh = true;  // the slot does not know this sequence yet
+  KvTables kv;
+};
+
+struct Sequence {
+  JobState* job = nullptr;
+  int32_t choice = 0;
+  Phase phase = Phase::held;
+  Progress progress;
+  Lease lease;
+  std::vector<BlockKey> keys;  // of the full blocks of known tokens
+
+  [[nodiscard]] int32_t known() const;
+  [[nodiscard]] int32_t length() const { return known() + progress.pending; }
+  [[nodiscard]] int32_t token(int32_t position) const;
+};
+
+struct JobState {
+  Job spec;
+  Rank rank;
+  BlockKey root;
+  int32_t output_max = 0;  // max_tokens, or what the context leaves
+  std::vector<Sequence> choices;
+  int32_t unfinished = 0;
+  int32_t restarts = 0;
+  bool started = false, ended = false;
+  int64_t started_ns = 0, first_token_ns = 0;
+  int32_t cached_tokens = 0;
+
+  [[nodiscard]] int32_t prompt_len() const { return static_cast<int32_t>(spec.prompt.tokens.size()); }
+  [[nodiscard]] bool in_flight() const {
+    for (const Sequence& s : choices) {
+      if (s.progress.in_flight > 0) return true;
+    }
+    return false;
+  }
+};
+
+inline int32_t Sequence::known() const {
+  return job->prompt_len() + static_cast<int32_t>(progress.output.size());
+}
+inline int32_t Sequence::token(int32_t position) const {
+  const int32_t prompt = job->prompt_len();
+  return position < prompt ? job->spec.prompt.tokens[static_cast<size_t>(position)]
+                           : progress.output[static_cast<size_t>(position - prompt)];
+}
+inline bool ranks_above(const Sequence& a, const Sequence& b) {
+  if (a.job == b.job) return a.choice < b.choice;
+  return a.job->rank.above(b.job->rank);
+}
+
+// Names the full blocks of known tokens that have no key yet.
+void extend_keys(Sequence& sequence, int32_t block_tokens);
+
+}  // namespace troupe::engine

@@ -1,0 +1,210 @@
+#include "engine/session_book.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/limits.hpp"
+
+namespace troupe::engine {
+namespace {
+
+constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
+
+Status unknown(uint64_t id) {
+  return {Code::not_found, "session " + std::to_string(id) +
+                               ": unknown, freed, or its lease has run out; open a new one"};
+}
+
+}  // namespace
+
+SessionBook::SessionBook(KvGroups& kv, double share, int64_t lease_ns)
+    : kv_(kv), blocks_max_(static_cast<int64_t>(share * static_cast<double>(kv.blocks_total()))),
+      lease_ns_(lease_ns) {}
+
+Result<Session*> SessionBook::find(uint64_t id) {
+  const auto it = sessions_.find(id);
+  if (it == sessions_.end()) return unknown(id);
+  return &it->second;
+}
+
+void SessionBook::touch(Session& session, int64_t now_ns) {
+  session.used = ++uses_;
+  session.expires_ns = session.lease_ns > kForever - now_ns ? kForever : now_ns + session.lease_ns;
+}
+
+Result<uint64_t> SessionBook::open(const SessionOptions& options, int64_t now_ns) {
+  if (sessions_.size() >= static_cast<size_t>(limits::sessions)) {
+    return Status(Code::overloaded, "sessions: " + std::to_string(limits::sessions) +
+                                        " are open, which is the limit; free some");
+  }
+  const int64_t lease = options.lease_ns.value_or(lease_ns_);
+  if (lease <= 0) {
+    return invalid("session lease_ns must be above 0, and is " + std::to_string(lease));
+  }
+  Session session;
+  session.id = next_id_++;
+  session.lease_ns = lease;
+  touch(session, now_ns);
+  const uint64_t id = session.id;
+  sessions_.emplace(id, std::move(session));
+  return id;
+}
+
+Result<uint64_t> SessionBook::fork(uint64_t id, int64_t now_ns) {
+  TR_ASSIGN(Session * from, find(id));
+  SessionOptions options;
+  options.lease_ns = from->lease_ns;
+  TR_ASSIGN(const uint64_t fresh, open(options, now_ns));
+  touch(*from, now_ns);
+  Session& to = sessions_.at(fresh);
+  to.tokens = from->tokens;
+  to.images = from->images;
+  to.keys = from->keys;
+  to.last = from->last;
+  to.last_prompt = from->last_prompt;
+  kv_.fork(from->kv, to.kv);
+  keep_share();
+  return fresh;
+}
+
+void SessionBook::shorten(Session& session, int32_t tokens) {
+  session.tokens.resize(static_cast<size_t>(tokens));
+  std::erase_if(session.images, [&](const PromptImage& i) { return i.position + i.rows > tokens; });
+  session.keys.resize(
+      std::min(session.keys.size(), static_cast<size_t>(tokens / kv_.block_tokens())));
+  if (!session.kv.groups.empty()) kv_.truncate(session.kv, tokens);
+}
+
+Status SessionBook::rewind(uint64_t id, int64_t tokens, int64_t now_ns) {
+  TR_ASSIGN(Session * session, find(id));
+  if (session->busy != 0) {
+    return invalid("session " + std::to_string(id) + ": a request is running in it; rewind after its end");
+  }
+  const auto have = static_cast<int64_t>(session->tokens.size());
+  if (tokens < 0 || tokens > have) {
+    return invalid("session " + std::to_string(id) + ": rewind to " + std::to_string(tokens) +
+                   " tokens, and it holds " + std::to_string(have));
+  }
+  for (const PromptImage& image : session->images) {
+    if (tokens > image.position && tokens < image.position + image.rows) {
+      return invalid("session " + std::to_string(id) + ": rewind to " + std::to_string(tokens) +
+                     " tokens would cut an image in two (" + std::to_string(image.position) + " .. " +
+                     std::to_string(image.position + image.rows) + ")");
+    }
+  }
+  touch(*session, now_ns);
+  session->last = 0;
+  shorten(*session, static_cast<int32_t>(tokens));
+  return ok_status();
+}
+
+Result<SessionState> SessionBook::info(uint64_t id, int64_t now_ns) {
+  TR_ASSIGN(Session * session, find(id));
+  SessionState state;
+  state.tokens = static_cast<int64_t>(session->tokens.size());
+  const int32_t blocks = kv_.match(session->keys, static_cast<int32_t>(session->keys.size()));
+  state.cached_tokens = int64_t{blocks} * kv_.block_tokens();
+  state.lease_left_ns = std::max(int64_t{0}, session->expires_ns - now_ns);
+  return state;
+}
+
+void SessionBook::free(uint64_t id) {
+  const auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  kv_.release(it->second.kv);
+  sessions_.erase(it);
+}
+
+Result<Session*> SessionBook::begin(uint64_t id, RequestId request, int64_t now_ns) {
+  TR_ASSIGN(Session * session, find(id));
+  if (session->busy != 0) {
+    return invalid("session " + std::to_string(id) + ": request " + std::to_string(session->busy) +
+                   " is running in it; wait for its end, or fork the session");
+  }
+  session->busy = request;
+  touch(*session, now_ns);
+  return session;
+}
+
+void SessionBook::finish(uint64_t id, RequestId request, Sequence* sequence, int64_t now_ns) {
+  const auto it = sessions_.find(id);
+  if (it == sessions_.end() || it->second.busy != request) return;
+  Session& session = it->second;
+  session.busy = 0;
+  touch(session, now_ns);
+  if (sequence == nullptr) return;
+  const Prompt& prompt = sequence->job->spec.prompt;
+  session.tokens = prompt.tokens;
+  session.tokens.insert(session.tokens.end(), sequence->progress.output.begin(),
+                        sequence->progress.output.end());
+  session.images = prompt.images;
+  session.keys = sequence->keys;
+  session.last = request;
+  session.last_prompt = sequence->job->prompt_len();
+  kv_.release(session.kv);
+  session.kv = std::exchange(sequence->lease.kv, {});
+  // What is not a full block of known tokens has no name and would never be found again.
+  kv_.truncate(session.kv, session.kv.published * kv_.block_tokens());
+  keep_share();
+}
+
+void SessionBook::cut(RequestId request, int32_t keep) {
+  for (auto& [id, session] : sessions_) {
+    const int32_t tokens = session.last_prompt + keep;
+    if (session.last != request || tokens >= static_cast<int32_t>(session.tokens.size())) continue;
+    shorten(session, tokens);
+  }
+}
+
+void SessionBook::expire(int64_t now_ns) {
+  for (auto it = sessions_.begin(); it != sessions_.end();) {
+    if (it->second.expires_ns <= now_ns && it->second.busy == 0) {
+      kv_.release(it->second.kv);
+      it = sessions_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+bool SessionBook::give_up_one() {
+  Session* victim = nullptr;
+  for (auto& [id, session] : sessions_) {
+    if (session.kv.groups.empty()) continue;
+    if (victim == nullptr || session.used < victim->used) victim = &session;
+  }
+  if (victim == nullptr) return false;
+  kv_.release(victim->kv);
+  return true;
+}
+
+void SessionBook::give_up_all() {
+  for (auto& [id, session] : sessions_) kv_.release(session.kv);
+}
+
+void SessionBook::keep_share() {
+  while (pinned_blocks() > blocks_max_ && give_up_one()) {
+  }
+}
+
+int64_t SessionBook::next_expiry_ns() const {
+  int64_t next = kForever;
+  for (const auto& [id, session] : sessions_) {
+    if (session.busy == 0) next = std::min(next, session.expires_ns);
+  }
+  return next;
+}
+
+int64_t SessionBook::pinned_blocks() const {
+  int64_t n = 0;
+  for (const auto& [id, session] : sessions_) n += kv_.blocks_in(session.kv);
+  return n;
+}
+
+void SessionBook::visit_tables(const std::function<void(const KvTables&)>& visit) const {
+  for (const auto& [id, session] : sessions_) visit(session.kv);
+}
+
+}  // namespace troupe::engine

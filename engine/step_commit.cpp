@@ -1,0 +1,92 @@
+// Scheduler::commit: what came of the oldest step in flight. Tokens of sequences that have ended
+// meanwhile are dropped: they were speculative.
+#include <algorithm>
+#include <string>
+
+#include "engine/scheduler_state.hpp"
+
+namespace troupe::engine {
+
+Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
+  if (flights.empty()) return internal_error("step result: none was expected");
+  Flight& flight = flights.front();
+  if (result.step != flight.step || result.tokens.size() != flight.rows.size()) {
+    return internal_error("step result: step " + std::to_string(result.step) + " with " +
+                          std::to_string(result.tokens.size()) + " rows, expected step " +
+                          std::to_string(flight.step) + " with " + std::to_string(flight.rows.size()));
+  }
+  for (size_t i = 0; i < flight.rows.size(); ++i) {
+    const StepToken& t = result.tokens[i];
+    const bool drawn = flight.rows[i].position < 0;
+    if ((drawn && (t.token < 0 || t.token >= config.vocab)) || t.top_begin < 0 || t.top_count < 0 ||
+        static_cast<size_t>(t.top_begin) + static_cast<size_t>(t.top_count) > result.tops.size()) {
+      return internal_error("step result: row " + std::to_string(i) + " has token " +
+                            std::to_string(t.token) + " of a vocabulary of " +
+                            std::to_string(config.vocab) + ", or alternatives that are not there");
+    }
+  }
+  // Whatever ends below stays alive until the flight is taken apart.
+  for (size_t i = 0; i < flight.rows.size(); ++i) {
+    const RowOwner& owner = flight.rows[i];
+    if (owner.position >= 0) {
+      take_score(result, result.tokens[i], owner, out);
+    } else {
+      take_token(result, result.tokens[i], *owner.sequence, now_ns, out);
+    }
+  }
+  for (Sequence* s : flight.sequences) {
+    const bool prompt_only = s->job->output_max == 0 && s->phase == Phase::running;
+    if (prompt_only && s->progress.computed >= s->job->prompt_len() && s->progress.in_flight == 1) {
+      finish_choice(*s, FinishReason::length, -1, now_ns, out);
+    }
+  }
+  for (Sequence* s : flight.sequences) {
+    --s->progress.in_flight;
+    bury_if_done(*s->job);
+  }
+  spare_flights.push_back(std::move(flights.front()));
+  flights.erase(flights.begin());
+  return ok_status();
+}
+
+void Scheduler::State::take_score(const StepResult& result, const StepToken& token,
+                                  const RowOwner& owner, Outputs& out) {
+  Sequence& s = *owner.sequence;
+  if (s.phase == Phase::finished) return;
+  s.progress.scores_got = owner.position;
+  ScoreOutput score{s.job->spec.id, owner.position, s.token(owner.position), token.logprob,
+                    token.rank, static_cast<uint32_t>(out.tops.size()),
+                    static_cast<uint32_t>(token.top_count)};
+  const auto first = result.tops.begin() + token.top_begin;
+  out.tops.insert(out.tops.end(), first, first + token.top_count);
+  out.scores.push_back(score);
+}
+
+void Scheduler::State::take_token(const StepResult& result, const StepToken& token, Sequence& s,
+                                  int64_t now_ns, Outputs& out) {
+  if (s.phase == Phase::finished) {
+    ++stats.speculative_rows_dropped;
+    return;
+  }
+  JobState& job = *s.job;
+  TR_ASSERT(s.progress.pending > 0);
+  --s.progress.pending;
+  const auto index = static_cast<int32_t>(s.progress.output.size());
+  s.progress.output.push_back(token.token);
+  ++stats.completion_tokens;
+  if (job.first_token_ns == 0) job.first_token_ns = now_ns;
+  out.tokens.push_back({job.spec.id, s.choice, index, token.token, token.logprob, token.rank,
+                        static_cast<uint32_t>(out.tops.size()),
+                        static_cast<uint32_t>(token.top_count)});
+  const auto first = result.tops.begin() + token.top_begin;
+  out.tops.insert(out.tops.end(), first, first + token.top_count);
+
+  const SamplingPlan& sampling = job.spec.sampling;
+  if (index >= sampling.min_tokens && sampling.is_stop(token.token)) {
+    finish_choice(s, FinishReason::stop, token.token, now_ns, out);
+  } else if (index + 1 >= job.output_max) {
+    finish_choice(s, FinishReason::length, -1, now_ns, out);
+  }
+}
+
+}  // namespace troupe::engine

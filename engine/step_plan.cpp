@@ -1,0 +1,278 @@
+// Scheduler::plan: what the next step computes. Sequences are served best rank first: each decoding
+// one gets its row, the rows that are left go to prompts, then waiting ones enter. Whoever lacks a
+// block takes it from sessions, then from whoever ranks lowest: those are always still unplanned.
+#include <algorithm>
+#include <utility>
+
+#include "engine/scheduler_state.hpp"
+#include "engine/step_writer.hpp"
+
+namespace troupe::engine {
+namespace {
+
+constexpr int64_t kSessionCheckNs = 100'000'000;
+
+}  // namespace
+
+bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
+  if (flights.size() >= static_cast<size_t>(config.overlap ? 2 : 1)) return false;  // INV-SCHED-4
+  expire(now_ns, out);
+  draft.clear();
+  draft.step = next_step;
+  draft.groups = kv.groups();
+
+  if (spare_flights.empty()) spare_flights.emplace_back();
+  flights.push_back(std::move(spare_flights.back()));
+  spare_flights.pop_back();
+  Flight& flight = flights.back();
+  flight.step = next_step;
+  flight.rows.clear();
+  flight.sequences.clear();
+
+  yield_to_urgent();
+  int32_t decoding = 0;
+  for (const Sequence* s : running) decoding += rows_wanted(*s) == 1 ? 1 : 0;
+  budget.prompt_rows = config.step_rows - decoding;
+  budget.score_rows = config.logit_rows - config.slots;
+  // Preemption shortens the list from its end while it is walked from its head.
+  for (size_t i = 0; i < running.size(); ++i) plan_sequence(*running[i], draft, flight, false);
+  admit_waiting(now_ns, draft, out);
+  for (Sequence* s : arrivals) {
+    running.insert(std::upper_bound(running.begin(), running.end(), s,
+                                    [](const Sequence* a, const Sequence* b) { return ranks_above(*a, *b); }),
+                   s);
+  }
+  arrivals.clear();
+  kv.end_step();
+
+  if (draft.token_ids.empty()) {
+    spare_flights.push_back(std::move(flights.back()));
+    flights.pop_back();
+    return false;
+  }
+  ++next_step;
+  ++stats.steps;
+  return true;
+}
+
+void Scheduler::State::expire(int64_t now_ns, Outputs& out) {
+  if (now_ns >= next_session_check) {
+    sessions.expire(now_ns);
+    next_session_check = now_ns + kSessionCheckNs;
+  }
+  if (now_ns < next_deadline) return;
+  std::vector<JobState*> late;
+  next_deadline = kNoDeadline;
+  for (auto& [id, job] : jobs) {
+    if (job->ended) continue;
+    if (job->spec.deadline_ns <= now_ns) {
+      late.push_back(job.get());
+    } else {
+      next_deadline = std::min(next_deadline, job->spec.deadline_ns);
+    }
+  }
+  for (JobState* job : late) {
+    const int64_t over_ms = (now_ns - job->spec.submitted_ns) / 1'000'000;
+    end_job(*job, EventKind::failed,
+            Status(Code::deadline, "request " + std::to_string(job->spec.id) + ": its deadline passed " +
+                                       (job->started ? "while it ran, " : "while it waited, ") +
+                                       std::to_string(over_ms) + " ms after it came"),
+            now_ns, out);
+  }
+}
+
+// A request of higher priority does not wait for one of lower priority to end.
+void Scheduler::State::yield_to_urgent() {
+  Sequence* head = waiting.best();
+  if (head == nullptr || running.empty() || head->progress.in_flight > 0) return;
+  while (!running.empty()) {
+    Sequence& lowest = *running.back();
+    if (lowest.job->spec.priority >= head->job->spec.priority || ranks_above(lowest, *head)) return;
+    if (!free_slots.empty() && kv.fits({}, 0, head->known() + 1, spare_blocks())) return;
+    preempt(lowest);
+  }
+}
+
+// Room to grow for those who run already, so that entering does not mean preempting at once.
+int32_t Scheduler::State::spare_blocks() const {
+  return running.empty() ? 0 : static_cast<int32_t>(running.size()) / 2 + 1;
+}
+
+// Takes the cached prefix and sees whether the rest of the known tokens would fit as well.
+bool Scheduler::State::try_enter(Sequence& s) {
+  const int32_t known = s.known();
+  int32_t prefix = 0;
+  if (config.prefix_reuse) {
+    extend_keys(s, config.block_tokens);
+    // The last token is always computed: its logits are wanted. Scoring wants those of all.
+    const SamplingPlan& sampling = s.job->spec.sampling;
+    const bool scores = sampling.prompt_logprobs >= 0 && s.choice == 0 &&
+                        s.progress.scores_asked < s.job->prompt_len() - 1;
+    const int32_t reusable = scores ? s.progress.scores_asked : known - 1;
+    prefix = kv.match(s.keys, reusable / config.block_tokens);
+    if (prefix > 0) kv.attach(s.lease.kv, s.keys, prefix);
+  }
+  const int32_t begin = prefix * config.block_tokens;
+  bool fits = kv.fits(s.lease.kv, begin, known + 1, spare_blocks());
+  while (!fits && running.empty() && sessions.give_up_one()) {
+    fits = kv.fits(s.lease.kv, begin, known + 1, 0);
+  }
+  if (!fits) {
+    kv.release(s.lease.kv);
+    return false;
+  }
+  s.progress.computed = begin;
+  if (!s.job->started) s.job->cached_tokens = begin;
+  return true;
+}
+
+void Scheduler::State::admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
+  while (Sequence* head = waiting.best()) {
+    if (budget.prompt_rows <= 0 || free_slots.empty() || head == blocked) return;
+    if (head->progress.in_flight > 0) return;  // preempted a moment ago: its token is on its way
+    if (!try_enter(*head)) {
+      blocked = head;
+      return;
+    }
+    waiting.pop_best();
+    head->phase = Phase::running;
+    head->lease.slot = free_slots.back();
+    free_slots.pop_back();
+    JobState& job = *head->job;
+    if (!job.started) {
+      job.started = true;
+      job.started_ns = now_ns;
+      out.started.push_back(job.spec.id);
+      stats.cached_tokens += static_cast<uint64_t>(job.cached_tokens);
+    }
+    // Whoever waits ranks below all that run, but for those that were preempted and overtook.
+    const auto at = std::upper_bound(
+        running.begin(), running.end(), head,
+        [](const Sequence* a, const Sequence* b) { return ranks_above(*a, *b); });
+    running.insert(at, head);
+    plan_sequence(*head, draft, flights.back(), true);
+  }
+}
+
+int32_t Scheduler::State::rows_wanted(const Sequence& s) const {
+  const JobState& job = *s.job;
+  const int32_t prompt = job.prompt_len();
+  if (job.output_max == 0) return prompt - s.progress.computed;
+  if (s.length() - prompt >= job.output_max) return 0;  // its last token is on its way
+  return s.length() - s.progress.computed;
+}
+
+int32_t Scheduler::State::rows_granted(const Sequence& s, int32_t wanted) const {
+  const int32_t begin = s.progress.computed;
+  int32_t rows = wanted == 1 ? 1 : std::min({wanted, budget.prompt_rows, chunk_max});
+  for (const PromptImage& image : s.job->spec.prompt.images) {
+    if (!image.ready) rows = std::min(rows, std::max(0, image.position - begin));
+  }
+  if (!config.chunked_prefill && rows < wanted) return 0;
+  const bool scores = s.job->spec.sampling.prompt_logprobs >= 0 && s.choice == 0;
+  if (scores && begin < s.job->prompt_len()) rows = std::min(rows, budget.score_rows);
+  return rows;
+}
+
+// Blocks for as many of the rows as can be had; 0: none, or the sequence was preempted itself.
+// Whoever is entering takes them from nobody: all others are planned already.
+int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft,
+                                      bool entering) {
+  const int32_t begin = s.progress.computed;
+  for (;;) {
+    for (int32_t some = rows; some > 0; some /= 2) {
+      if (kv.write(s.lease.kv, begin, begin + some, draft.copies)) return some;
+      if (!config.chunked_prefill) break;
+    }
+    if (entering) return 0;
+    if (sessions.give_up_one()) continue;
+    Sequence* victim = running.back();  // INV-SCHED-5
+    preempt(*victim);
+    if (victim == &s) return 0;
+  }
+}
+
+void Scheduler::State::plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& flight,
+                                     bool entering) {
+  const int32_t wanted = rows_wanted(s);
+  if (wanted <= 0) return;
+  int32_t rows = rows_granted(s, wanted);
+  if (rows > 0) rows = take_blocks(s, rows, draft, entering);
+  if (rows <= 0) return;
+  if (wanted > 1 || entering) budget.prompt_rows -= rows;
+
+  const int32_t begin = s.progress.computed;
+  const auto row_begin = static_cast<int32_t>(draft.token_ids.size());
+  const int32_t plan_index = write_rows(draft, s, begin, rows, config.block_tokens);
+  s.progress.computed += rows;
+  ++s.progress.in_flight;
+  flight.sequences.push_back(&s);
+  if (config.prefix_reuse) publish(s);
+  write_scores(s, plan_index, begin, rows, draft, flight);
+  if (rows < wanted || s.job->output_max == 0) return;
+
+  const int32_t last_row = row_begin + rows - 1;
+  const bool first_draw = s.choice == 0 && s.job->choices.size() > 1 && s.progress.output.empty() &&
+                          s.progress.pending == 0;
+  write_draw(draft, s, plan_index, last_row);
+  flight.rows.push_back({&s, -1});
+  if (first_draw) fork_choices(s, plan_index, last_row, draft, flight);
+  ++s.progress.pending;
+}
+
+void Scheduler::State::write_scores(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
+                                    StepPlanDraft& draft, Flight& flight) {
+  if (s.job->spec.sampling.prompt_logprobs < 0 || s.choice != 0) return;
+  const int32_t row_begin = draft.sequences[static_cast<size_t>(plan_index)].row_begin;
+  const int32_t end = std::min(begin + rows, s.job->prompt_len() - 1);
+  for (int32_t p = std::max(begin, s.progress.scores_asked); p < end; ++p) {
+    write_score(draft, s, plan_index, row_begin + p - begin, p);
+    flight.rows.push_back({&s, p + 1});
+    --budget.score_rows;
+    s.progress.scores_asked = p + 1;
+  }
+}
+
+// The prompt has been read: further choices share its blocks and draw from the same row. Those for
+// whom there is no slot wait, and find the prompt in the cache.
+void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t row,
+                                    StepPlanDraft& draft, Flight& flight) {
+  for (Sequence& s : first.job->choices) {
+    if (s.phase != Phase::held) continue;
+    if (free_slots.empty()) {
+      waiting.insert(&s);
+      continue;
+    }
+    s.phase = Phase::running;
+    s.lease.slot = free_slots.back();
+    free_slots.pop_back();
+    kv.fork(first.lease.kv, s.lease.kv);
+    s.keys = first.keys;
+    s.progress.computed = first.progress.computed;
+    write_draw(draft, s, plan_index, row);
+    ++s.progress.pending;
+    ++s.progress.in_flight;
+    flight.rows.push_back({&s, -1});
+    flight.sequences.push_back(&s);
+    arrivals.push_back(&s);
+  }
+}
+
+// By recompute: the tokens stay, the blocks go (and may still be found by name later).
+void Scheduler::State::preempt(Sequence& s) {
+  TR_ASSERT(s.phase == Phase::running && running.back() == &s);
+  running.pop_back();
+  give_back_lease(s);
+  s.progress.computed = 0;
+  waiting.insert(&s);
+  ++stats.preemptions;
+}
+
+void Scheduler::State::publish(Sequence& s) {
+  const int32_t certain = std::min(s.progress.computed, s.known());
+  if (certain / config.block_tokens <= s.lease.kv.published || s.lease.kv.groups.empty()) return;
+  extend_keys(s, config.block_tokens);
+  kv.publish(s.lease.kv, s.keys, certain);
+}
+
+}  // namespace troupe::engine

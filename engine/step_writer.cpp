@@ -1,0 +1,129 @@
+#include "engine/step_writer.hpp"
+
+#include <algorithm>
+
+namespace troupe::engine {
+namespace {
+
+template <class T>
+int32_t count_of(const std::vector<T>& v) {
+  return static_cast<int32_t>(v.size());
+}
+
+void write_tables(StepPlanDraft& draft, const KvTables& tables, int32_t block_tokens) {
+  for (const KvTable& table : tables.groups) {
+    const auto first = static_cast<size_t>(table.first);
+    draft.tables.push_back({count_of(draft.blocks), count_of(table.blocks) - table.first,
+                            table.first * block_tokens});
+    draft.blocks.insert(draft.blocks.end(), table.blocks.begin() + static_cast<ptrdiff_t>(first),
+                        table.blocks.end());
+  }
+}
+
+// Sections that are empty unless some row needs them: filled up for the rows before this sequence
+// once one does.
+template <class T>
+bool optional_rows(std::vector<T>& section, bool wanted, size_t rows_before, T filler) {
+  if (!wanted && section.empty()) return false;
+  section.resize(rows_before, filler);
+  return true;
+}
+
+void write_optional(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32_t count,
+                    size_t rows_before) {
+  const Prompt& prompt = s.job->spec.prompt;
+  const int32_t prompt_len = s.job->prompt_len();
+  if (optional_rows(draft.adapters, s.job->spec.adapter >= 0, rows_before, int32_t{-1})) {
+    draft.adapters.insert(draft.adapters.end(), static_cast<size_t>(count), s.job->spec.adapter);
+  }
+  if (optional_rows(draft.modality, !prompt.modality.empty(), rows_before, uint8_t{0})) {
+    for (int32_t p = begin; p < begin + count; ++p) {
+      const auto i = static_cast<size_t>(p);
+      draft.modality.push_back(i < prompt.modality.size() ? prompt.modality[i] : uint8_t{0});
+    }
+  }
+  if (!prompt.rope_positions.empty() || !draft.rope_positions.empty()) {
+    for (auto row = draft.rope_positions.size() / 3; row < rows_before; ++row) {
+      draft.rope_positions.insert(draft.rope_positions.end(), 3, draft.positions[row]);
+    }
+    for (int32_t p = begin; p < begin + count; ++p) {
+      const bool given = p < prompt_len && !prompt.rope_positions.empty();
+      for (int32_t axis = 0; axis < 3; ++axis) {
+        draft.rope_positions.push_back(
+            given ? prompt.rope_positions[static_cast<size_t>(3 * p + axis)] : p + prompt.rope_delta);
+      }
+    }
+  }
+}
+
+void write_injects(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32_t count,
+                   int32_t row_begin, int32_t plan_index) {
+  for (const PromptImage& image : s.job->spec.prompt.images) {
+    const int32_t from = std::max(begin, image.position);
+    const int32_t to = std::min(begin + count, image.position + image.rows);
+    if (from >= to) continue;
+    const int32_t row = row_begin + from - begin;
+    draft.injects.push_back({image.embedding, row, to - from, from - image.position, plan_index});
+    std::fill_n(draft.token_ids.begin() + row, to - from, kTokenInjected);
+  }
+}
+
+}  // namespace
+
+int32_t write_rows(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32_t count,
+                   int32_t block_tokens) {
+  const int32_t plan_index = count_of(draft.sequences);
+  const int32_t row_begin = count_of(draft.token_ids);
+  const int32_t known = s.known();
+  draft.sequences.push_back({s.lease.slot, row_begin, count, begin + count, s.job->prompt_len(),
+                             s.job->spec.prompt.cross_rows});
+  for (int32_t p = begin; p < begin + count; ++p) {
+    draft.token_ids.push_back(p < known ? s.token(p) : kTokenFromSlot);
+    draft.positions.push_back(p);
+  }
+  write_optional(draft, s, begin, count, static_cast<size_t>(row_begin));
+  if (!s.job->spec.prompt.images.empty()) {
+    write_injects(draft, s, begin, count, row_begin, plan_index);
+  }
+  write_tables(draft, s.lease.kv, block_tokens);
+  return plan_index;
+}
+
+void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t row) {
+  const SamplingPlan& p = s.job->spec.sampling;
+  const int32_t drawn = s.length() - s.job->prompt_len();
+  PlanSampling out{.slot = s.lease.slot, .top_k = p.top_k, .temperature = p.temperature,
+                   .top_p = p.top_p, .min_p = p.min_p, .repetition_penalty = p.repetition_penalty,
+                   .presence_penalty = p.presence_penalty,
+                   .frequency_penalty = p.frequency_penalty, .seed = p.seed, .choice = s.choice,
+                   .position = s.length()};
+  const std::vector<PlanBias>& biases = drawn < p.min_tokens ? p.early_biases : p.biases;
+  out.bias_begin = count_of(draft.biases);
+  out.bias_count = count_of(biases);
+  draft.biases.insert(draft.biases.end(), biases.begin(), biases.end());
+  out.bad_begin = count_of(draft.token_lists);
+  out.bad_count = p.bad_word_count;
+  draft.token_lists.insert(draft.token_lists.end(), p.bad_words.begin(), p.bad_words.end());
+  out.history_begin = count_of(draft.token_lists);
+  if (s.lease.fresh) {
+    out.reset = 1;
+    s.lease.fresh = false;
+    if (p.needs_history()) {
+      // Bad words look at the tail only; penalties count everything.
+      const int32_t from = p.counts_tokens() ? 0 : std::max(0, s.known() - kSlotTail);
+      for (int32_t i = from; i < s.known(); ++i) draft.token_lists.push_back(s.token(i));
+      out.history_count = s.known() - from;
+      out.history_prompt = std::max(0, s.job->prompt_len() - from);
+    }
+  }
+  draft.logit_rows.push_back({row, plan_index, count_of(draft.sampling), -1, p.logprobs});
+  draft.sampling.push_back(out);
+}
+
+void write_score(StepPlanDraft& draft, const Sequence& s, int32_t plan_index, int32_t row,
+                 int32_t position) {
+  draft.logit_rows.push_back(
+      {row, plan_index, -1, s.token(position + 1), s.job->spec.sampling.prompt_logprobs});
+}
+
+}  // namespace troupe::engine
