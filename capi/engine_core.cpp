@@ -145,18 +145,18 @@ void EngineCore::announce(const std::shared_ptr<Channel>& channel, const Status&
   }
   const std::shared_ptr<EnginePort> unwanted = outcome.ok() ? nullptr : std::exchange(port_, nullptr);
   if (unwanted) static_cast<void>(unwanted->close(0));
-  if (channel) {
-    Event event;
-    event.kind = outcome.ok() ? EventKind::ready : EventKind::failed;
-    event.status = outcome;
-    if (outcome.ok()) state_ = State::open;  // READY must find it open
-    channel->push(std::move(event));
+  {
+    const std::scoped_lock lock(mutex_);
+    failure_ = outcome;
+    loaded_ = true;
+    state_ = outcome.ok() ? State::open : State::failed;  // before the event: it must be found so
+    loaded_changed_.notify_all();
   }
-  const std::scoped_lock lock(mutex_);
-  failure_ = outcome;
-  state_ = outcome.ok() ? State::open : State::failed;
-  loaded_ = true;
-  loaded_changed_.notify_all();
+  if (!channel) return;
+  Event event;
+  event.kind = outcome.ok() ? EventKind::ready : EventKind::failed;
+  event.status = outcome;
+  channel->push(std::move(event));
 }
 
 Result<std::shared_ptr<EnginePort>> EngineCore::port() const {
