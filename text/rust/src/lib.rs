@@ -1,0 +1,40 @@
+//! The libraries that define text for language models, behind a small C face (../text_ffi.h).
+//!
+//! `ffi` is the only module with `unsafe`; everything else is ordinary Rust over `tokenizers` and
+//! `minijinja`. Nothing here keeps global state, starts threads or lets a panic reach C.
+
+mod ffi;
+mod pieces;
+mod pyfmt;
+mod pymethods;
+mod ranks;
+mod template;
+mod template_env;
+mod tokenizer;
+
+/// What the C face reports: the status of text_ffi.h and a message for people.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: i32,
+    pub message: String,
+}
+
+pub const OK: i32 = 0;
+pub const INVALID: i32 = 1;
+pub const CORRUPT: i32 = 2;
+pub const UNSUPPORTED: i32 = 3;
+pub const PANIC: i32 = 4;
+
+pub type Outcome<T> = Result<T, Failure>;
+
+pub fn invalid(message: impl Into<String>) -> Failure {
+    Failure { status: INVALID, message: message.into() }
+}
+
+pub fn corrupt(message: impl Into<String>) -> Failure {
+    Failure { status: CORRUPT, message: message.into() }
+}
+
+pub fn unsupported(message: impl Into<String>) -> Failure {
+    Failure { status: UNSUPPORTED, message: message.into() }
+}
