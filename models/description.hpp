@@ -138,6 +138,7 @@ using Ffn = std::variant<Dense, Experts>;
 enum class Residual : uint8_t {
   sequential,    // x += mixer(norm(x)); x += ffn(ffn_norm(x))
   parallel,      // x += mixer(norm(x)) + ffn(ffn_norm(x)); without ffn_norm both take norm(x)
+  from_norm,     // n = norm(x); x = n + mixer(n); m = ffn_norm(x); x = m + ffn(m)
   sandwich,      // x += post_norm(mixer(norm(x))); x += post_ffn_norm(ffn(ffn_norm(x)))
 };
 struct Layer {

@@ -113,11 +113,17 @@ void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bo
     reduce(b.branch);
     return;
   }
+  const auto keep_norm = [&] {
+    if (layer.residual != Residual::from_norm) return;
+    backend_.add({.input = b.normed, .addend = {}, .scale = 1.0F, .output = b.residual});
+  };
+  keep_norm();
   run_branch(step, *layer.mixer, b.normed, b.branch);
   reduce(b.branch);
   if (layer.post_norm) layer.post_norm.run(backend_, b.branch, {}, b.branch);
   gate(layer.mixer_gate);
   layer.ffn_norm.run(backend_, b.branch, b.residual, b.normed);
+  keep_norm();
   run_branch(step, *layer.ffn, b.normed, b.branch);
   reduce(b.branch);
   if (layer.post_ffn_norm) layer.post_ffn_norm.run(backend_, b.branch, {}, b.branch);

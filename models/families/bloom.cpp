@@ -31,9 +31,7 @@ Sizes bloom_sizes(const Fields& c) {
 void describe_bloom(const Fields& config, ModelDescription& out) {
   const Sizes s = bloom_sizes(config);
   const double eps = config.real("layer_norm_epsilon", 0.0, 1.0, 1e-5);
-  if (config.boolean("apply_residual_connection_post_layernorm", false)) {
-    config.fail("apply_residual_connection_post_layernorm", "is true, which is not supported");
-  }
+  const bool from_norm = config.boolean("apply_residual_connection_post_layernorm", false);
   out.vocab = s.vocab;
   out.hidden = s.hidden;
   out.context_length = s.context;
@@ -60,6 +58,7 @@ void describe_bloom(const Fields& config, ModelDescription& out) {
     ffn.up.parts = {split_rows(prefix + "mlp.dense_h_to_4h", s.inner, s.hidden, true)};
     ffn.down.parts = {split_columns(prefix + "mlp.dense_4h_to_h", s.hidden, s.inner, true)};
     layer.ffn = std::move(ffn);
+    layer.residual = from_norm ? Residual::from_norm : Residual::sequential;
     layer.norm = layer_norm(prefix + "input_layernorm", s.hidden, eps);
     layer.ffn_norm = layer_norm(prefix + "post_attention_layernorm", s.hidden, eps);
     out.layers.push_back(std::move(layer));
