@@ -54,6 +54,16 @@ Status bad_float(std::string_view name, float value, std::string_view bounds) {
                  ", or NaN for the default");
 }
 
+Status check_tokens(std::string_view name, std::span<const int32_t> tokens, int64_t vocab) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocab) continue;
+    return invalid(std::string(name) + "[" + std::to_string(i) + "] is " +
+                   std::to_string(tokens[i]) + ": it must be 0 to " + std::to_string(vocab - 1) +
+                   ", the model's vocabulary");
+  }
+  return {};
+}
+
 Status check_utf8(std::string_view name, std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const size_t n = sequence_length(text.substr(i, 4));

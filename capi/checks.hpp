@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -17,7 +18,8 @@ namespace troupe::capi {
 
 // -1 leaves `to` alone.
 template <class T>
-[[nodiscard]] Status take_int(std::string_view name, int64_t value, int64_t low, int64_t high, T& to) {
+[[nodiscard]] Status take_int(std::string_view name, int64_t value, int64_t low, int64_t high,
+                              T& to) {
   if (value == -1) return {};
   if (value < low || value > high) return out_of_bounds(name, value, low, high);
   if constexpr (std::is_same_v<T, bool>) {
@@ -29,6 +31,10 @@ template <class T>
   }
   return {};
 }
+
+// Ids outside [0, vocab) are refused: "tokens[3] is 300: it must be 0 to 259".
+[[nodiscard]] Status check_tokens(std::string_view name, std::span<const int32_t> tokens,
+                                  int64_t vocab);
 
 // Invalid UTF-8 is refused with the offset of its first bad byte.
 [[nodiscard]] Status check_utf8(std::string_view name, std::string_view text);

@@ -8,7 +8,8 @@ bool is_remote(std::string_view endpoint) {
 
 Status check_endpoint(std::string_view endpoint) {
   if (endpoint.empty()) {
-    return invalid("the endpoint is empty: give a model folder, echo:, tcp://host:port or ipc://path");
+    return invalid(
+        "the endpoint is empty: give a model folder, echo:, tcp://host:port or ipc://path");
   }
   const size_t scheme = endpoint.find("://");
   if (scheme == std::string_view::npos || is_remote(endpoint)) return {};
@@ -19,7 +20,8 @@ Status check_endpoint(std::string_view endpoint) {
 
 Result<std::unique_ptr<EnginePort>> connect_remote(const std::string& endpoint,
                                                    const EngineOptions&) {
-  return unsupported("endpoint " + endpoint + ": this build has no wire client (docs/protocol.md); "
+  return unsupported("endpoint " + endpoint +
+                     ": this build has no wire client (docs/protocol.md); "
                      "open a model folder or echo: instead");
 }
 

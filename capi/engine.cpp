@@ -201,9 +201,9 @@ troupe_error* troupe_detokenize(troupe_engine* engine, const int32_t* tokens, si
     if (n_tokens > 0) TR_NEED(tokens);
     TR_TRY(check_size("n_tokens", n_tokens, troupe::limits::prompt_tokens));
     TR_ASSIGN(const Port port, engine->core->port());
-    return hand_out(port->detokenize(std::span(tokens, n_tokens),
-                                     (flags & TROUPE_TEXT_SKIP_SPECIAL) != 0),
-                    out_utf8);
+    const std::span ids(tokens, n_tokens);
+    TR_TRY(troupe::capi::check_tokens("tokens", ids, engine->core->info().vocab_size));
+    return hand_out(port->detokenize(ids, (flags & TROUPE_TEXT_SKIP_SPECIAL) != 0), out_utf8);
   });
 }
 

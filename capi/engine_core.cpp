@@ -143,7 +143,8 @@ void EngineCore::announce(const std::shared_ptr<Channel>& channel, const Status&
   if (outcome.ok() && give_up_) {
     outcome = Status(Code::closed, "engine " + endpoint_ + " was closed while it loaded");
   }
-  const std::shared_ptr<EnginePort> unwanted = outcome.ok() ? nullptr : std::exchange(port_, nullptr);
+  const std::shared_ptr<EnginePort> unwanted =
+      outcome.ok() ? nullptr : std::exchange(port_, nullptr);
   if (unwanted) static_cast<void>(unwanted->close(0));
   {
     const std::scoped_lock lock(mutex_);
@@ -161,14 +162,16 @@ void EngineCore::announce(const std::shared_ptr<Channel>& channel, const Status&
 
 Result<std::shared_ptr<EnginePort>> EngineCore::port() const {
   switch (state_.load()) {
-    case State::open: return port_;
+    case State::open:
+      return port_;
     case State::closed:
       return Status(Code::closed, "engine " + endpoint_ + " was closed: open it again");
     case State::failed: {
       const std::scoped_lock lock(mutex_);
       return failure_;
     }
-    case State::loading: break;
+    case State::loading:
+      break;
   }
   const std::scoped_lock lock(mutex_);
   return Status(Code::overloaded, "engine " + endpoint_ + " still loads (" +
@@ -198,7 +201,8 @@ Status EngineCore::close(int64_t drain_ns) {
 
 EngineCore::~EngineCore() {
   guard_void([&] { static_cast<void>(close(0)); });
-  if (loader_.joinable()) loader_.detach();  // only in a forked child, where there is no such thread
+  if (loader_.joinable())
+    loader_.detach();  // only in a forked child, where there is no such thread
 }
 
 }  // namespace troupe::capi

@@ -21,7 +21,7 @@ namespace troupe::capi {
 struct OpenRequest {
   std::string endpoint;
   EngineOptions options;
-  std::string library_dir;             // empty: beside this library
+  std::string library_dir;  // empty: beside this library
   std::shared_ptr<Channel> announced;  // null: the opener waits
 };
 

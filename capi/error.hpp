@@ -1,7 +1,8 @@
 // Errors as objects, and guard(): the wall that no exception passes.
 //
-// Every entry point of troupe.h that can fail is `return guard([&]() -> Status { ... })`; the others
-// are `guard_void`. Both refuse in a process forked from the one in which the library was first used.
+// Every entry point of troupe.h that can fail is `return guard([&]() -> Status { ... })`; the
+// others are `guard_void`. Both refuse in a process forked from the one in which the library was
+// first used.
 #pragma once
 
 #include <exception>

@@ -8,13 +8,20 @@ namespace {
 
 int32_t kind_of(EventKind kind) {
   switch (kind) {
-    case EventKind::ready: return TROUPE_EVENT_READY;
-    case EventKind::admitted: return TROUPE_EVENT_ADMITTED;
-    case EventKind::tokens: return TROUPE_EVENT_TOKENS;
-    case EventKind::done: return TROUPE_EVENT_DONE;
-    case EventKind::cancelled: return TROUPE_EVENT_CANCELLED;
-    case EventKind::failed: return TROUPE_EVENT_FAILED;
-    case EventKind::progress: return TROUPE_EVENT_PROGRESS;
+    case EventKind::ready:
+      return TROUPE_EVENT_READY;
+    case EventKind::admitted:
+      return TROUPE_EVENT_ADMITTED;
+    case EventKind::tokens:
+      return TROUPE_EVENT_TOKENS;
+    case EventKind::done:
+      return TROUPE_EVENT_DONE;
+    case EventKind::cancelled:
+      return TROUPE_EVENT_CANCELLED;
+    case EventKind::failed:
+      return TROUPE_EVENT_FAILED;
+    case EventKind::progress:
+      return TROUPE_EVENT_PROGRESS;
   }
   return TROUPE_EVENT_FAILED;
 }

@@ -1,4 +1,5 @@
-// Events as troupe.h shows them: one block that owns the events of a wait and the flat views of them.
+// Events as troupe.h shows them: one block that owns the events of a wait and the flat views of
+// them.
 #pragma once
 
 #include <cstddef>

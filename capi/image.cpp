@@ -11,8 +11,8 @@ namespace troupe::capi {
 namespace {
 
 constexpr int32_t kSideMax = 1 << 20;
-constexpr std::array<int32_t, 5> kChannels = {3, 4, 3, 4, 1};      // by TROUPE_PIXELS_...
-constexpr std::array<int32_t, 3> kTypeBytes = {2, 2, 4};           // by TROUPE_TYPE_...
+constexpr std::array<int32_t, 5> kChannels = {3, 4, 3, 4, 1};  // by TROUPE_PIXELS_...
+constexpr std::array<int32_t, 3> kTypeBytes = {2, 2, 4};  // by TROUPE_TYPE_...
 
 constexpr troupe_image image_defaults() {
   troupe_image i{};
@@ -69,6 +69,10 @@ Status read_embedding(const troupe_image& i, ImageInput& to) {
   TR_TRY(check_range("type", i.type, TROUPE_TYPE_F16, TROUPE_TYPE_F32));
   const int64_t bytes = int64_t{i.rows} * i.hidden * kTypeBytes[static_cast<size_t>(i.type)];
   TR_TRY(check_bytes(i, bytes, std::to_string(i.rows) + " x " + std::to_string(i.hidden)));
+  if (i.size != static_cast<size_t>(bytes)) {
+    return invalid("troupe_image.size is " + std::to_string(i.size) + " bytes: an embedding has " +
+                   std::to_string(bytes) + " and no more");
+  }
   to.rows = i.rows;
   to.hidden = i.hidden;
   to.type = static_cast<EmbeddingType>(i.type);

@@ -133,7 +133,8 @@ Result<ServerOptions> server_options(const troupe_server_options* options) {
   TR_TRY(take_string("troupe_server_options.client_keys", o.client_keys, to.client_keys));
   if (o.resume_window_ns == TROUPE_UNSET) return to;
   if (o.resume_window_ns < 0) {
-    return out_of_bounds("troupe_server_options.resume_window_ns", o.resume_window_ns, 0, kInt64Max);
+    return out_of_bounds("troupe_server_options.resume_window_ns", o.resume_window_ns, 0,
+                         kInt64Max);
   }
   to.resume_window_ns = o.resume_window_ns;
   return to;

@@ -16,7 +16,9 @@ namespace {
 constexpr uint32_t kEventsPerWait = 65536;
 constexpr int64_t kLongestWait_ns = int64_t{365} * 24 * 3600 * 1'000'000'000;
 
-bool carries_tokens(const Event& event) { return !event.tokens.empty() || !event.text.empty(); }
+bool carries_tokens(const Event& event) {
+  return !event.tokens.empty() || !event.text.empty();
+}
 
 // What `terminal` brought of choice 0, as the tokens event that troupe.h promises.
 Event split_tokens(Event& terminal) {
@@ -59,7 +61,8 @@ void Channel::push(Event&& event) {
   if (lost_ && terminal) {
     // The engine is done with it; the reader learns why there is a gap.
     waiting_.clear();
-    Event& failed = waiting_.emplace_back();  // the constructor made room, and it is never given back
+    Event& failed =
+        waiting_.emplace_back();  // the constructor made room, and it is never given back
     failed.kind = EventKind::failed;
     failed.id = id;
     failed.finish = FinishReason::error;
@@ -163,8 +166,8 @@ troupe_events* EventQueue::wait(int64_t timeout_ns, uint32_t max) {
     --waiters_;
   }
   wake_due_ = false;
-  troupe_events* const taken = head_ ? take(max == 0 ? kEventsPerWait : std::min(max, kEventsPerWait))
-                                     : nullptr;
+  troupe_events* const taken =
+      head_ ? take(max == 0 ? kEventsPerWait : std::min(max, kEventsPerWait)) : nullptr;
   unsignal();
   if (head_ && waiters_ > 0) arrived_.notify_one();  // what is left is another waiter's
   return taken;
@@ -207,7 +210,8 @@ void EventQueue::shut() {
     dropped = std::move(head_);
     tail_ = nullptr;
   }
-  while (dropped) dropped = std::shared_ptr<Channel>(std::move(dropped->next_));  // no deep recursion
+  while (dropped)
+    dropped = std::shared_ptr<Channel>(std::move(dropped->next_));  // no deep recursion
 }
 
 }  // namespace troupe::capi

@@ -2,8 +2,8 @@
 //
 // INV-QUEUE-1: a request's channel is in the ready list at most once, and holds at most one tokens
 //   event per choice: a reader that lags costs O(requests) of memory plus their text.
-// INV-QUEUE-2: the descriptor is readable exactly while the ready list is not empty or a wake is due.
-// INV-QUEUE-3: nothing leaves a channel after its terminal event.
+// INV-QUEUE-2: the descriptor is readable exactly while the ready list is not empty or a wake is
+// due. INV-QUEUE-3: nothing leaves a channel after its terminal event.
 #pragma once
 
 #include <condition_variable>
@@ -36,7 +36,7 @@ class Channel final : public EventSink, public std::enable_shared_from_this<Chan
   const uint64_t user_data_;
   std::vector<Event> waiting_;
   std::shared_ptr<Channel> next_;  // in the ready list
-  Event last_of_first_;            // finish reason and stop of choice 0, for DONE
+  Event last_of_first_;  // finish reason and stop of choice 0, for DONE
   bool ready_ = false, finished_ = false, lost_ = false;
 };
 

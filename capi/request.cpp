@@ -48,8 +48,9 @@ Status check_prompt_size(const Request& request, size_t more) {
 // Where the next part goes: the last message, or the raw prompt.
 Result<std::vector<PromptPart>*> parts_of(Request& request) {
   if (!request.messages_json.empty()) {
-    return invalid("this request has messages as JSON: text and tokens belong into it; "
-                   "troupe_request_clear begins anew");
+    return invalid(
+        "this request has messages as JSON: text and tokens belong into it; "
+        "troupe_request_clear begins anew");
   }
   return request.messages.empty() ? &request.prompt : &request.messages.back().parts;
 }
@@ -65,14 +66,10 @@ Status add_text(Request& request, std::string_view text) {
 }
 
 Status add_tokens(Request& request, const int32_t* tokens, size_t n_tokens) {
-  if (n_tokens > limits::prompt_bytes / 4) return check_prompt_size(request, limits::prompt_bytes + 1);
+  if (n_tokens > limits::prompt_bytes / 4)
+    return check_prompt_size(request, limits::prompt_bytes + 1);
   TR_TRY(check_prompt_size(request, 4 * n_tokens));
-  for (size_t i = 0; i < n_tokens; ++i) {
-    if (tokens[i] < 0) {
-      return invalid("tokens[" + std::to_string(i) + "] is " + std::to_string(tokens[i]) +
-                     ": token ids are not negative");
-    }
-  }
+  TR_TRY(check_tokens("tokens", std::span(tokens, n_tokens), int64_t{1} << 31));
   TR_ASSIGN(std::vector<PromptPart> * parts, parts_of(request));
   PromptPart part;
   part.kind = PromptPart::Kind::tokens;
@@ -123,12 +120,14 @@ Status set_messages(Request& request, std::string_view json) {
   if (!request.messages.empty() || !request.prompt.empty()) {
     for (const PromptPart& part : request.prompt) {
       if (part.kind == PromptPart::Kind::image) continue;
-      return invalid("this request has a raw prompt: it cannot have messages too; "
-                     "troupe_request_clear begins anew");
+      return invalid(
+          "this request has a raw prompt: it cannot have messages too; "
+          "troupe_request_clear begins anew");
     }
     if (!request.messages.empty()) {
-      return invalid("this request has messages by troupe_request_message: it cannot have them as "
-                     "JSON too; troupe_request_clear begins anew");
+      return invalid(
+          "this request has messages by troupe_request_message: it cannot have them as "
+          "JSON too; troupe_request_clear begins anew");
     }
   }
   TR_TRY(check_prompt_size(request, json.size()));
@@ -213,6 +212,22 @@ Status set_option(Request& request, std::string_view key, std::string_view value
                        "add_generation_prompt", "add_special_tokens"});
 }
 
+// Only the engine knows which ids there are: checked when the request is submitted.
+Status check_ids(const Request& request, int64_t vocab) {
+  const auto check_parts = [&](const std::vector<PromptPart>& parts) -> Status {
+    for (const PromptPart& part : parts) TR_TRY(check_tokens("tokens", part.tokens, vocab));
+    return {};
+  };
+  TR_TRY(check_parts(request.prompt));
+  for (const PromptMessage& message : request.messages) TR_TRY(check_parts(message.parts));
+  TR_TRY(check_tokens("troupe_sampling.stop_tokens", request.sampling.stop_token_ids, vocab));
+  for (size_t i = 0; i < request.sampling.logit_bias.size(); ++i) {
+    const int32_t token = request.sampling.logit_bias[i].first;
+    TR_TRY(check_tokens("troupe_sampling.bias_tokens", std::span(&token, 1), vocab));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Request> snapshot(const troupe_request& from, const EngineCore& engine) {
@@ -225,6 +240,7 @@ Result<Request> snapshot(const troupe_request& from, const EngineCore& engine) {
   if (!chat && request.prompt.empty() && request.images.empty()) {
     return invalid("the request has no prompt: give it text, tokens, an image or messages");
   }
+  TR_TRY(check_ids(request, engine.info().vocab_size));
   Request copy = request;
   if (copy.task == Task::score) {
     copy.sampling.max_tokens = 0;
@@ -289,11 +305,13 @@ troupe_error* troupe_request_message(troupe_request* request, int32_t role) {
   return guard([&]() -> Status {
     TR_NEED(request);
     if (role < TROUPE_ROLE_SYSTEM || role > TROUPE_ROLE_TOOL) {
-      return troupe::invalid("role is " + std::to_string(role) + ": it must be one of TROUPE_ROLE_");
+      return troupe::invalid("role is " + std::to_string(role) +
+                             ": it must be one of TROUPE_ROLE_");
     }
     if (!request->request.prompt.empty() || !request->request.messages_json.empty()) {
-      return troupe::invalid("this request has a raw prompt or messages as JSON: it cannot have "
-                             "messages too; troupe_request_clear begins anew");
+      return troupe::invalid(
+          "this request has a raw prompt or messages as JSON: it cannot have "
+          "messages too; troupe_request_clear begins anew");
     }
     request->request.messages.push_back({static_cast<Role>(role), {}});
     return {};
@@ -402,7 +420,8 @@ static_assert(static_cast<int>(Role::user) == TROUPE_ROLE_USER);
 static_assert(static_cast<int>(Role::assistant) == TROUPE_ROLE_ASSISTANT);
 static_assert(static_cast<int>(Role::tool) == TROUPE_ROLE_TOOL);
 static_assert(static_cast<int>(troupe::ConstraintKind::none) == TROUPE_CONSTRAINT_NONE);
-static_assert(static_cast<int>(troupe::ConstraintKind::json_schema) == TROUPE_CONSTRAINT_JSON_SCHEMA);
+static_assert(static_cast<int>(troupe::ConstraintKind::json_schema) ==
+              TROUPE_CONSTRAINT_JSON_SCHEMA);
 static_assert(static_cast<int>(troupe::ConstraintKind::regex) == TROUPE_CONSTRAINT_REGEX);
 static_assert(static_cast<int>(troupe::ConstraintKind::ebnf) == TROUPE_CONSTRAINT_EBNF);
 static_assert(static_cast<int>(troupe::ConstraintKind::choice) == TROUPE_CONSTRAINT_CHOICE);

@@ -89,7 +89,8 @@ Status take_strings(const char* name, const char* const* from, size_t count, int
                    std::to_string(count));
   }
   for (size_t i = 0; i < count; ++i) {
-    const std::string where = std::string("troupe_sampling.") + name + "[" + std::to_string(i) + "]";
+    const std::string where =
+        std::string("troupe_sampling.") + name + "[" + std::to_string(i) + "]";
     if (from[i] == nullptr) return invalid(where + " is NULL");
     const std::string_view text = from[i];
     if (text.empty()) return invalid(where + " is empty");

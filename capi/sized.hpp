@@ -1,7 +1,8 @@
 // Sized structs: how structs of older and newer programs are read and written (troupe.h, rule 2).
 //
-// Reading: what the program's struct lacks at its end is "not given"; what it has beyond ours must be
-// untouched since the _init call, which fills it with 0xFF. Writing: as much as the program knows.
+// Reading: what the program's struct lacks at its end is "not given"; what it has beyond ours must
+// be untouched since the _init call, which fills it with 0xFF. Writing: as much as the program
+// knows.
 #pragma once
 
 #include <algorithm>
@@ -19,8 +20,8 @@ inline constexpr unsigned char kUntouched = 0xFF;
 
 [[nodiscard]] inline Status check_struct_size(uint32_t size, const char* name) {
   if (size >= kSmallestStruct && size <= kLargestStruct) return {};
-  return invalid(std::string(name) + ".struct_size is " + std::to_string(size) +
-                 ": call " + name + "_init, or set it to sizeof(" + name + ")");
+  return invalid(std::string(name) + ".struct_size is " + std::to_string(size) + ": call " + name +
+                 "_init, or set it to sizeof(" + name + ")");
 }
 
 // What the _init functions do: `defaults` as far as the program's struct goes, 0xFF beyond.

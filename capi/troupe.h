@@ -298,7 +298,7 @@ TROUPE_API void troupe_events_free(troupe_events *events);
 /* ---- Engine -------------------------------------------------------------------------------------
  * An endpoint is one of
  *   a folder            a model as downloaded from the Hugging Face hub; runs in this process
- *   echo:               an engine that answers with the prompt; "echo:?delay_ms=2" and its like in
+ *   echo:               an engine that answers with the prompt; "echo:?step_ms=2" and its like in
  *                       docs/echo.md. It needs no model: tests and load tests use it
  *   tcp://host:port     a `troupe serve` elsewhere; same handle, same functions
  *   ipc://path          the same, on this machine
@@ -426,7 +426,7 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_stats(troupe_engine *engi
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_metrics(troupe_engine *engine,
                                                                troupe_bytes **out);
 
-/* Experimental knobs that may vanish; an unknown key answers NOT_FOUND and lists those there are. */
+/* Experimental knobs that may vanish; what cannot be set on an open engine answers UNSUPPORTED. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_set_option(troupe_engine *engine,
                                                                   const char *key, const char *value);
 

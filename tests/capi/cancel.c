@@ -5,7 +5,7 @@ int main(int argc, char **argv) {
   troupe_engine_options options = options_for(argc, argv);
   options.max_sequences = 1;
   troupe_engine *engine = NULL;
-  CHECK_OK(troupe_engine_open("echo:?step_us=2000", &options, &engine));
+  CHECK_OK(troupe_engine_open("echo:?step_ms=2", &options, &engine));
   char text[4001];
   memset(text, 'y', 4000);
   text[4000] = '\0';

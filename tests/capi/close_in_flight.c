@@ -28,7 +28,7 @@ static int count_terminals(troupe_queue *queue, int32_t kind) {
 
 int main(int argc, char **argv) {
   troupe_queue *queue = new_queue();
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_us=1000");
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=1");
   submit_all(engine, queue, "a few words");
   CHECK_OK(troupe_engine_close(engine, -1));
   CHECK(count_terminals(queue, TROUPE_EVENT_DONE) == kRequests);
@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
   char text[4001];
   memset(text, 'w', 4000);
   text[4000] = '\0';
-  engine = open_engine(argc, argv, "echo:?step_us=1000");
+  engine = open_engine(argc, argv, "echo:?step_ms=1");
   troupe_session *session = NULL;
   CHECK_OK(troupe_session_new(engine, NULL, &session));
   submit_all(engine, queue, text);

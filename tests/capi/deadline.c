@@ -2,7 +2,7 @@
 #include "check.h"
 
 int main(int argc, char **argv) {
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_us=5000");
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=5");
   troupe_queue *queue = new_queue();
   char text[2001];
   memset(text, 'z', 2000);

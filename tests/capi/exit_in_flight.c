@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
   char text[4001];
   memset(text, 'v', 4000);
   text[4000] = '\0';
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_us=1000");
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=1");
   troupe_queue *queue = new_queue();
   troupe_request *request = new_request(text);
   for (uint64_t i = 0; i < 100; ++i) submit(engine, request, queue, i);

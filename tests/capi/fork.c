@@ -40,7 +40,7 @@ static int child(troupe_engine *engine, troupe_queue *queue, troupe_request *req
 }
 
 int main(int argc, char **argv) {
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_us=1000");
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=1");
   troupe_queue *queue = new_queue();
   troupe_request *request = new_request("still here after the fork");
   submit(engine, request, queue, 0);

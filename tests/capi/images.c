@@ -32,7 +32,7 @@ static void kinds(troupe_engine *engine) {
   troupe_image_init(&image, sizeof image);
   image.data = kPng;
   image.size = sizeof kPng;
-  CHECK(strstr(ask_image(engine, &image)->text, "3x2 encoded "));
+  CHECK(strstr(ask_image(engine, &image)->text, "see: [image 3x2 png "));
 
   unsigned char pixels[4 * 5 * 3];
   for (size_t i = 0; i < sizeof pixels; ++i) pixels[i] = (unsigned char)i;
@@ -42,7 +42,7 @@ static void kinds(troupe_engine *engine) {
   image.size = sizeof pixels;
   image.width = 4;
   image.height = 5;
-  CHECK(strstr(ask_image(engine, &image)->text, "4x5 pixels "));
+  CHECK(strstr(ask_image(engine, &image)->text, "see: [image 4x5 rgb "));
 
   const float rows[6] = {0, 1, 2, 3, 4, 5};
   troupe_image_init(&image, sizeof image);
@@ -52,7 +52,7 @@ static void kinds(troupe_engine *engine) {
   image.size = sizeof rows;
   image.rows = 2;
   image.hidden = 3;
-  CHECK(strstr(ask_image(engine, &image)->text, "3x2 embedding "));
+  CHECK(strstr(ask_image(engine, &image)->text, "see: [embedding 2x3 f32 "));
 }
 
 static void lent(troupe_engine *engine) {

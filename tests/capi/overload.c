@@ -6,7 +6,7 @@ int main(int argc, char **argv) {
   options.max_sequences = 2;
   options.max_waiting = 4;
   troupe_engine *engine = NULL;
-  CHECK_OK(troupe_engine_open("echo:?step_us=1000", &options, &engine));
+  CHECK_OK(troupe_engine_open("echo:?step_ms=1", &options, &engine));
   troupe_queue *queue = new_queue();
   troupe_request *request = new_request("some work that takes a few steps");
   int accepted = 0, refused = 0;

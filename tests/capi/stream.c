@@ -14,7 +14,7 @@ static int whole_utf8(const char *text, size_t size) {
 }
 
 int main(int argc, char **argv) {
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_us=2000");
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=2");
   troupe_queue *queue = new_queue();
   troupe_request *request = new_request(kText);
   submit(engine, request, queue, 7);

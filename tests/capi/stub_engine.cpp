@@ -20,7 +20,7 @@
 namespace troupe {
 namespace {
 
-constexpr int32_t kEos = 256, kBos = 257, kVocab = 260;
+constexpr int32_t kEos = 256, kVocab = 260;
 
 struct StubOptions {
   int64_t step_ns = 0, load_ns = 0;
@@ -41,12 +41,17 @@ Result<StubOptions> parse(const std::string& endpoint) {
     rest.erase(0, end + 1);
     const size_t equals = std::min(item.find('='), item.size());
     const std::string key = item.substr(0, equals);
-    const int64_t value = equals < item.size() ? std::atoll(item.c_str() + equals + 1) : 0;
-    if (key == "step_us") options.step_ns = value * 1000;
-    else if (key == "load_ms") options.load_ns = value * 1'000'000;
-    else if (key == "fail_step") options.fail_step = value;
-    else if (key == "context_length") options.context_length = static_cast<int32_t>(value);
-    else return invalid("echo: unknown option \"" + key + "\"");
+    const double value = equals < item.size() ? std::atof(item.c_str() + equals + 1) : 0.0;
+    if (key == "step_ms")
+      options.step_ns = static_cast<int64_t>(value * 1e6);
+    else if (key == "load_ms")
+      options.load_ns = static_cast<int64_t>(value * 1e6);
+    else if (key == "fail_step")
+      options.fail_step = static_cast<int64_t>(value);
+    else if (key == "context")
+      options.context_length = static_cast<int32_t>(value);
+    else
+      return invalid("echo: unknown option \"" + key + "\"");
   }
   return options;
 }
@@ -56,21 +61,22 @@ std::string image_text(const ImageInput& image) {
   for (size_t i = 0; i < image.bytes.size; ++i) {
     hash = (hash ^ std::to_integer<uint64_t>(image.bytes.data[i])) * 0x100000001b3U;
   }
-  int32_t width = image.width, height = image.height;
-  const char* kind = image.kind == ImageKind::pixels ? "pixels" : "encoded";
-  if (image.kind == ImageKind::embedding) {
-    width = image.hidden;
-    height = image.rows;
-    kind = "embedding";
-  }
+  constexpr const char* kFormats[] = {"rgb", "rgba", "bgr", "bgra", "grey"};
+  constexpr const char* kTypes[] = {"f16", "bf16", "f32"};
+  const bool embedding = image.kind == ImageKind::embedding;
+  int32_t width = embedding ? image.rows : image.width;
+  int32_t height = embedding ? image.hidden : image.height;
+  const char* kind = "png";
+  if (image.kind == ImageKind::pixels) kind = kFormats[static_cast<size_t>(image.format)];
+  if (embedding) kind = kTypes[static_cast<size_t>(image.type)];
   const auto* b = reinterpret_cast<const unsigned char*>(image.bytes.data);
   if (image.kind == ImageKind::encoded && image.bytes.size > 24 && b[1] == 'P' && b[2] == 'N') {
     width = b[18] << 8 | b[19];
     height = b[22] << 8 | b[23];
   }
   char text[96];
-  std::snprintf(text, sizeof text, "[image %dx%d %s %016llx]", width, height, kind,
-                static_cast<unsigned long long>(hash));
+  std::snprintf(text, sizeof text, "[%s %dx%d %s %016llx]", embedding ? "embedding" : "image",
+                width, height, kind, static_cast<unsigned long long>(hash));
   return text;
 }
 
@@ -122,8 +128,8 @@ class StubPort final : public EnginePort {
     i.images_max = limits::images_per_request;
     i.image_pixels_max = limits::image_pixels;
     i.config_json = "{}";
-    i.capabilities = can::chat | can::see_images | can::take_image_embeddings | can::score |
-                     can::keep_sessions;
+    i.capabilities =
+        can::chat | can::see_images | can::take_image_embeddings | can::score | can::keep_sessions;
     return i;
   }
 
@@ -146,12 +152,11 @@ class StubPort final : public EnginePort {
       log(LogLevel::warn, value);
       return {};
     }
-    return Status(Code::not_found, "unknown option \"" + std::string(key) + "\"; known are: log");
+    return unsupported("unknown option \"" + std::string(key) + "\"; known are: log");
   }
 
-  Result<std::vector<int32_t>> tokenize(std::string_view text, bool add_special, bool) override {
+  Result<std::vector<int32_t>> tokenize(std::string_view text, bool, bool) override {
     std::vector<int32_t> ids;
-    if (add_special) ids.push_back(kBos);
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
   }
@@ -159,7 +164,6 @@ class StubPort final : public EnginePort {
   Result<std::string> detokenize(std::span<const int32_t> ids, bool) override {
     std::string text;
     for (const int32_t id : ids) {
-      if (id < 0 || id >= kVocab) return invalid("token " + std::to_string(id) + ": 0 to 259");
       if (id < 256) text.push_back(static_cast<char>(id));
     }
     return text;
@@ -276,7 +280,8 @@ class StubPort final : public EnginePort {
   }
 
   Status prepare(const Request& request, Job& job) const {
-    if (!request.messages_json.empty()) return unsupported("messages as JSON: the stub has no JSON");
+    if (!request.messages_json.empty())
+      return unsupported("messages as JSON: the stub has no JSON");
     const std::string answer = request.messages.empty()
                                    ? parts_text(request, request.prompt)
                                    : parts_text(request, request.messages.back().parts);
@@ -387,7 +392,8 @@ class StubPort final : public EnginePort {
       event.logprobs.push_back(-0.25F);
       event.top_logprobs.emplace_back();
       for (int32_t k = 0; k < *job.request.sampling.logprobs; ++k) {
-        event.top_logprobs.back().push_back({(token + k) % kVocab, -0.25F - static_cast<float>(k), k + 1});
+        event.top_logprobs.back().push_back(
+            {(token + k) % kVocab, -0.25F - static_cast<float>(k), k + 1});
       }
     }
     choice.pending.push_back(static_cast<char>(token));
@@ -419,7 +425,9 @@ class StubPort final : public EnginePort {
 
   void remember(const Job& job, EventKind kind) {
     const std::scoped_lock lock(mutex_);
-    ++(kind == EventKind::done ? stats_.done : kind == EventKind::failed ? stats_.failed : stats_.cancelled);
+    ++(kind == EventKind::done     ? stats_.done
+       : kind == EventKind::failed ? stats_.failed
+                                   : stats_.cancelled);
     stats_.completion_tokens += static_cast<uint64_t>(job.usage.completion_tokens);
     const auto session = sessions_.find(job.request.session);
     if (session == sessions_.end()) return;
@@ -488,7 +496,8 @@ Result<std::string> inspect_stub(const std::string& folder, const EngineOptions&
 }  // namespace
 }  // namespace troupe
 
-extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin* troupe_engine_plugin() {
+extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin*
+troupe_engine_plugin() {
   static const troupe::EnginePlugin plugin{troupe::TROUPE_STUB_BUILD_ID, troupe::open_stub,
                                            troupe::inspect_stub, troupe::set_log_forward, nullptr};
   return &plugin;

@@ -2,7 +2,7 @@
 #include "check.h"
 
 int main(int argc, char **argv) {
-  troupe_engine *first = open_engine(argc, argv, "echo:?step_us=500");
+  troupe_engine *first = open_engine(argc, argv, "echo:?step_ms=0.5");
   troupe_engine *second = open_engine(argc, argv, "echo:");
   troupe_queue *queue = new_queue();
   troupe_request *request = new_request("the same words");
