@@ -18,31 +18,36 @@
 
 namespace troupe::engine {
 
-// The text of an image on `echo:`, put into the prompt in its place:
-//   [image 640x480 encoded 0123456789abcdef], the hash being FNV-1a 64 of its bytes.
+// The text of an image on `echo:`, put into the prompt in its place: what it is, its size and the
+// FNV-1a 64 of its bytes (of pixels: row by row, without padding):
+//   [image 640x480 png 0123456789abcdef]   [image 3x2 rgb 0123456789abcdef]
+//   [embedding 16x4096 f16 0123456789abcdef]
 Result<std::string> echo_image_text(const ImageInput& image);
 
 struct EchoOptions {
   int64_t step_ns = 0;
-  int64_t row_ns = 0;
+  int64_t row_ns = 0;         // on top, for each row of a step
   int64_t load_ns = 0;        // opening takes so long
-  int32_t context_length = 8192;
-  int64_t kv_tokens = 0;      // 0: enough for every sequence at a quarter of the context
+  int32_t context_length = 32768;
+  int64_t kv_tokens = 0;      // 0: room for 1024 tokens of every sequence, two whole contexts at least
   int64_t fail_step = -1;     // the device dies at this step …
-  int32_t fail_times = 1;     // … and its successors too, this often
+  int32_t fail_times = 1;     // … and its successors too, this often in all
 
   // `echo:` or `echo:?key=value&…`. An unknown key or a bad value is refused by name.
   static Result<EchoOptions> parse(std::string_view endpoint);
 };
 
+// Bytes are ids, and one id more ends a text. The echo of a prompt is what follows its last kEos: in
+// a chat every message but the last ends with one, in a session every answer does.
 class EchoText final : public TextSource {
  public:
-  static constexpr int32_t kEos = 256, kBos = 257, kBegin = 258, kEnd = 259, kVocab = 260;
+  static constexpr int32_t kEos = 256, kVocab = 257;
+  static constexpr std::string_view kEosText = "<|eos|>";
 
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text, bool add_special,
                                             bool parse_special) const;
   [[nodiscard]] std::string decode(std::span<const int32_t> ids, bool skip_special) const;
-  // The prompt as text, with its images as text; a chat marks its last message as what to echo.
+  // The prompt as text, with its images as text.
   [[nodiscard]] Result<std::string> render(const Request& request) const;
   // The prompt as ids: raw parts as they are, a chat rendered.
   [[nodiscard]] Result<std::vector<int32_t>> prompt(const Request& request) const;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -47,17 +46,18 @@ class ExecutorCore final : public StepExecutor {
   ExecutorCore(Backend& backend, models::Model& model, const ExecutorOptions& options)
       : backend_(backend), model_(model), options_(options) {}
   Status find_injects(const PlanView& plan);
-  [[nodiscard]] uint64_t shape_key(const PlanView& plan) const;
+  [[nodiscard]] uint64_t shape_key(const Batch& batch) const;
 
   Backend& backend_;
   models::Model& model_;
   ExecutorOptions options_;
   std::vector<std::unique_ptr<KvCache>> caches_;
   std::vector<KvCache*> cache_views_;
-  std::deque<Flight> flights_;   // oldest first; at most kFlightsMax
+  std::vector<Flight> flights_;  // oldest first; two at most
   std::vector<Flight> spare_;    // their buffers, to be used again
   std::vector<Matrix> injects_;
   std::unordered_map<uint64_t, Matrix> embeddings_;
+  std::unordered_map<uint64_t, Matrix> recorded_;  // logits of recorded passes
 };
 
 }  // namespace troupe::engine

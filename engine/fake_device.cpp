@@ -1,11 +1,11 @@
 #include "engine/fake_device.hpp"
 
 #include <algorithm>
+#include <deque>
+#include <limits>
 #include <string>
 #include <thread>
 #include <utility>
-
-#include "engine/echo.hpp"
 
 namespace troupe::engine {
 namespace {
@@ -52,6 +52,8 @@ struct FakeDevice::State {
     int32_t last = -1;
     std::vector<int32_t> history;  // what the sampler's counts would be made of
   };
+
+  class Context;
 
   State(FakeDeviceOptions o, Waiter& w) : options(std::move(o)), waiter(w) {
     for (const models::CacheGroup& g : options.groups) {
@@ -155,11 +157,7 @@ Status FakeDevice::State::write(const PlanView& plan, int32_t sequence) {
     before.chain = fake_chain(before.chain, token);
     before.token = token;
     before.position = position;
-    if (token == EchoText::kBegin) {
-      before.echo_begin = position + 1;
-      before.echo_end = -1;
-    }
-    if (token == EchoText::kEnd) before.echo_end = position;
+    if (token == options.segment_token) before.segment_begin = position + 1;
     for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
       if (fixed(static_cast<size_t>(g))) continue;
       FakeCell* c = cell(plan, sequence, g, position);
@@ -225,8 +223,33 @@ Status FakeDevice::State::check_history(const PlanSampling& s, const FakeCell& l
                " tokens that are not the sequence's " + std::to_string(s.position));
 }
 
+class FakeDevice::State::Context final : public FakeContext {
+ public:
+  Context(State& state, const PlanView& plan, const PlanLogitRow& row, const PlanSampling& s)
+      : state_(state), plan_(plan), sequence_(row.sequence), sampling_(s) {}
+  [[nodiscard]] const FakeCell* cell(int32_t position) const override {
+    return state_.cell(plan_, sequence_, state_.guide(), position);
+  }
+  [[nodiscard]] const PlanSampling& sampling() const override { return sampling_; }
+  [[nodiscard]] int32_t prompt_len() const override {
+    return plan_.sequences()[static_cast<size_t>(sequence_)].prompt_len;
+  }
+  [[nodiscard]] bool banned(int32_t token) const override {
+    const auto biases = plan_.biases().subspan(static_cast<size_t>(sampling_.bias_begin),
+                                               static_cast<size_t>(sampling_.bias_count));
+    return std::any_of(biases.begin(), biases.end(), [&](const PlanBias& b) {
+      return b.token == token && b.bias < std::numeric_limits<float>::lowest();
+    });
+  }
+
+ private:
+  State& state_;
+  const PlanView& plan_;
+  int32_t sequence_;
+  const PlanSampling& sampling_;
+};
+
 void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, StepResult& result) {
-  const PlanSequence& sequence = plan.sequences()[static_cast<size_t>(row.sequence)];
   const int32_t position = plan.positions()[static_cast<size_t>(row.row)];
   const FakeCell* last = cell(plan, row.sequence, guide(), position);
   StepToken out;
@@ -240,17 +263,11 @@ void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, Step
                                                     static_cast<size_t>(s.history_count));
     slot.history.insert(slot.history.end(), history.begin(), history.end());
     if (options.checked && broken.ok()) broken = check_history(s, *last);
-    FakeContext context{*last, sequence.prompt_len, &s, [&](int32_t p) {
-                          const FakeCell* c = cell(plan, row.sequence, guide(), p);
-                          return c == nullptr ? -1 : c->token;
-                        }};
-    token = options.draw ? options.draw(context) : fake_token(last->chain, s, options.vocab);
-    const auto biases = plan.biases().subspan(static_cast<size_t>(s.bias_begin),
-                                              static_cast<size_t>(s.bias_count));
-    for (int32_t tries = 0; tries < options.vocab; ++tries, token = (token + 1) % options.vocab) {
-      const auto at = std::lower_bound(biases.begin(), biases.end(), token,
-                                       [](const PlanBias& b, int32_t t) { return b.token < t; });
-      if (at == biases.end() || at->token != token || at->bias > -1e30F) break;
+    const Context context(*this, plan, row, s);
+    token = options.draw != nullptr ? options.draw(context)
+                                    : fake_token(last->chain, s, options.vocab);
+    for (int32_t tries = 0; tries < options.vocab && context.banned(token); ++tries) {
+      token = (token + 1) % options.vocab;
     }
     slot.last = token;
     if (s.repetition_penalty != 1.0F) slot.history.push_back(token);

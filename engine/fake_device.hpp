@@ -9,10 +9,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <functional>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -37,19 +34,22 @@ struct FakeCell {
   uint64_t chain = 0;     // hash of all tokens up to this one
   int32_t token = -1;
   int32_t position = -1;
-  int32_t echo_begin = 0;  // positions that `echo:` repeats: [begin, end); end < 0: the whole prompt
-  int32_t echo_end = -1;
+  int32_t segment_begin = 0;  // position behind the last `segment_token`
 };
 
-struct FakeContext {
-  FakeCell last;            // of the row that draws
-  int32_t prompt_len = 0;
-  const PlanSampling* sampling = nullptr;
-  std::function<int32_t(int32_t position)> token_at;  // through the block tables; -1: out of reach
+// What a draw may look at: the sequence's cells through its block tables.
+class FakeContext {
+ public:
+  virtual ~FakeContext() = default;
+  // Null: out of the tables' reach.
+  [[nodiscard]] virtual const FakeCell* cell(int32_t position) const = 0;
+  [[nodiscard]] virtual const PlanSampling& sampling() const = 0;
+  [[nodiscard]] virtual int32_t prompt_len() const = 0;
+  [[nodiscard]] virtual bool banned(int32_t token) const = 0;  // by a bias of minus infinity
 };
 
 struct FakeDeviceOptions {
-  int32_t vocab = 260;
+  int32_t vocab = 257;
   int32_t slots = 256;
   int32_t block_tokens = 16;
   std::vector<models::CacheGroup> groups;  // with cache.blocks
@@ -57,7 +57,8 @@ struct FakeDeviceOptions {
   int64_t row_ns = 0;        // … and how much longer for each of its rows
   int64_t fail_step = -1;    // the step (counted from 0) whose collect() fails
   bool checked = false;
-  std::function<int32_t(const FakeContext&)> draw;  // empty: a hash of the chain
+  int32_t segment_token = -1;
+  int32_t (*draw)(const FakeContext&) = nullptr;  // null: a hash of the chain
 };
 
 class FakeDevice final : public StepExecutor {

@@ -1,0 +1,111 @@
+#include "engine/executor_core.hpp"
+
+#include <bit>
+#include <string>
+#include <utility>
+
+namespace troupe::engine {
+namespace {
+
+constexpr size_t kFlightsMax = 2;
+
+}  // namespace
+
+Result<std::unique_ptr<ExecutorCore>> ExecutorCore::open(
+    Backend& backend, models::Model& model, const std::vector<models::CacheGroup>& groups,
+    const ExecutorOptions& options) {
+  std::unique_ptr<ExecutorCore> core(new ExecutorCore(backend, model, options));
+  for (const models::CacheGroup& group : groups) {
+    TR_ASSIGN(std::unique_ptr<KvCache> cache, backend.create_cache(group.cache));
+    core->cache_views_.push_back(cache.get());
+    core->caches_.push_back(std::move(cache));
+  }
+  TR_TRY(backend.reserve_steps(options.slots, options.rows_max, options.logit_rows_max,
+                               model.facts().vocab));
+  TR_TRY(model.reserve(options.rows_max, options.logit_rows_max));
+  return core;
+}
+
+Status ExecutorCore::find_injects(const PlanView& plan) {
+  injects_.clear();
+  for (const PlanInject& inject : plan.injects()) {
+    const auto it = embeddings_.find(inject.id);
+    if (it == embeddings_.end() || inject.source_row + inject.count > it->second.rows) {
+      return internal_error("step plan: embedding " + std::to_string(inject.id) +
+                            (it == embeddings_.end() ? " is not on this device" : " has fewer rows"));
+    }
+    injects_.push_back(it->second);
+  }
+  return ok_status();
+}
+
+// Passes that decode only, one row per sequence and one draw per row, come again and again: equal
+// keys mean equal launches. 0: not worth recording.
+uint64_t ExecutorCore::shape_key(const Batch& batch) const {
+  const PlanView& plan = batch.plan;
+  const StepPlanHeader& header = plan.header();
+  const bool plain = plan.injects().empty() && plan.adapters().empty() && plan.modality().empty() &&
+                     plan.rope_positions().empty() && plan.span_ends().empty();
+  if (!options_.record || header.max_row_count != 1 || !plain ||
+      plan.logit_rows().size() != plan.sequences().size()) {
+    return 0;
+  }
+  const auto reach = static_cast<uint64_t>(std::bit_width(static_cast<uint32_t>(header.max_kv_len)));
+  return uint64_t{1} << 63 | reach << 48 | static_cast<uint64_t>(batch.sequences) << 24 |
+         static_cast<uint64_t>(batch.rows);
+}
+
+Status ExecutorCore::forward(std::span<const std::byte> bytes) {
+  TR_ASSERT(flights_.size() < kFlightsMax);
+  Flight flight;
+  if (!spare_.empty()) {
+    flight = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  flight.sampled = false;
+  flight.plan.assign(bytes.begin(), bytes.end());
+  TR_ASSIGN(const PlanView plan, PlanView::parse(flight.plan));
+  TR_TRY(find_injects(plan));
+  TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
+  const uint64_t key = shape_key(flight.batch);
+  if (key != 0 && backend_.replay(flight.batch, key)) {
+    flight.logits = recorded_.at(key);
+  } else {
+    if (key != 0) backend_.record(flight.batch, key);
+    flight.logits = model_.forward(flight.batch, cache_views_, injects_);
+    if (key != 0) backend_.end_record();
+    if (key != 0) recorded_[key] = flight.logits;
+  }
+  flights_.push_back(std::move(flight));
+  return ok_status();
+}
+
+Status ExecutorCore::sample(std::span<const uint32_t> grammar_mask) {
+  if (flights_.empty() || flights_.back().sampled) return internal_error("sample: no step to sample");
+  Flight& flight = flights_.back();
+  flight.sampled = true;
+  if (flight.batch.plan.logit_rows().empty()) return ok_status();
+  SampleArgs args = model_.sampling(flight.logits);
+  args.grammar_mask = grammar_mask;
+  backend_.sample(flight.batch, args);
+  return ok_status();
+}
+
+Result<StepResult> ExecutorCore::collect() {
+  if (flights_.empty() || !flights_.front().sampled) return internal_error("collect: no step is under way");
+  Result<StepResult> result = backend_.finish_step(flights_.front().batch);
+  spare_.push_back(std::move(flights_.front()));
+  flights_.erase(flights_.begin());
+  return result;
+}
+
+Status ExecutorCore::put_embedding(uint64_t id, const Matrix& rows) {
+  if (!embeddings_.emplace(id, rows).second) {
+    return internal_error("embedding " + std::to_string(id) + " is there already");
+  }
+  return ok_status();
+}
+
+void ExecutorCore::drop_embedding(uint64_t id) { embeddings_.erase(id); }
+
+}  // namespace troupe::engine
