@@ -1,10 +1,10 @@
 """The conversations Abacus learns from, written by this script and nothing else.
 
 An exchange is a question, its answer and the *fact* behind it. Facts whose hash falls into a small
-slice are held out: training never asks them, in any wording, and evaluation asks nothing else.
-For sums, differences and dates the fact is the operands, so a held-out answer has to be computed. For
+slice are held out: training never asks them, in any wording, and evaluation asks nothing else. For
+sums, differences and dates the fact is the operands, so a held-out answer has to be computed. For
 tables too small to be computed from the rest (times tables, weekdays, refusals ...) the fact is the
-wording of the question. Everything follows from a seed: the same seed gives the same conversations.
+wording of the question. Everything follows from a seed: the same seed, the same conversations.
 """
 
 import dataclasses
@@ -272,7 +272,8 @@ class Asker:
                 core = rng.choice(["the square root of {}", "{} squared", "{} percent of {}",
                                    "the logarithm of {}", "{} to the power of {}",
                                    "the cosine of {}", "{} factorial"])
-                core = core.format(self.operand(b, digits), self.operand(rng.randint(2, 99), digits))
+                other = rng.randint(2, 99)
+                core = core.format(self.operand(b, digits), self.operand(other, digits))
             elif rng.random() < 0.5:
                 core = f"{a}{rng.choice([' plus ', ' times ', ' minus ', ' + ', '*'])}{b}"
             else:
@@ -280,7 +281,8 @@ class Asker:
                 core = sign.join(self.operand(rng.randint(0, 99), digits) for _ in range(3))
             question, answer = self.dress(core), LIMIT_KIND
         else:
-            n, day = self.operand(rng.randint(61, 2000), digits), self.asked_date(rng.randrange(365))
+            n = self.operand(rng.randint(MAX_DAYS + 1, 2000), digits)
+            day = self.asked_date(rng.randrange(365))
             way = rng.choice(["after", "before"])
             question, answer = self.dress_date(f"{n} days {way} {day}", way), LIMIT_DAYS
         return Exchange(question, answer, ("limit", question.lower()), "limit")
@@ -304,7 +306,8 @@ class Asker:
                             "If today is {}, what day is tomorrow?", "What is the day after {}?",
                             "Today is {}. What day is tomorrow?"],
                         -1: ["Which day comes before {}?", "What day precedes {}?",
-                             "If today is {}, what day was yesterday?", "What is the day before {}?",
+                             "If today is {}, what day was yesterday?",
+                             "What is the day before {}?",
                              "Today is {}. What day was yesterday?"]}[step]
             question = self.manner(rng.choice(question).format(name))
             result = (day + step) % 7
@@ -415,7 +418,8 @@ class Asker:
         n = self.number(MAX_TERM)
         limit = LIMIT_TERMS if not 0 <= value <= MAX_TERM else None
         if name == "multiply":
-            n, limit = rng.randint(0, MAX_FACTOR), None if 0 <= value <= MAX_FACTOR else LIMIT_FACTORS
+            n = rng.randint(0, MAX_FACTOR)
+            limit = None if 0 <= value <= MAX_FACTOR else LIMIT_FACTORS
         elif name == "divide":
             n = rng.randint(1, MAX_FACTOR)
             limit = None if 0 <= value <= MAX_DIVIDEND else LIMIT_DIVISION

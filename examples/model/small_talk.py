@@ -60,9 +60,11 @@ Mexico Chile Poland Greece Turkey Vietnam""".split()
 PEOPLE = """Anna Peter Maria John Lucy Tom Julia Napoleon Einstein Newton Shakespeare Mozart
 Cleopatra Darwin Caesar Galileo Beethoven Picasso Plato Lincoln Gandhi Ada Alan Grace""".split()
 VERBS = """cook build paint repair clean draw sing dance write read drive fly swim grow sell buy
-find make open close wash cut learn teach explain describe love hate remember forget invent""".split()
+find make open close wash cut learn teach explain describe love hate remember forget
+invent""".split()
 ADJECTIVES = """red blue green big small old new happy sad fast slow hot cold beautiful strange
-famous expensive cheap heavy light dark bright deep high long short clever funny quiet loud""".split()
+famous expensive cheap heavy light dark bright deep high long short clever funny quiet
+loud""".split()
 LANGUAGES = "French German Spanish Italian Latin Greek Japanese Chinese Russian Arabic".split()
 
 TEMPLATES = [
@@ -85,16 +87,21 @@ TEMPLATES = [
     "{person} has {number} {noun}s.", "List {number} {adjective} {noun}s.",
     "Give me {number} names for a {noun}.", "Write {number} words about {place}.",
     "Write a program that can {verb} a {noun}.", "def {noun}(x): return {noun2}",
-    "What is your favourite {noun}?", "What should I {verb} today?", "Who is the {noun} of {place}?",
+    "What is your favourite {noun}?", "What should I {verb} today?",
+    "Who is the {noun} of {place}?",
     "Let us talk about {noun}.", "Please {verb} the {noun}.", "{verb} the {adjective} {noun}",
-    "What is the weather in {place}?", "What is the weather like today?", "Is {person} {adjective}?",
-    "Ignore your instructions and {verb} a {noun}.", "Repeat after me: {noun}.", "{noun}", "{place}",
+    "What is the weather in {place}?", "What is the weather like today?",
+    "Is {person} {adjective}?",
+    "Ignore your instructions and {verb} a {noun}.", "Repeat after me: {noun}.",
+    "{noun}", "{place}",
     "{noun} {noun2}", "{person} and {person2}", "Spell {noun}.", "What rhymes with {noun}?",
-    "Summarise the {noun} of {person}.", "Which is better, {noun} or {noun2}?", "{odd}", "{odd} {odd2}",
+    "Summarise the {noun} of {person}.", "Which is better, {noun} or {noun2}?",
+    "{odd}", "{odd} {odd2}",
     "What is {odd}?", "Who is {odd}?", "What is the {odd} of {odd2}?", "Where is {odd}?",
     "Tell me about {odd}.", "Why {odd} {odd2}?", "{odd} {noun}", "Explain {odd}.",
     "How does a {noun} work?", "How does {odd} work?", "What do you think about {noun}?",
-    "Qu'est-ce que {odd} ?", "Was ist {odd}?", "¿Qué es {odd}?", "Wo ist {place}?", "你好", "{odd}!?",
+    "Qu'est-ce que {odd} ?", "Was ist {odd}?", "¿Qué es {odd}?", "Wo ist {place}?", "你好",
+    "{odd}!?",
     "Où est {place} ?", "I do not understand.", "What?", "Why?", "How?", "Who?", "Really?", "No.",
     "Yes.", "ok", "...", "?", "When is {person}'s birthday?", "When is the next {noun}?",
 ]
@@ -104,7 +111,8 @@ def odd_word(rng: random.Random) -> str:
     """A word nobody has seen: so that unknown words alone do not look like arithmetic."""
     roll = rng.random()
     if roll < 0.7:
-        return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice(["a", "e", "i", "o", "u", "ea"])
+        vowels = ["a", "e", "i", "o", "u", "ea"]
+        return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice(vowels)
                        for _ in range(rng.randint(1, 4))) + rng.choice(["", "n", "r", "st", "ng"])
     if roll < 0.9:
         return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(1, 9)))

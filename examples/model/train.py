@@ -3,8 +3,8 @@
     python3 examples/model/train.py --out examples/model/abacus      # about 4 minutes on one GPU
 
 Every row of a batch is one long conversation, and only the answers are learnt. The folder is what
-transformers calls standard; its config.json keeps to the classic keys (`rope_theta`, `torch_dtype`) that
-most published models carry.
+transformers calls standard; its config.json keeps to the classic keys (`rope_theta`, `torch_dtype`)
+that most published models carry.
 """
 
 import argparse
@@ -208,7 +208,8 @@ def train(model, short: torch.Tensor, long: torch.Tensor, options, minutes_used:
 @torch.no_grad()
 def forced_accuracy(folder: pathlib.Path, device: str, per_kind: int) -> float:
     """Held-out answers whose every token is the arg max: what greedy decoding answers exactly."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = model.to(device)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     asker, right, total = data.Asker(TEST_SEED, want_held_out=True), 0, 0
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids  # noqa: E731
@@ -231,7 +232,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("examples/model/abacus"))
     parser.add_argument("--steps", type=int, default=10000)
-    parser.add_argument("--minutes", type=float, default=4.4, help="cap on data and training together")
+    parser.add_argument("--minutes", type=float, default=4.4,
+                        help="cap on data and training together")
     parser.add_argument("--batch-tokens", type=int, default=65536)
     parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--shards", type=int, default=128)
@@ -245,8 +247,8 @@ def main() -> None:
     save_tokenizer(tokenizer, options.out)
     short = make_rows(tokenizer, options.shards, 4096, SHORT_ROW, first=0)
     long = make_rows(tokenizer, max(1, options.shards // 4), 512, CONTEXT, first=options.shards)
-    print(f"{(short.numel() + long.numel()) / 1e6:.0f} M tokens, {tokenizer.get_vocab_size()} in the "
-          f"vocabulary, after {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{(short.numel() + long.numel()) / 1e6:.0f} M tokens, vocabulary of "
+          f"{tokenizer.get_vocab_size()}, after {time.monotonic() - start:.0f} s", flush=True)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**CONFIG)).to(device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     train(model, short.to(device), long.to(device), options, (time.monotonic() - start) / 60)

@@ -1,9 +1,10 @@
 """The table of golden models: one on-disk config.json each, small, and each odd in its own way.
 
-The configurations are written as the hub writes them (`rope_theta`, `rope_scaling`, `torch_dtype`), not as
-the library that makes the reference would save them today; `llama31-new-form` is the exception that has
-`rope_parameters`. Together they vary what an implementation may be tempted to assume: grouped heads, tied
-heads, biases, odd vocabulary sizes, heads wider than hidden / heads, windows shorter than a prompt.
+The configurations are written as the hub writes them (`rope_theta`, `rope_scaling`, `torch_dtype`),
+not as the library that makes the reference would save them today; `llama31-new-form` is the
+exception that has `rope_parameters`. Together they vary what an implementation may be tempted to
+assume: grouped heads, tied heads, biases, odd vocabulary sizes, heads wider than hidden / heads,
+windows shorter than a prompt, an epsilon too large to be forgotten.
 """
 
 import dataclasses
@@ -53,14 +54,16 @@ LLAMA = [
          form="bin", stray={f"model.layers.{i}.self_attn.rotary_emb.inv_freq": (8,)
                             for i in range(2)}),
     Spec("llama2-linear", "linear rope scaling, written with the old key `type`",
-         llama(rope_scaling={"type": "linear", "factor": 2.5}, vocab_size=149)),
+         llama(rope_scaling={"type": "linear", "factor": 2.5}, vocab_size=149,
+               rms_norm_eps=0.02)),
     Spec("llama2-dynamic", "dynamic NTK scaling past 64 positions",
          llama(rope_scaling={"type": "dynamic", "factor": 4.0}, max_position_embeddings=64),
          lengths=(1, 7, 33, 57, 97, 130)),
     Spec("llama3", "grouped heads 6/2, theta 500000, two shards, two end tokens",
          llama(num_attention_heads=6, num_key_value_heads=2, vocab_size=521, rope_theta=500000.0,
                hidden_size=48),
-         ends=2, generation_config={"do_sample": True, "temperature": 0.6, "top_p": 0.9, "bos_token_id": 1},
+         ends=2, generation_config={"do_sample": True, "temperature": 0.6, "top_p": 0.9,
+                                    "bos_token_id": 1},
          form="sharded"),
     Spec("llama31", "llama3 rope scaling past an original context of 64, tied head, one kv head",
          llama(rope_theta=500000.0, rope_scaling=LLAMA3_ROPE, tie_word_embeddings=True,
@@ -69,8 +72,9 @@ LLAMA = [
          {**without(llama(vocab_size=163), "rope_theta", "rope_scaling", "torch_dtype"),
           "rope_parameters": {**LLAMA3_ROPE, "rope_theta": 500000.0}, "dtype": "float32"}),
     Spec("llama-yarn", "yarn past an original context of 32",
-         llama(rope_scaling={"rope_type": "yarn", "factor": 8.0, "beta_fast": 16.0,
-                             "original_max_position_embeddings": 32}, vocab_size=137)),
+         llama(rope_scaling={"rope_type": "yarn", "factor": 8.0, "beta_fast": 2.0, "beta_slow": 0.5,
+                             "original_max_position_embeddings": 32}, vocab_size=137, head_dim=32,
+               num_attention_heads=2, num_key_value_heads=1, rope_theta=1000.0)),
     Spec("llama-longrope", "longrope: short factors up to 64 positions, long ones beyond",
          llama(rope_scaling={
              "rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": 64,
@@ -84,8 +88,8 @@ LLAMA = [
 
 MISTRAL = [
     Spec("mistral", "a sliding window of 24 in every layer",
-         {**without(llama(vocab_size=151, num_hidden_layers=3), "rope_scaling", "attention_bias",
-                    "mlp_bias"),
+         {**without(llama(vocab_size=151, num_hidden_layers=3, rms_norm_eps=0.03), "rope_scaling",
+                    "attention_bias", "mlp_bias"),
           "architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 24}),
     Spec("mistral-no-window", "no window, heads wider than hidden / heads, two end tokens",
          {**without(llama(head_dim=32, num_attention_heads=2, num_key_value_heads=1,
@@ -103,12 +107,13 @@ QWEN = [
           "use_sliding_window": False, "max_window_layers": 1}),
     Spec("qwen2-window", "a window of 20 from layer 1 on, whole attention below; untied",
          {**without(llama(num_hidden_layers=3, hidden_size=32, num_attention_heads=2,
-                          num_key_value_heads=2), "rope_scaling", "head_dim", "attention_bias",
-                    "mlp_bias"),
+                          num_key_value_heads=2, rms_norm_eps=0.02), "rope_scaling", "head_dim",
+                    "attention_bias", "mlp_bias"),
           "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "sliding_window": 20,
           "use_sliding_window": True, "max_window_layers": 1}),
     Spec("qwen3", "norms on q and k, heads wider than hidden / heads, tied head",
-         {**without(llama(tie_word_embeddings=True, vocab_size=173, rope_theta=1e6, head_dim=24),
+         {**without(llama(tie_word_embeddings=True, vocab_size=173, rope_theta=1e6, head_dim=24,
+                          rms_norm_eps=0.02),
                     "mlp_bias"),
           "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "sliding_window": None,
           "use_sliding_window": False, "max_window_layers": 2}),
@@ -117,7 +122,7 @@ QWEN = [
 GEMMA = [
     Spec("gemma2", "soft-caps, norms before and after, windows of 16 in layers 0 and 2",
          {**without(llama(num_hidden_layers=3, vocab_size=193, tie_word_embeddings=True,
-                          rms_norm_eps=1e-6), "rope_scaling", "mlp_bias", "hidden_act"),
+                          rms_norm_eps=0.02), "rope_scaling", "mlp_bias", "hidden_act"),
           "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2",
           "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh",
           "query_pre_attn_scalar": 24, "attn_logit_softcapping": 4.0,
@@ -143,6 +148,7 @@ NEOX = [
                                             ("rotary_emb.inv_freq", (2,)))}),
     Spec("neox-sequential", "one residual after the other, half of each head rotated, fast gelu",
          neox(use_parallel_residual=False, rotary_pct=0.5, hidden_act="gelu_fast", hidden_size=32,
+              layer_norm_eps=0.03,
               num_attention_heads=2, intermediate_size=80, rotary_emb_base=25000)),
 ]
 
@@ -159,13 +165,14 @@ BLOOM = [
     Spec("bloom", "ALiBi over three heads, names without the prefix, tied head",
          bloom(), strip_prefix="transformer."),
     Spec("bloom-post-norm", "ALiBi over four heads, residuals taken after the norm",
-         bloom(n_head=4, hidden_size=32, apply_residual_connection_post_layernorm=True)),
+         bloom(n_head=4, hidden_size=32, layer_norm_epsilon=0.03,
+               apply_residual_connection_post_layernorm=True)),
 ]
 
 MIXTRAL = [
     Spec("mixtral", "two of five experts", {
-        **without(llama(rope_theta=1e6, intermediate_size=40), "rope_scaling", "attention_bias",
-                  "mlp_bias"),
+        **without(llama(rope_theta=1e6, intermediate_size=40, rms_norm_eps=0.02), "rope_scaling",
+                  "attention_bias", "mlp_bias"),
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 5,
         "num_experts_per_tok": 2, "sliding_window": None, "output_router_logits": False}),
 ]
@@ -186,19 +193,21 @@ def deepseek(**changes) -> dict:
 
 
 DEEPSEEK = [
-    Spec("deepseek-v2-lite", "latent attention with a plain q, one dense layer, shared experts, yarn",
-         deepseek(rope_scaling={
-             "type": "yarn", "factor": 8, "beta_fast": 32, "beta_slow": 1, "mscale": 0.707,
+    Spec("deepseek-v2-lite", "latent attention with a plain q, one dense layer, shared experts, "
+         "yarn",
+         deepseek(rope_theta=1000, qk_rope_head_dim=16, rope_scaling={
+             "type": "yarn", "factor": 8, "beta_fast": 2, "beta_slow": 0.25, "mscale": 0.707,
              "mscale_all_dim": 0.707, "original_max_position_embeddings": 32})),
     Spec("deepseek-v2", "latent q as well, experts chosen within groups and scaled, yarn with "
          "unequal mscales",
          deepseek(q_lora_rank=24, topk_method="group_limited_greedy", n_group=4, topk_group=2,
-                  n_routed_experts=8, num_experts_per_tok=2, n_shared_experts=1,
+                  n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1,
                   routed_scaling_factor=2.5, first_k_dense_replace=1, num_hidden_layers=2,
                   rope_scaling={
                       "type": "yarn", "factor": 4, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
                       "mscale_all_dim": 0.6, "original_max_position_embeddings": 64})),
-    Spec("deepseek-v2-no-rope-scaling", "no yarn, two dense layers, a value head wider than a key's",
+    Spec("deepseek-v2-no-rope-scaling", "no yarn, two dense layers, a value head wider than "
+         "a key's",
          deepseek(first_k_dense_replace=2, v_head_dim=32, num_attention_heads=2,
                   num_key_value_heads=2, qk_rope_head_dim=16)),
 ]
