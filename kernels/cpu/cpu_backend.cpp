@@ -4,8 +4,8 @@
 
 #include "kernels/cpu/host_backend.hpp"
 #include "kernels/cpu/host_memory.hpp"
+#include "kernels/cpu/ops.hpp"
 #include "kernels/cpu/plain/plain.hpp"
-#include "kernels/cpu/thread_pool.hpp"
 
 namespace troupe::cpu {
 namespace {
@@ -16,28 +16,47 @@ class CpuBackend final : public HostBackend {
  public:
   explicit CpuBackend(const CpuOptions& o)
       : HostBackend("cpu:" + std::to_string(o.device), processor_name(), o.threads),
-        pool_(o.threads, o.cores) {}
+        pool_(o.threads, o.cores),
+        context_{pool_, scratch_, rope_} {}
 
+  Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) override {
+    auto batch = HostBackend::begin_step(plan, caches);
+    if (batch.ok()) rope_.forget(batch->ring);
+    return batch;
+  }
   void sample(const Batch& b, const SampleArgs& a) override {
     plain::sample(b, steps().slots, a, result_of(b));
   }
-  void embed(const Batch& b, const EmbedArgs& a) override { plain::embed(b, steps().slots, a); }
-  void inject(const Batch& b, const InjectArgs& a) override { plain::inject(b, a); }
-  void norm(const NormArgs& a) override { plain::norm(a); }
-  void add(const AddArgs& a) override { plain::add(a); }
-  void linear(const Batch& b, const LinearArgs& a) override { plain::linear(b, a); }
-  void head_linear(const HeadLinearArgs& a) override { plain::head_linear(a); }
-  void rope_write(const Batch& b, const RopeWriteArgs& a) override { plain::rope_write(b, a); }
-  void attention(const Batch& b, const AttentionArgs& a) override { plain::attention(b, a); }
-  void cross_write(const Batch& b, const CrossWriteArgs& a) override { plain::cross_write(b, a); }
-  void packed_attention(const PackedAttentionArgs& a) override { plain::packed_attention(a); }
-  void gated_activation(const ActivationArgs& a) override { plain::gated_activation(a); }
-  void activation(const ActivationArgs& a) override { plain::activation(a); }
-  void experts(const Batch& b, const ExpertsArgs& a) override { plain::experts(b, a); }
-  void gather(const Batch& b, const GatherArgs& a) override { plain::gather(b, a); }
+  void embed(const Batch& b, const EmbedArgs& a) override {
+    cpu::embed(context_, b, steps().slots, a);
+  }
+  void inject(const Batch& b, const InjectArgs& a) override { cpu::inject(context_, b, a); }
+  void norm(const NormArgs& a) override { cpu::norm(context_, a); }
+  void add(const AddArgs& a) override { cpu::add(context_, a); }
+  void linear(const Batch& b, const LinearArgs& a) override { cpu::linear(context_, b, a); }
+  void head_linear(const HeadLinearArgs& a) override { cpu::head_linear(context_, a); }
+  void rope_write(const Batch& b, const RopeWriteArgs& a) override {
+    cpu::rope_write(context_, b, a);
+  }
+  void attention(const Batch& b, const AttentionArgs& a) override {
+    cpu::attention(context_, b, a);
+  }
+  void cross_write(const Batch& b, const CrossWriteArgs& a) override {
+    cpu::cross_write(context_, b, a);
+  }
+  void packed_attention(const PackedAttentionArgs& a) override {
+    cpu::packed_attention(context_, a);
+  }
+  void gated_activation(const ActivationArgs& a) override { cpu::gated_activation(context_, a); }
+  void activation(const ActivationArgs& a) override { cpu::activation(context_, a); }
+  void experts(const Batch&, const ExpertsArgs& a) override { cpu::experts(context_, a); }
+  void gather(const Batch& b, const GatherArgs& a) override { cpu::gather(context_, b, a); }
 
  private:
   ThreadPool pool_;
+  Scratch scratch_;
+  RopeTables rope_;
+  Context context_;
 };
 
 }  // namespace

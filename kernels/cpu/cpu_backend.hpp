@@ -16,7 +16,7 @@ namespace troupe::cpu {
 struct CpuOptions {
   int32_t threads = 1;         // the calling thread included
   int32_t device = 0;          // gives the name: cpu:0, cpu:1 …
-  std::vector<int32_t> cores;  // core of thread i; empty: not pinned. Thread 0 is the caller's affair.
+  std::vector<int32_t> cores{};  // core of thread i; empty: not pinned. Thread 0 is the caller's affair.
 };
 
 Result<std::unique_ptr<Backend>> open_cpu_backend(const CpuOptions& options);

@@ -40,8 +40,9 @@ size_t HostKvCache::block_bytes(const KvCacheSpec& spec) {
 
 Result<std::unique_ptr<KvCache>> HostKvCache::create(const KvCacheSpec& spec) {
   TR_TRY(check(spec));
-  TR_ASSIGN(auto memory,
-            allocate_host(block_bytes(spec) * static_cast<size_t>(spec.blocks), "KV cache"));
+  constexpr size_t kReadPast = 4096;  // attention reads whole vectors, beyond the last block too
+  const size_t bytes = block_bytes(spec) * static_cast<size_t>(spec.blocks);
+  TR_ASSIGN(auto memory, allocate_host(bytes + kReadPast, "KV cache"));
   return std::unique_ptr<KvCache>(new HostKvCache(spec, std::move(memory)));
 }
 
