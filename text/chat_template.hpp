@@ -22,15 +22,15 @@ namespace troupe::text {
 class Tokenizer;
 
 struct ChatRequest {
-  std::string_view messages_json;   // array of {"role", "content", ...}
-  std::string_view tools_json;      // array of JSON schemas; empty: none
-  std::string_view documents_json;  // array of {"title", "text"}; empty: none
-  std::string_view kwargs_json;     // object of further template variables; empty: none
+  std::string_view messages_json{};   // array of {"role", "content", ...}
+  std::string_view tools_json{};      // array of JSON schemas; empty: none
+  std::string_view documents_json{};  // array of {"title", "text"}; empty: none
+  std::string_view kwargs_json{};     // object of further template variables; empty: none
   bool add_generation_prompt = true;
   // Go on with the last message instead of beginning one: the field of it that is continued, usually
   // "content"; empty: no. Excludes add_generation_prompt.
-  std::string_view continue_field;
-  std::optional<int64_t> now_s;  // the clock that strftime_now reads; unset: the real one
+  std::string_view continue_field{};
+  std::optional<int64_t> now_s{};  // the clock that strftime_now reads; unset: the real one
 };
 
 class ChatTemplate {

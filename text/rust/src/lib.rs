@@ -4,9 +4,11 @@
 //! `minijinja`. Nothing here keeps global state, starts threads or lets a panic reach C.
 
 mod ffi;
+mod filters;
 mod pieces;
 mod pyfmt;
 mod pymethods;
+mod pyvalue;
 mod ranks;
 mod template;
 mod template_env;

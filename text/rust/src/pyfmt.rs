@@ -4,6 +4,8 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
+use crate::pyvalue::PyTuple;
+
 /// str(value), as `{{ value }}` prints it. Undefined prints nothing.
 pub fn str(value: &Value) -> String {
     match value.kind() {
@@ -27,14 +29,21 @@ fn write_repr(value: &Value, out: &mut String) {
         ValueKind::Number => out.push_str(&number(value)),
         ValueKind::String => write_str_repr(value.as_str().unwrap_or_default(), out),
         ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            for (at, item) in items(value).enumerate() {
-                if at > 0 {
+            let tuple = value.downcast_object_ref::<PyTuple>().is_some();
+            out.push(if tuple { '(' } else { '[' });
+            let mut count = 0;
+            for item in items(value) {
+                if count > 0 {
                     out.push_str(", ");
                 }
                 write_repr(&item, out);
+                count += 1;
             }
-            out.push(']');
+            out.push_str(match (tuple, count) {
+                (true, 1) => ",)",
+                (true, _) => ")",
+                (false, _) => "]",
+            });
         }
         ValueKind::Map => {
             out.push('{');

@@ -4,7 +4,7 @@
 use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use crate::pyfmt;
+use crate::{pyfmt, pyvalue};
 
 pub fn call(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let ours = match value.kind() {
@@ -125,13 +125,19 @@ fn split_space(text: &str, from_right: bool, limit: usize) -> Vec<String> {
 
 fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
     let (keep,): (Option<bool>,) = from_args(args)?;
-    let keep = keep.unwrap_or(false);
-    let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    Ok(lines(text, keep.unwrap_or(false)).into_iter().map(Value::from).collect())
+}
+
+/// str.splitlines.
+pub fn lines(text: &str, keep: bool) -> Vec<&str> {
+    let is_break = |c: char| {
+        matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    };
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let Some(end) = rest.find(is_break) else {
-            lines.push(Value::from(rest));
+            lines.push(rest);
             break;
         };
         let width = if rest[end..].starts_with("\r\n") {
@@ -139,10 +145,10 @@ fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
         } else {
             rest[end..].chars().next().map_or(1, char::len_utf8)
         };
-        lines.push(Value::from(&rest[..if keep { end + width } else { end }]));
+        lines.push(&rest[..if keep { end + width } else { end }]);
         rest = &rest[end + width..];
     }
-    Ok(Value::from(lines))
+    lines
 }
 
 fn partition(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
@@ -156,7 +162,7 @@ fn partition(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Erro
         None if from_right => ["", "", text],
         None => [text, "", ""],
     };
-    Ok(parts.into_iter().map(Value::from).collect())
+    Ok(pyvalue::tuple(parts.into_iter().map(Value::from)))
 }
 
 fn remove_affix(text: &str, prefix: bool, args: &[Value]) -> Result<Value, Error> {
@@ -298,13 +304,13 @@ fn dict_method(value: &Value, method: &str, args: &[Value]) -> Answer {
     }
 }
 
-fn dict_view(value: &Value, method: &str) -> Result<Value, Error> {
+pub fn dict_view(value: &Value, method: &str) -> Result<Value, Error> {
     let mut out = Vec::new();
     for key in value.try_iter()? {
         out.push(match method {
             "keys" => key,
             "values" => value.get_item(&key)?,
-            _ => Value::from(vec![key.clone(), value.get_item(&key)?]),
+            _ => pyvalue::tuple([key.clone(), value.get_item(&key)?]),
         });
     }
     Ok(Value::from(out))

@@ -4,7 +4,7 @@ use minijinja::{Environment, Error, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::template_env::{self, Raised, NOW};
-use crate::{invalid, unsupported, Failure, Outcome};
+use crate::{invalid, pyvalue, unsupported, Failure, Outcome};
 
 pub struct RenderRequest<'a> {
     pub messages: &'a str,
@@ -49,7 +49,7 @@ impl ChatTemplate {
         let rendered = self
             .env
             .get_template(NAME)
-            .and_then(|template| template.render(Value::from_serialize(&context)))
+            .and_then(|template| template.render(context))
             .map_err(render_failure)?;
         match going_on {
             Some(text) => cut_at_tag(&rendered, &text),
@@ -57,7 +57,7 @@ impl ChatTemplate {
         }
     }
 
-    fn context(&self, request: &RenderRequest, messages: Vec<Json>) -> Outcome<Map<String, Json>> {
+    fn context(&self, request: &RenderRequest, messages: Vec<Json>) -> Outcome<Value> {
         let mut context = Map::new();
         context.extend(object(request.special_tokens, "special tokens")?);
         context.extend(object(request.kwargs, "template kwargs")?);
@@ -69,7 +69,7 @@ impl ChatTemplate {
         }
         context.insert("documents".into(), documents);
         context.insert("add_generation_prompt".into(), request.add_generation_prompt.into());
-        Ok(context)
+        Ok(pyvalue::from_json(Json::Object(context)))
     }
 
     /// Marks the end of the text to go on with; gives that text back.
