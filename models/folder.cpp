@@ -171,6 +171,17 @@ Result<std::shared_ptr<const Folder>> Folder::open_folder(const std::string& pat
   return std::shared_ptr<const Folder>(std::move(folder));
 }
 
+Result<std::shared_ptr<const Folder>> Folder::described(ModelDescription description, DType dtype,
+                                                        const LoadOptions& options) {
+  auto folder = std::make_shared<Folder>();
+  folder->path_ = description.family;
+  folder->description_ = std::move(description);
+  folder->facts_.dtype = dtype;
+  TR_TRY(check_options(options));
+  TR_TRY(folder->settle_facts(options));
+  return std::shared_ptr<const Folder>(std::move(folder));
+}
+
 Result<std::shared_ptr<const ModelFolder>> ModelFolder::open(const std::string& path,
                                                              const LoadOptions& options) {
   TR_ASSIGN(auto folder, Folder::open_folder(path, options));

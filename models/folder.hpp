@@ -15,6 +15,9 @@ class Folder final : public ModelFolder {
  public:
   static Result<std::shared_ptr<const Folder>> open_folder(const std::string& path,
                                                            const LoadOptions& options);
+  // A model without a folder, for dummy weights: what tests and benches describe themselves.
+  static Result<std::shared_ptr<const Folder>> described(ModelDescription description, DType dtype,
+                                                         const LoadOptions& options);
   [[nodiscard]] const ModelFacts& facts() const override { return facts_; }
   [[nodiscard]] const GenerationDefaults& defaults() const override { return defaults_; }
   [[nodiscard]] const ModelDescription& description() const override { return description_; }

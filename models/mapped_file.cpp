@@ -49,21 +49,22 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
     return Status(Code::out_of_memory, why(std::string("cannot be mapped: ") + strerror(error)));
   }
   return std::shared_ptr<const MappedFile>(
-      new MappedFile(static_cast<const std::byte*>(data), size, std::string(label)));
+      new MappedFile(static_cast<const std::byte*>(data), size, true, std::string(label)));
+}
+
+std::shared_ptr<const MappedFile> MappedFile::borrow(std::span<const std::byte> bytes,
+                                                     std::string_view label) {
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(bytes.data(), bytes.size(), false, std::string(label)));
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (mapped_ && data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::release(const std::byte* begin, size_t bytes) const {
-  const PageRange pages = inner_pages(begin, bytes);
+  const PageRange pages = mapped_ ? inner_pages(begin, bytes) : PageRange{};
   if (pages.bytes > 0) madvise(reinterpret_cast<void*>(pages.begin), pages.bytes, MADV_DONTNEED);
-}
-
-void MappedFile::prefetch(const std::byte* begin, size_t bytes) const {
-  const PageRange pages = inner_pages(begin, bytes);
-  if (pages.bytes > 0) madvise(reinterpret_cast<void*>(pages.begin), pages.bytes, MADV_WILLNEED);
 }
 
 }  // namespace troupe::models

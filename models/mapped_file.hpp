@@ -17,6 +17,9 @@ class MappedFile {
   // `label` names the file in errors. Follows symbolic links; refuses what is not a plain file.
   static Result<std::shared_ptr<const MappedFile>> open(const std::string& path,
                                                         std::string_view label);
+  // Bytes that are in memory already and outlive the object (fuzz targets).
+  static std::shared_ptr<const MappedFile> borrow(std::span<const std::byte> bytes,
+                                                  std::string_view label);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -25,14 +28,13 @@ class MappedFile {
   [[nodiscard]] const std::string& label() const { return label_; }
   // Gives back the pages of a range that has been copied elsewhere. They can still be read again.
   void release(const std::byte* begin, size_t bytes) const;
-  // Says that a range will be read soon.
-  void prefetch(const std::byte* begin, size_t bytes) const;
 
  private:
-  MappedFile(const std::byte* data, size_t size, std::string label)
-      : data_(data), size_(size), label_(std::move(label)) {}
+  MappedFile(const std::byte* data, size_t size, bool mapped, std::string label)
+      : data_(data), size_(size), mapped_(mapped), label_(std::move(label)) {}
   const std::byte* data_;
   size_t size_;
+  bool mapped_;
   std::string label_;
 };
 

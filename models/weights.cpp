@@ -139,6 +139,16 @@ struct LayerVisitor {
 
 }  // namespace
 
+const HostTensor* find_weight(const Checkpoint& checkpoint, Renames renames,
+                              const std::string& name) {
+  const HostTensor* found = checkpoint.find(name);
+  for (const auto& [from, to] : renames) {
+    if (found != nullptr || !name.starts_with(from)) continue;
+    found = checkpoint.find(to + name.substr(from.size()));
+  }
+  return found;
+}
+
 Result<Share> share_of(const TensorSpec& spec, int32_t rank, int32_t ranks) {
   Share out;
   Share::Run rows{0, spec.rows};
@@ -170,11 +180,7 @@ Result<HostTensor> WeightLoader::fetch(const TensorSpec& spec,
     owner = std::move(data);
     return out;
   }
-  const HostTensor* found = options_.checkpoint->find(spec.name);
-  for (const auto& [from, to] : options_.renames) {
-    if (found != nullptr || !spec.name.starts_with(from)) continue;
-    found = options_.checkpoint->find(to + spec.name.substr(from.size()));
-  }
+  const HostTensor* found = find_weight(*options_.checkpoint, options_.renames, spec.name);
   if (found == nullptr) {
     return corrupt_model("weights: tensor " + spec.name + " is missing (the files have " +
                          std::to_string(options_.checkpoint->tensors().size()) +

@@ -29,6 +29,11 @@ struct Share {
 };
 Result<Share> share_of(const TensorSpec& spec, int32_t rank, int32_t ranks);
 
+using Renames = std::span<const std::pair<std::string, std::string>>;
+// A tensor by its name, or by one with a prefix exchanged (ModelDescription::renames).
+const HostTensor* find_weight(const Checkpoint& checkpoint, Renames renames,
+                              const std::string& name);
+
 // Everything that placed weights point into.
 struct WeightArena {
   std::vector<std::unique_ptr<DeviceBuffer>> buffers;
@@ -48,8 +53,8 @@ class WeightLoader {
     DType dtype = DType::f32;
     int32_t rank = 0, ranks = 1;
     uint64_t seed = 0;
-    std::span<const std::pair<std::string, std::string>> renames;
-    std::function<bool(size_t bytes)> placed;  // false: give up
+    Renames renames{};
+    std::function<bool(size_t bytes)> placed{};  // false: give up
   };
   WeightLoader(Backend& backend, Options options, WeightArena& arena)
       : backend_(backend), options_(std::move(options)), arena_(arena) {}
