@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Installs a build into an empty prefix and lives on that alone: the examples are built against it by
+pkg-config and by find_package, and run over `echo:`.
+
+    install_test.py BUILD_DIR SOURCE_DIR
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+NEEDED = ["include/troupe.h", "include/troupe.hpp", "lib/libtroupe.so", "lib/libtroupe.so.0.1",
+          "lib/pkgconfig/troupe.pc", "lib/cmake/troupe/troupe-config.cmake",
+          "lib/cmake/troupe/troupe-config-version.cmake"]
+
+
+def run(*command, env=None, **more):
+    print("+", " ".join(command), flush=True)
+    return subprocess.run(command, check=True, text=True, env=env, **more)
+
+
+def clean_environment(prefix):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LD_", "PKG_CONFIG", "CMAKE"))}
+    env["PKG_CONFIG_PATH"] = os.path.join(prefix, "lib", "pkgconfig")
+    return env
+
+
+def by_pkg_config(prefix, examples, folder, env):
+    def flags(*options):
+        return run("pkg-config", *options, "troupe", env=env, capture_output=True).stdout.split()
+
+    for language, compiler, standard in (("c", "cc", "-std=c99"), ("cpp", "c++", "-std=c++17")):
+        target = os.path.join(folder, language)
+        os.makedirs(target)
+        for source in sorted(os.listdir(os.path.join(examples, language))):
+            job = os.path.splitext(source)[0]
+            run(compiler, standard, "-Wall", "-Wextra", "-Werror", *flags("--cflags"),
+                os.path.join(examples, language, source), "-o", os.path.join(target, job),
+                *flags("--libs"), f"-Wl,-rpath,{prefix}/lib", env=env)
+        yield target
+
+
+def by_find_package(prefix, examples, folder, env):
+    copy = os.path.join(folder, "source")  # so that nothing of the source tree is beside it
+    shutil.copytree(examples, copy)
+    build = os.path.join(folder, "build")
+    run("cmake", "-S", copy, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", env=env,
+        stdout=subprocess.DEVNULL)
+    run("cmake", "--build", build, "-j2", env=env, stdout=subprocess.DEVNULL)
+    for language in ("c", "cpp"):
+        yield os.path.join(build, "examples", language)
+
+
+def main():
+    build, source = sys.argv[1:]
+    examples = os.path.join(source, "examples")
+    with tempfile.TemporaryDirectory() as folder:
+        staged, prefix = os.path.join(folder, "staged"), os.path.join(folder, "moved")
+        run("cmake", "--install", build, "--prefix", staged, stdout=subprocess.DEVNULL)
+        os.rename(staged, prefix)  # it must not matter where it lies
+        missing = [path for path in NEEDED if not os.path.exists(os.path.join(prefix, path))]
+        if missing:
+            print("not installed: " + ", ".join(missing))
+            return 1
+        env = clean_environment(prefix)
+        command = os.path.join(prefix, "bin", "troupe")
+        if os.path.exists(command):
+            run(command, "--version", env=env)
+        folders = list(by_pkg_config(prefix, examples, os.path.join(folder, "pc"), env))
+        folders += by_find_package(prefix, examples, os.path.join(folder, "cmake"), env)
+        for built in folders:
+            run(sys.executable, os.path.join(examples, "run.py"), built, env=env)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
