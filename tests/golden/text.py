@@ -19,6 +19,8 @@ from pathlib import Path
 
 os.environ["TZ"] = "UTC"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # training in parallel is not deterministic
+os.environ["RAYON_NUM_THREADS"] = "1"
 time.tzset()
 
 import jinja2  # noqa: E402
@@ -166,13 +168,17 @@ def added_elsewhere(path):
 
 
 def train_sentencepiece(model_type, size, **options):
+    here = Path.cwd()
     with tempfile.TemporaryDirectory() as tmp:
-        text = Path(tmp) / "corpus.txt"
-        text.write_text("\n".join(corpus()) + "\n")
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(text), model_prefix=f"{tmp}/m", vocab_size=size, model_type=model_type,
-            byte_fallback=True, num_threads=1, minloglevel=2, **options)
-        return Path(f"{tmp}/m.model").read_bytes()
+        os.chdir(tmp)  # the model records the paths it was made with
+        try:
+            Path("corpus.txt").write_text("\n".join(corpus()) + "\n")
+            sentencepiece.SentencePieceTrainer.train(
+                input="corpus.txt", model_prefix="m", vocab_size=size, model_type=model_type,
+                byte_fallback=True, num_threads=1, minloglevel=2, **options)
+            return Path("m.model").read_bytes()
+        finally:
+            os.chdir(here)
 
 
 LLAMA_OPTIONS = dict(normalization_rule_name="identity", remove_extra_whitespaces=False,
@@ -272,24 +278,32 @@ def gemma_json(path):
                             unk_token="<unk>").save_pretrained(path)
 
 
+def letters_and_words(mark, continuing):
+    """A vocabulary without a trainer (those of the library differ from run to run): every character of
+    the corpus, and its words."""
+    letters = sorted({c for word in WORDS for c in word})
+    return letters + [continuing + c for c in letters if continuing] + [mark + w for w in sorted(set(WORDS))]
+
+
 def unigram_json(path):
-    tok = Tokenizer(models.Unigram())
+    vocab = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -3.0)]
+    vocab += [(piece, -2.0 - 0.01 * i) for i, piece in enumerate(letters_and_words("▁", ""))]
+    tok = Tokenizer(models.Unigram(vocab, unk_id=0))
     tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tok.decoder = decoders.Metaspace(prepend_scheme="always")
-    tok.train_from_iterator(corpus(), trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<s>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
+    tok.add_special_tokens(["<s>", "</s>", "<unk>"])
     PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>", eos_token="</s>",
                             unk_token="<unk>").save_pretrained(path)
 
 
 def wordpiece_json(path):
     """A decoder that only the library itself can run."""
-    tok = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = ["[UNK]", "[CLS]", "[SEP]"] + letters_and_words("", "##")
+    tok = Tokenizer(models.WordPiece({w: i for i, w in enumerate(dict.fromkeys(words))}, unk_token="[UNK]"))
     tok.normalizer = normalizers.BertNormalizer(lowercase=False)
     tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tok.decoder = decoders.WordPiece()
-    tok.train_from_iterator(corpus(), trainers.WordPieceTrainer(
-        vocab_size=300, special_tokens=["[UNK]", "[CLS]", "[SEP]"], show_progress=False))
+    tok.add_special_tokens(["[UNK]", "[CLS]", "[SEP]"])
     PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="[UNK]").save_pretrained(path)
 
 
