@@ -73,6 +73,11 @@ TEST(Config, AnUnknownArchitectureNamesTheNearest) {
   EXPECT_THAT(problem(R"({"architectures": "Llama"})"), HasSubstr("architectures must be a list of texts"));
 }
 
+TEST(Config, QuantisedWeightsAreRefusedByName) {
+  EXPECT_THAT(problem(tiny_config(R"("quantization_config": {"quant_method": "awq", "bits": 4})")),
+              HasSubstr("config.json: quantization_config: weights quantised by \"awq\" are not read"));
+}
+
 TEST(Config, AbsurdSizesDoNotOverflow) {
   EXPECT_THAT(problem(R"({"architectures": ["MixtralForCausalLM"], "vocab_size": 16777216,
       "hidden_size": 1048576, "intermediate_size": 4194304, "num_hidden_layers": 1024,

@@ -145,6 +145,12 @@ Status Folder::read(const std::string& path, const LoadOptions& options) {
   path_ = path;
   TR_TRY(check_options(options));
   TR_ASSIGN(const Fields config, Fields::read(path + "/config.json", "config.json"));
+  if (config.has("quantization_config")) {
+    const Fields quantised = config.object("quantization_config");
+    const std::string method = quantised.text("quant_method", "unnamed");
+    return unsupported("config.json: quantization_config: weights quantised by \"" + method +
+                       "\" are not read; use the folder with f16, bf16 or f32 weights");
+  }
   TR_TRY(describe(config, description_));
   add_tokens(config.integers("eos_token_id", -1, limits::vocabulary), facts_.eos_tokens);
   facts_.bos_token = token_id(config, "bos_token_id", -1);

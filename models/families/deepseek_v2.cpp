@@ -60,6 +60,9 @@ RoutingSpec read_routing(const Fields& c) {
   r.top_k = c.count("num_experts_per_tok", r.experts);
   r.renormalise = c.boolean("norm_topk_prob", false);
   r.scale = static_cast<float>(c.real("routed_scaling_factor", 0.0, 1e6, 1.0));
+  if (const std::string score = c.text("scoring_func", "softmax"); score != "softmax") {
+    c.fail("scoring_func", "is \"" + score + "\"; known is softmax");
+  }
   const std::string method = c.text("topk_method", "greedy");
   if (method == "group_limited_greedy") {
     r.groups = c.count("n_group", r.experts);

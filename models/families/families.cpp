@@ -18,6 +18,7 @@ using Names = std::array<std::string_view, 1>;
 constexpr Names kLlama = {"LlamaForCausalLM"};
 constexpr Names kMistral = {"MistralForCausalLM"};
 constexpr Names kQwen2 = {"Qwen2ForCausalLM"};
+constexpr Names kQwen2Moe = {"Qwen2MoeForCausalLM"};
 constexpr Names kQwen3 = {"Qwen3ForCausalLM"};
 constexpr Names kGemma2 = {"Gemma2ForCausalLM"};
 constexpr Names kGptNeox = {"GPTNeoXForCausalLM"};
@@ -25,10 +26,11 @@ constexpr Names kBloom = {"BloomForCausalLM"};
 constexpr Names kMixtral = {"MixtralForCausalLM"};
 constexpr Names kDeepseekV2 = {"DeepseekV2ForCausalLM"};
 
-constexpr std::array<Family, 9> kFamilies = {
+constexpr std::array<Family, 10> kFamilies = {
     {{"llama", "llama", kLlama, describe_llama},
      {"mistral", "mistral", kMistral, describe_mistral},
      {"qwen2", "qwen2", kQwen2, describe_qwen2},
+     {"qwen2_moe", "qwen2_moe", kQwen2Moe, describe_qwen2_moe},
      {"qwen3", "qwen3", kQwen3, describe_qwen3},
      {"gemma2", "gemma2", kGemma2, describe_gemma2},
      {"gpt_neox", "gpt_neox", kGptNeox, describe_gpt_neox},

@@ -9,6 +9,7 @@ struct ModelDescription;
 void describe_llama(const Fields& config, ModelDescription& out);
 void describe_mistral(const Fields& config, ModelDescription& out);
 void describe_qwen2(const Fields& config, ModelDescription& out);
+void describe_qwen2_moe(const Fields& config, ModelDescription& out);
 void describe_qwen3(const Fields& config, ModelDescription& out);
 void describe_gemma2(const Fields& config, ModelDescription& out);
 void describe_gpt_neox(const Fields& config, ModelDescription& out);

@@ -25,7 +25,7 @@ void describe_windows(const Fields& config, ModelDescription& out) {
 void describe_qwen2(const Fields& config, ModelDescription& out) {
   const Sizes s = read_sizes(config);
   describe_frame(config, s, out);
-  describe_llama_layers(config, s, true, false, out);
+  describe_llama_layers(config, s, config.boolean("qkv_bias", true), false, out);
   describe_windows(config, out);
 }
 

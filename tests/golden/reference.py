@@ -40,7 +40,8 @@ class Routing:
         self.margin = math.inf
         self.handles = []
         for name, module in model.named_modules():
-            if type(module).__name__ in ("MixtralTopKRouter", "DeepseekV2TopkRouter"):
+            if type(module).__name__ in ("MixtralTopKRouter", "DeepseekV2TopkRouter",
+                                         "Qwen2MoeTopKRouter"):
                 layer = int(name.split("layers.")[1].split(".")[0])
                 self.handles.append(module.register_forward_hook(self.watch(layer)))
 
@@ -62,6 +63,8 @@ class Routing:
         picked = logits.float().softmax(-1).gather(-1, ids)
         if hasattr(module, "routed_scaling_factor"):
             return picked * module.routed_scaling_factor
+        if not getattr(module, "norm_topk_prob", True):
+            return picked
         return picked / picked.sum(-1, keepdim=True)
 
     @staticmethod

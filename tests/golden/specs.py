@@ -177,6 +177,18 @@ MIXTRAL = [
         "num_experts_per_tok": 2, "sliding_window": None, "output_router_logits": False}),
 ]
 
+QWEN_MOE = [
+    Spec("qwen2-moe", "a shared expert weighed by a gate, weights not renormalised, a dense layer "
+         "first",
+         {**without(llama(rope_theta=1e6, vocab_size=151, num_hidden_layers=3, intermediate_size=48),
+                    "rope_scaling", "attention_bias", "mlp_bias", "head_dim"),
+          "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "num_experts": 6,
+          "num_experts_per_tok": 3, "norm_topk_prob": False, "moe_intermediate_size": 24,
+          "shared_expert_intermediate_size": 40, "decoder_sparse_step": 1, "mlp_only_layers": [0],
+          "use_sliding_window": False, "sliding_window": 64, "max_window_layers": 3,
+          "output_router_logits": False}),
+]
+
 
 def deepseek(**changes) -> dict:
     return {
@@ -212,4 +224,4 @@ DEEPSEEK = [
                   num_key_value_heads=2, qk_rope_head_dim=16)),
 ]
 
-ALL = [*LLAMA, *MISTRAL, *QWEN, *GEMMA, *NEOX, *BLOOM, *MIXTRAL, *DEEPSEEK]
+ALL = [*LLAMA, *MISTRAL, *QWEN, *GEMMA, *NEOX, *BLOOM, *MIXTRAL, *QWEN_MOE, *DEEPSEEK]
