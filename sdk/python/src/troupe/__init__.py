@@ -1,0 +1,29 @@
+"""Troupe: language and vision-language models in your process, or from afar, with one handle.
+
+    from troupe import Engine
+
+    with Engine("models/llama") as engine:
+        for delta in engine.stream("Once upon a time"):
+            print(delta.text, end="", flush=True)
+"""
+
+from ._core import Session, inspect
+from ._images import Embedding
+from ._library import version as library_version
+from .aio import AsyncEngine, AsyncStream
+from .engine import Engine, Stream
+from .errors import (Cancelled, Closed, ConnectionLost, CorruptModel, DeadlineExceeded, EngineFailed,
+                     InvalidArgument, LimitExceeded, NotFound, OutOfMemory, Overloaded, TroupeError,
+                     Unauthorised, Unsupported)
+from .types import (Choice, Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling,
+                    SessionState, Timings, Usage)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncEngine", "AsyncStream", "Cancelled", "Choice", "Closed", "ConnectionLost", "CorruptModel",
+    "DeadlineExceeded", "Delta", "Embedding", "Engine", "EngineFailed", "EngineInfo", "EngineStats",
+    "InvalidArgument", "LimitExceeded", "Logprob", "Message", "NotFound", "OutOfMemory", "Overloaded",
+    "Prompt", "Result", "Sampling", "Session", "SessionState", "Stream", "Timings", "TroupeError",
+    "Unauthorised", "Unsupported", "Usage", "inspect", "library_version",
+]

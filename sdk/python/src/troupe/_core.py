@@ -1,0 +1,194 @@
+"""What the sync and the async engine share: the handle, opening, closing, and everything that answers
+at once. Neither streams here; that is what the two faces differ in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ._binding import ffi
+from ._library import lib, take_bytes, text_of
+from ._request import Options, build_request
+from .errors import Closed, check
+from .types import EngineInfo, EngineStats, Prompt, SessionState
+
+Progress = Callable[[str, float], None]
+
+_CAPABILITIES = {name.removeprefix("TROUPE_CAN_").lower(): getattr(lib, name) for name in (
+    "TROUPE_CAN_CHAT", "TROUPE_CAN_TOOLS", "TROUPE_CAN_SEE_IMAGES", "TROUPE_CAN_TAKE_IMAGE_EMBEDDINGS",
+    "TROUPE_CAN_ENCODE_IMAGES", "TROUPE_CAN_EMBED", "TROUPE_CAN_SCORE", "TROUPE_CAN_CONSTRAIN",
+    "TROUPE_CAN_KEEP_SESSIONS", "TROUPE_CAN_USE_ADAPTERS", "TROUPE_CAN_SERVE")}
+
+
+def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+    """A troupe_engine_options, and what it points to."""
+    options = ffi.new("troupe_engine_options *")
+    lib.troupe_engine_options_init(options, ffi.sizeof("troupe_engine_options"))
+    options.queue = queue
+    alive: list[Any] = [options]
+    for key, value in given.items():
+        if value is None:
+            continue
+        if isinstance(value, str):
+            value = ffi.new("char[]", value.encode())
+            alive.append(value)
+        elif key == "settings":
+            strings = [ffi.new("char[]", f"{k}={v}".encode()) for k, v in value.items()]
+            value = ffi.new("const char *[]", strings)
+            options.n_settings = len(strings)
+            alive += [strings, value]
+        elif isinstance(value, bool):
+            value = int(value)
+        elif isinstance(value, float):
+            value = round(value)
+        setattr(options, key, value)
+    return options, alive
+
+
+class Handle:
+    """The engine's pointer and its queue; freed with the last reference, or by close()."""
+
+    def __init__(self) -> None:
+        out = ffi.new("troupe_queue **")
+        check(lib.troupe_queue_new(out))
+        self.queue = ffi.gc(out[0], lib.troupe_queue_free)
+        self._engine: Any = None
+
+    def open(self, model: str, options: Mapping[str, Any]) -> None:
+        raw, alive = engine_options(self.queue, options)
+        out = ffi.new("troupe_engine **")
+        check(lib.troupe_engine_open(str(model).encode(), raw, out))
+        del alive
+        self._engine = ffi.gc(out[0], lib.troupe_engine_free)
+
+    @property
+    def engine(self) -> Any:
+        if self._engine is None:
+            raise Closed("the engine is closed")
+        return self._engine
+
+    @property
+    def closed(self) -> bool:
+        return self._engine is None
+
+    def close(self, drain: float) -> None:
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        nanoseconds = -1 if drain < 0 else round(drain * 1e9)
+        try:
+            check(lib.troupe_engine_close(engine, nanoseconds))
+        finally:
+            ffi.release(engine)
+
+    def submit(self, prompt: Prompt, options: Options, key: int) -> int:
+        request = build_request(prompt, options)
+        out = ffi.new("uint64_t *")
+        check(lib.troupe_submit(self.engine, request, self.queue, key, out))
+        return int(out[0])
+
+    def cancel(self, request: int) -> None:
+        if self._engine is not None:
+            lib.troupe_cancel(self._engine, request)
+
+    def info(self) -> EngineInfo:
+        raw = ffi.new("troupe_info *")
+        raw.struct_size = ffi.sizeof("troupe_info")
+        check(lib.troupe_engine_info(self.engine, raw))
+        bits = raw.capabilities
+        return EngineInfo(
+            text_of(raw.model), text_of(raw.family), text_of(raw.endpoint), text_of(raw.device),
+            text_of(raw.dtype), text_of(raw.chat_template_origin), raw.context_length, raw.vocab_size,
+            raw.max_sequences, raw.weight_bytes, raw.kv_bytes, raw.kv_tokens,
+            frozenset(name for name, bit in _CAPABILITIES.items() if bits & bit))
+
+    def stats(self) -> EngineStats:
+        raw = ffi.new("troupe_stats *")
+        raw.struct_size = ffi.sizeof("troupe_stats")
+        check(lib.troupe_engine_stats(self.engine, raw))
+        return EngineStats(**{name: getattr(raw, name) for name in EngineStats.__dataclass_fields__})
+
+    def metrics(self) -> str:
+        out = ffi.new("troupe_bytes **")
+        check(lib.troupe_engine_metrics(self.engine, out))
+        return take_bytes(out[0]).decode()
+
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        flags = (lib.TROUPE_TEXT_ADD_SPECIAL if add_special else 0) | (
+            lib.TROUPE_TEXT_PARSE_SPECIAL if parse_special else 0)
+        data = text.encode("utf-8", "surrogatepass")
+        out = ffi.new("troupe_bytes **")
+        check(lib.troupe_tokenize(self.engine, data, len(data), flags, out))
+        return list(memoryview(take_bytes(out[0])).cast("i"))
+
+    def detokenize(self, tokens: Sequence[int], skip_special: bool) -> str:
+        ids = ffi.new("int32_t[]", list(tokens))
+        out = ffi.new("troupe_bytes **")
+        flags = lib.TROUPE_TEXT_SKIP_SPECIAL if skip_special else 0
+        check(lib.troupe_detokenize(self.engine, ids, len(tokens), flags, out))
+        return take_bytes(out[0]).decode()
+
+    def render(self, prompt: Prompt, options: Options) -> str:
+        out = ffi.new("troupe_bytes **")
+        check(lib.troupe_render(self.engine, build_request(prompt, options), out))
+        return take_bytes(out[0]).decode()
+
+
+class Session:
+    """A conversation whose work is kept. Pass it to generate or stream; fork it to go two ways."""
+
+    def __init__(self, pointer: Any) -> None:
+        self._raw = ffi.gc(pointer, lib.troupe_session_free)
+
+    def _pointer(self) -> Any:
+        if self._raw is None:
+            raise Closed("the session is closed")
+        return self._raw
+
+    def fork(self) -> Session:
+        out = ffi.new("troupe_session **")
+        check(lib.troupe_session_fork(self._pointer(), out))
+        return Session(out[0])
+
+    def rewind(self, tokens: int) -> None:
+        """Forgets all but the first `tokens` tokens."""
+        check(lib.troupe_session_rewind(self._pointer(), tokens))
+
+    @property
+    def state(self) -> SessionState:
+        raw = ffi.new("troupe_session_state *")
+        raw.struct_size = ffi.sizeof("troupe_session_state")
+        check(lib.troupe_session_info(self._pointer(), raw))
+        return SessionState(raw.tokens, raw.cached_tokens, raw.lease_left_ns * 1e-9)
+
+    def close(self) -> None:
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            ffi.release(raw)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def new_session(handle: Handle, lease: float | None) -> Session:
+    raw = ffi.new("troupe_session_options *")
+    lib.troupe_session_options_init(raw, ffi.sizeof("troupe_session_options"))
+    if lease is not None:
+        raw.lease_ns = round(lease * 1e9)
+    out = ffi.new("troupe_session **")
+    check(lib.troupe_session_new(handle.engine, raw, out))
+    return Session(out[0])
+
+
+def inspect(model: str, **options: Any) -> dict[str, Any]:
+    """What is in this folder, and does it fit: family, size, memory plan."""
+    raw, alive = engine_options(ffi.NULL, options)
+    out = ffi.new("troupe_bytes **")
+    check(lib.troupe_inspect(str(model).encode(), raw, out))
+    del alive
+    facts: dict[str, Any] = json.loads(take_bytes(out[0]))
+    return facts

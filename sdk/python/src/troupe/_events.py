@@ -1,0 +1,91 @@
+"""Turns troupe_event structs into Deltas and Results. The hot path: one call a token event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._binding import ffi
+from ._library import lib
+from .errors import Cancelled, TroupeError, error_from
+from .types import Choice, Delta, Logprob, Result, Timings, Usage
+
+TOKENS: int = lib.TROUPE_EVENT_TOKENS
+DONE: int = lib.TROUPE_EVENT_DONE
+CANCELLED: int = lib.TROUPE_EVENT_CANCELLED
+FAILED: int = lib.TROUPE_EVENT_FAILED
+READY: int = lib.TROUPE_EVENT_READY
+PROGRESS: int = lib.TROUPE_EVENT_PROGRESS
+
+FINISH: dict[int, str | None] = {
+    lib.TROUPE_FINISH_NONE: None, lib.TROUPE_FINISH_STOP: "stop", lib.TROUPE_FINISH_LENGTH: "length",
+    lib.TROUPE_FINISH_CANCELLED: "cancelled", lib.TROUPE_FINISH_ERROR: "error",
+}
+
+
+class End:
+    """A request's terminal event."""
+
+    __slots__ = ("error", "finish_reason", "usage", "timings", "prompt_logprobs")
+
+    def __init__(self, event: Any) -> None:
+        self.error: TroupeError | None = None
+        if event.kind != DONE:
+            self.error = error_from(event.error) if event.error else Cancelled("the request was cancelled")
+        self.finish_reason = FINISH.get(event.finish_reason)
+        self.usage = Usage(event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.image_tokens)
+        self.timings = Timings(event.queued_ns * 1e-9, event.first_token_ns * 1e-9, event.total_ns * 1e-9)
+        self.prompt_logprobs = table_of(event.prompt_logprobs)
+
+
+def table_of(pointer: Any) -> list[list[Logprob]] | None:
+    if pointer == ffi.NULL:
+        return None
+    table, rows = pointer[0], []
+    base = ffi.cast("char *", table.entries)
+    for r in range(table.n_rows):
+        row = []
+        for e in range(table.row_starts[r], table.row_starts[r + 1]):
+            entry = ffi.cast("troupe_logprob *", base + e * table.entry_size)
+            row.append(Logprob(entry.token, entry.logprob, entry.rank))
+        rows.append(row)
+    return rows
+
+
+def delta_of(event: Any) -> Delta:
+    count = event.n_tokens
+    delta = Delta(ffi.buffer(event.text, event.text_size)[:].decode() if event.text_size else "",
+                  ffi.unpack(event.tokens, count) if count else [], event.index, FINISH.get(event.finish_reason))
+    if event.logprobs != ffi.NULL:
+        delta.logprobs = ffi.unpack(event.logprobs, count) if count else []
+        delta.top_logprobs = table_of(event.top_logprobs)
+    return delta
+
+
+class Collector:
+    """Gathers deltas into a Result."""
+
+    def __init__(self, n: int) -> None:
+        self._choices = [Choice() for _ in range(n)]
+        self._texts: list[list[str]] = [[] for _ in range(n)]
+        self._prompt_logprobs: list[list[Logprob]] | None = None
+
+    def add(self, delta: Delta) -> None:
+        choice = self._choices[delta.index]
+        self._texts[delta.index].append(delta.text)
+        choice.tokens += delta.tokens
+        if delta.logprobs is not None:
+            choice.logprobs = (choice.logprobs or []) + delta.logprobs
+        if delta.top_logprobs is not None:
+            choice.top_logprobs = (choice.top_logprobs or []) + delta.top_logprobs
+        choice.finish_reason = delta.finish_reason or choice.finish_reason
+
+    def prompt(self, table: list[list[Logprob]] | None) -> None:
+        self._prompt_logprobs = table or self._prompt_logprobs
+
+    def result(self, end: End) -> Result:
+        for choice, texts in zip(self._choices, self._texts):
+            choice.text = "".join(texts)
+        self.prompt(end.prompt_logprobs)
+        first = self._choices[0]
+        first.finish_reason = first.finish_reason or end.finish_reason
+        return Result(self._choices, end.usage, end.timings, self._prompt_logprobs)

@@ -1,0 +1,241 @@
+"""Engine: the synchronous face. AsyncEngine in aio.py is its twin."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from ._core import Handle, Progress, Session, new_session
+from ._events import Collector, End
+from ._progress import progress_bar
+from ._reader import Item, Reader
+from ._request import Options
+from .errors import Closed, TroupeError
+from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
+
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Stream(Iterator[Delta]):
+    """The deltas of one answer. Leaving it early, by close() or by dropping it, cancels the request."""
+
+    def __init__(self, engine: Engine, request: int, key: int, channel: queue.SimpleQueue[Item], n: int) -> None:
+        self._engine, self._request, self._key, self._channel = engine, request, key, channel
+        self._collector = Collector(n)
+        self._end: End | None = None
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Delta:
+        while self._end is None:
+            item = self._channel.get()
+            if isinstance(item, Delta):
+                self._collector.add(item)
+                return item
+            if isinstance(item, End):
+                self._end = item
+                if item.error is not None:
+                    raise item.error
+            else:
+                self._collector.prompt(item)
+        raise StopIteration
+
+    def result(self) -> Result:
+        """Reads on to the end and gives the whole answer."""
+        for _ in self:
+            pass
+        assert self._end is not None
+        if self._end.error is not None:
+            raise self._end.error
+        return self._collector.result(self._end)
+
+    def close(self) -> None:
+        if self._end is None:
+            self._engine._abandon(self._request, self._key)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Engine:
+    """A model, here or elsewhere: a folder, `echo:`, or tcp://host:port.
+
+        with Engine("models/llama") as engine:
+            print(engine.generate("Once upon a time").text)
+    """
+
+    def __init__(self, model: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None,
+                 dtype: str | None = None, kv_dtype: str | None = None, load_format: str | None = None,
+                 chat_template: str | None = None, tensor_parallel: int | None = None,
+                 max_sequences: int | None = None, max_waiting: int | None = None,
+                 max_step_tokens: int | None = None, context_length: int | None = None,
+                 kv_bytes: int | None = None, prefix_reuse: bool | None = None, overlap: bool | None = None,
+                 deterministic: bool | None = None, settings: Mapping[str, Any] | None = None,
+                 server_key: str | None = None, client_public_key: str | None = None,
+                 client_secret_key: str | None = None, progress: Progress | None = None) -> None:
+        self._handle = Handle()
+        self._reader = Reader(self._handle, progress)
+        self._handle.open(os.fspath(model), {
+            "device": device, "threads": threads, "dtype": dtype, "kv_dtype": kv_dtype,
+            "load_format": load_format, "chat_template": chat_template, "tensor_parallel": tensor_parallel,
+            "max_sequences": max_sequences, "max_waiting": max_waiting, "max_step_tokens": max_step_tokens,
+            "context_length": context_length, "kv_bytes": kv_bytes, "prefix_reuse": prefix_reuse,
+            "overlap": overlap, "deterministic": deterministic, "settings": settings,
+            "server_key": server_key, "client_public_key": client_public_key,
+            "client_secret_key": client_secret_key})
+        self._reader.start()
+        _open_engines.add(self)
+        try:
+            self._reader.wait_open()
+            self.info: EngineInfo = self._handle.info()
+        except BaseException:
+            self.close(drain=0)
+            raise
+
+    # ---- answers ----
+
+    def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
+                 **options: Any) -> Result:
+        """The whole answer to a prompt: text, token ids, or a list of messages.
+
+        Keyword options: tools, documents, template_kwargs, session, timeout (seconds), priority,
+        adapter, client, add_special_tokens, add_generation_prompt."""
+        with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
+            return stream.result()
+
+    def stream(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
+               **options: Any) -> Stream:
+        """The answer as it comes. `with` it, or iterate to its end; leaving early cancels."""
+        given = Options(images=images, sampling=sampling, **options)
+        key, channel = self._reader.channel()
+        try:
+            request = self._handle.submit(prompt, given, key)
+        except BaseException:
+            self._reader.forget(key)
+            raise
+        return Stream(self, request, key, channel, 1 if sampling is None else sampling.n)
+
+    def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
+             images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Any) -> Result:
+        """The assistant's next message. An image part is {"type": "image"}: the next of `images`."""
+        return self.generate(messages, tools=tools, images=images, sampling=sampling, **options)
+
+    def score(self, prompt: Prompt, *, top: int = 0, **options: Any) -> list[list[Logprob]]:
+        """Log-probabilities of a given prompt; a row per token, the first one empty."""
+        result = self.generate(prompt, sampling=Sampling(max_tokens=0, prompt_logprobs=top), **options)
+        return result.prompt_logprobs or []
+
+    def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+              progress: bool = True, return_exceptions: bool = False, **options: Any) -> list[Result | TroupeError]:
+        """Answers many prompts at once, in their order. With return_exceptions a failed one gives its
+        exception in its place; without, the first failure is raised and the rest cancelled."""
+        waiting = list(prompts)
+        results: list[Result | TroupeError | None] = [None] * len(waiting)
+        running: dict[int, Stream] = {}
+        submitted = 0
+        with progress_bar(len(waiting), progress) as advance:
+            try:
+                while submitted < len(waiting) or running:
+                    while submitted < len(waiting) and len(running) < in_flight:
+                        try:
+                            running[submitted] = self.stream(waiting[submitted], sampling=sampling, **options)
+                        except TroupeError as error:
+                            if error.code == "OVERLOADED" and running:
+                                break
+                            if not return_exceptions:
+                                raise
+                            results[submitted] = error
+                            advance(1)
+                        submitted += 1
+                    if not running:
+                        continue
+                    index, stream = next(iter(running.items()))
+                    del running[index]
+                    try:
+                        results[index] = stream.result()
+                    except TroupeError as error:
+                        if not return_exceptions:
+                            raise
+                        results[index] = error
+                    advance(1)
+            finally:
+                for stream in running.values():
+                    stream.close()
+        return [result for result in results if result is not None]
+
+    # ---- the rest ----
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        return self._handle.tokenize(text, add_special, parse_special)
+
+    def detokenize(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
+        return self._handle.detokenize(tokens, skip_special)
+
+    def render(self, messages: Sequence[Message], **options: Any) -> str:
+        """The chat template applied: the text that the model sees."""
+        return self._handle.render(messages, Options(**options))
+
+    def session(self, *, lease: float | None = None) -> Session:
+        return new_session(self._handle, lease)
+
+    def stats(self) -> EngineStats:
+        return self._handle.stats()
+
+    def metrics(self) -> str:
+        """Prometheus' text format."""
+        return self._handle.metrics()
+
+    def close(self, *, drain: float = 0.0) -> None:
+        """Gives what runs `drain` seconds (below 0: as long as it takes), then cancels it. Idempotent."""
+        _open_engines.discard(self)
+        if self._handle.closed:
+            return
+        try:
+            self._handle.close(drain)
+        finally:
+            self._reader.stop()
+
+    def _abandon(self, request: int, key: int) -> None:
+        self._reader.forget(key)
+        self._handle.cancel(request)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # The reader thread keeps the handle alive: an engine that is dropped must be closed.
+        if hasattr(self, "_reader"):
+            self.close()
+
+    def __repr__(self) -> str:
+        if self._handle.closed:
+            return "<troupe.Engine closed>"
+        info = self.info
+        return (f"<troupe.Engine {info.model} ({info.family}, {info.dtype}) on {info.device}, "
+                f"context {info.context_length}>")
+
+
+@atexit.register
+def _close_all() -> None:
+    """Before the interpreter goes: no reader thread may be inside it afterwards."""
+    for engine in list(_open_engines):
+        try:
+            engine.close()
+        except (TroupeError, Closed):
+            pass

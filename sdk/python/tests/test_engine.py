@@ -1,0 +1,192 @@
+"""The sync face over `echo:`, which answers with its prompt."""
+
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import troupe
+from troupe import Engine, Sampling
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine("echo:") as opened:
+        yield opened
+
+
+def test_generate(engine):
+    result = engine.generate("héllo wörld")
+    assert result.text == "héllo wörld"
+    assert result.finish_reason == "stop"
+    assert result.usage.prompt_tokens > 0
+    assert result.timings.total > 0
+    assert str(result) == result.text
+    assert "tokens" in result._repr_markdown_()
+
+
+def test_stream_concatenates_to_the_text(engine):
+    with engine.stream("naïve café 🎭 done") as stream:
+        deltas = list(stream)
+    assert "".join(delta.text for delta in deltas) == "naïve café 🎭 done"
+    assert deltas[-1].finish_reason == "stop"
+
+
+def test_chat(engine):
+    result = engine.chat([{"role": "system", "content": "s"}, {"role": "user", "content": "hello"}])
+    assert result.text == "hello"
+
+
+def test_token_ids(engine):
+    ids = engine.tokenize("hi", add_special=False)
+    assert engine.generate(ids).text == "hi"
+    assert engine.detokenize(ids) == "hi"
+
+
+def test_choices_and_logprobs(engine):
+    result = engine.generate("abc", sampling=Sampling(n=3, logprobs=2))
+    assert [choice.text for choice in result.choices] == ["abc"] * 3
+    assert len(result.logprobs) == len(result.tokens)
+    assert all(len(row) >= 1 for row in result.choices[0].top_logprobs)
+
+
+def test_score_gives_a_row_a_token(engine):
+    rows = engine.score([104, 105, 33])
+    assert len(rows) == 3 and rows[0] == [] and rows[1][0].token == 105
+
+
+def test_stop_and_length(engine):
+    assert engine.generate("one two", sampling=Sampling(stop=[" two"])).text == "one"
+    assert engine.generate("abcdef", sampling=Sampling(max_tokens=2)).finish_reason == "length"
+
+
+def test_leaving_a_stream_cancels():
+    with Engine("echo:?step_ms=5") as slow:
+        with slow.stream("x" * 3000) as stream:
+            next(stream)
+        deadline = time.monotonic() + 10
+        while slow.stats().cancelled == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert slow.stats().cancelled == 1
+
+
+def test_errors_have_their_kind(engine):
+    with pytest.raises(troupe.InvalidArgument, match="temperature") as caught:
+        engine.generate("x", sampling=Sampling(temperature=-1.0))
+    assert isinstance(caught.value, ValueError) and caught.value.code == "INVALID"
+    with pytest.raises(troupe.NotFound, match="nowhere"):
+        Engine("/nowhere/at/all")
+    with pytest.raises(troupe.InvalidArgument):
+        engine.generate([1.5])
+    with pytest.raises(troupe.InvalidArgument, match="max_tokens"):
+        engine.generate("x", sampling=Sampling(max_tokens=-1))
+
+
+def test_deadline():
+    with Engine("echo:?step_ms=20") as slow:
+        with pytest.raises(troupe.DeadlineExceeded) as caught:
+            slow.generate("y" * 3000, timeout=0.2)
+        assert isinstance(caught.value, TimeoutError)
+
+
+def test_constraints_are_not_there_yet_and_capabilities_say_so(engine):
+    assert "constrain" not in engine.info.capabilities
+    assert "chat" in engine.info.capabilities
+
+
+def test_batch_keeps_the_order(engine):
+    results = engine.batch([f"prompt {i}" for i in range(200)], in_flight=32, progress=False)
+    assert [r.text for r in results] == [f"prompt {i}" for i in range(200)]
+
+
+def test_batch_returns_exceptions_where_asked(engine):
+    results = engine.batch(["ok", [-5], "also"], progress=False, return_exceptions=True)
+    assert results[0].text == "ok" and results[2].text == "also"
+    assert isinstance(results[1], troupe.TroupeError)
+
+
+def test_sessions_fork(engine):
+    with engine.session() as session:
+        engine.generate("first ", session=session)
+        before = session.state.tokens
+        assert before > 0
+        with session.fork() as other:
+            engine.generate("second", session=other)
+            assert other.state.tokens > before
+        assert session.state.tokens == before
+        session.rewind(2)
+        assert session.state.tokens == 2
+
+
+def test_close_is_idempotent_and_final():
+    engine = Engine("echo:")
+    engine.close()
+    engine.close()
+    with pytest.raises(troupe.Closed):
+        engine.generate("x")
+    assert "closed" in repr(engine)
+
+
+def test_two_engines_in_one_process():
+    with Engine("echo:") as one, Engine("echo:") as two:
+        assert one.generate("1").text + two.generate("2").text == "12"
+
+
+def test_a_thousand_streams_at_once():
+    with Engine("echo:", max_sequences=1024, max_waiting=2048) as engine:
+        streams = [engine.stream(f"stream {i}") for i in range(1000)]
+        assert [s.result().text for s in streams] == [f"stream {i}" for i in range(1000)]
+
+
+def test_threads_share_an_engine(engine):
+    answers = {}
+
+    def ask(i):
+        answers[i] = engine.generate(f"thread {i}").text
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {i: f"thread {i}" for i in range(16)}
+
+
+def resident_kib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_ten_thousand_requests_leave_no_leak(engine):
+    def rounds(count):
+        for _ in range(count):
+            engine.batch(["leak?"] * 100, progress=False)
+        gc.collect()
+
+    rounds(10)
+    before = resident_kib()
+    rounds(100)
+    assert resident_kib() - before < 8 * 1024
+
+
+def test_keyboard_interrupt_ends_a_generate():
+    code = ("from troupe import Engine\n"
+            "engine = Engine('echo:?step_ms=20')\n"
+            "print('ready', flush=True)\n"
+            "try:\n    engine.generate('x' * 5000)\n"
+            "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert out == "interrupted\n" and process.returncode == 0
+
+
+def test_exit_with_work_in_flight():
+    code = "from troupe import Engine\ne = Engine('echo:?step_ms=5')\ns = [e.stream('x' * 500) for _ in range(20)]\n"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
