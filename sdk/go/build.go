@@ -1,0 +1,194 @@
+package troupe
+
+// #include <stdlib.h>
+// #include <troupe.h>
+import "C"
+
+import (
+	"fmt"
+	"image"
+	"image/draw"
+	"runtime"
+	"strconv"
+	"unsafe"
+)
+
+// builder fills a troupe_request. The first failure sticks; what is given to C is pinned, or copied
+// into C's memory, until free.
+type builder struct {
+	raw    *C.troupe_request
+	err    error
+	pinner runtime.Pinner
+	owned  []unsafe.Pointer
+}
+
+func build(r *Request) (*builder, error) {
+	b := &builder{}
+	b.do(C.troupe_request_new(&b.raw))
+	b.sampling(&r.Sampling)
+	for _, picture := range r.Images {
+		b.image(picture)
+	}
+	b.prompt(r)
+	b.json(r.Tools, func(p *C.char, n C.size_t) *C.troupe_error { return C.troupe_request_tools(b.raw, p, n) })
+	b.json(r.Documents, func(p *C.char, n C.size_t) *C.troupe_error { return C.troupe_request_documents(b.raw, p, n) })
+	b.json(r.TemplateKwargs, func(p *C.char, n C.size_t) *C.troupe_error {
+		return C.troupe_request_template_kwargs(b.raw, p, n)
+	})
+	b.options(r)
+	if b.err != nil {
+		b.free()
+		return nil, b.err
+	}
+	return b, nil
+}
+
+func (b *builder) free() {
+	C.troupe_request_free(b.raw)
+	b.raw = nil
+	for _, p := range b.owned {
+		C.free(p)
+	}
+	b.owned = nil
+	b.pinner.Unpin()
+}
+
+func (b *builder) do(e *C.troupe_error) {
+	err := takeError(e)
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+func (b *builder) cstring(s string) *C.char {
+	p := C.CString(s)
+	b.owned = append(b.owned, unsafe.Pointer(p))
+	return p
+}
+
+func (b *builder) text(s string) {
+	if b.err == nil {
+		b.do(C.troupe_request_text(b.raw, stringData(s), C.size_t(len(s))))
+	}
+}
+
+// stringData is a string's bytes for the length of one call.
+func stringData(s string) *C.char {
+	if s == "" {
+		return (*C.char)(unsafe.Pointer(&empty[0]))
+	}
+	return (*C.char)(unsafe.Pointer(unsafe.StringData(s)))
+}
+
+var empty [1]byte
+
+func (b *builder) json(s string, give func(*C.char, C.size_t) *C.troupe_error) {
+	if b.err == nil && s != "" {
+		b.do(give(stringData(s), C.size_t(len(s))))
+	}
+}
+
+func (b *builder) prompt(r *Request) {
+	if b.err != nil {
+		return
+	}
+	switch {
+	case r.MessagesJSON != "":
+		b.do(C.troupe_request_messages(b.raw, stringData(r.MessagesJSON), C.size_t(len(r.MessagesJSON))))
+	case len(r.Messages) > 0:
+		for _, message := range r.Messages {
+			b.do(C.troupe_request_message(b.raw, C.int32_t(message.Role)))
+			for _, picture := range message.Images {
+				b.image(picture)
+			}
+			b.text(message.Text)
+		}
+	case len(r.Tokens) > 0:
+		b.do(C.troupe_request_tokens(b.raw, (*C.int32_t)(unsafe.Pointer(&r.Tokens[0])), C.size_t(len(r.Tokens))))
+	default:
+		b.text(r.Prompt)
+	}
+}
+
+func (b *builder) options(r *Request) {
+	set := func(key, value string) {
+		if b.err == nil {
+			b.do(C.troupe_request_option(b.raw, b.cstring(key), b.cstring(value)))
+		}
+	}
+	if r.Session != nil && b.err == nil {
+		b.do(C.troupe_request_session(b.raw, r.Session.raw))
+	}
+	if r.Timeout > 0 {
+		set("deadline_ms", strconv.FormatInt(max(1, r.Timeout.Milliseconds()), 10))
+	}
+	if r.Priority != 0 {
+		set("priority", strconv.Itoa(r.Priority))
+	}
+	for _, option := range [...]struct{ key, value string }{{"adapter", r.Adapter}, {"client", r.Client}, {"task", r.Task}} {
+		if option.value != "" {
+			set(option.key, option.value)
+		}
+	}
+	if r.NoSpecialTokens {
+		set("add_special_tokens", "0")
+	}
+	if r.NoGenerationPrompt {
+		set("add_generation_prompt", "0")
+	}
+}
+
+func (b *builder) image(picture Image) {
+	if b.err != nil {
+		return
+	}
+	var raw C.troupe_image
+	C.troupe_image_init(&raw, C.uint32_t(unsafe.Sizeof(raw)))
+	switch {
+	case picture.encoded != nil:
+		raw.kind = C.TROUPE_IMAGE_ENCODED
+		b.imageData(&raw, picture.encoded)
+	case picture.pixels != nil:
+		rgba := toRGBA(picture.pixels)
+		raw.kind, raw.format = C.TROUPE_IMAGE_PIXELS, C.TROUPE_PIXELS_RGBA
+		raw.width, raw.height = C.int32_t(rgba.Rect.Dx()), C.int32_t(rgba.Rect.Dy())
+		raw.row_stride = C.int64_t(rgba.Stride)
+		b.imageData(&raw, rgba.Pix)
+	case picture.embedding != nil:
+		e := picture.embedding
+		if e.Rows <= 0 || e.Hidden <= 0 || len(e.Values) != e.Rows*e.Hidden {
+			b.err = &Error{Code: ErrInvalid.Code, Message: fmt.Sprintf("Embedding: %d values are not %d x %d", len(e.Values), e.Rows, e.Hidden)}
+			return
+		}
+		raw.kind, raw._type = C.TROUPE_IMAGE_EMBEDDING, C.TROUPE_TYPE_F32
+		raw.rows, raw.hidden = C.int32_t(e.Rows), C.int32_t(e.Hidden)
+		if e.Grid != [3]int32{} {
+			for i, n := range e.Grid {
+				raw.grid[i] = C.int32_t(n)
+			}
+		}
+		b.imageData(&raw, unsafe.Slice((*byte)(unsafe.Pointer(&e.Values[0])), 4*len(e.Values)))
+	default:
+		b.err = &Error{Code: ErrInvalid.Code, Message: "Image: empty; make one with EncodedImage, PixelImage or EmbeddingImage"}
+	}
+}
+
+// imageData hands the image over; the library copies it before the call returns.
+func (b *builder) imageData(raw *C.troupe_image, data []byte) {
+	if len(data) > 0 {
+		b.pinner.Pin(&data[0])
+		raw.data = unsafe.Pointer(&data[0])
+	}
+	raw.size = C.size_t(len(data))
+	b.do(C.troupe_request_image(b.raw, raw))
+}
+
+func toRGBA(pixels image.Image) *image.NRGBA {
+	if straight, ok := pixels.(*image.NRGBA); ok && straight.Rect.Min == (image.Point{}) {
+		return straight
+	}
+	bounds := pixels.Bounds()
+	out := image.NewNRGBA(image.Rect(0, 0, bounds.Dx(), bounds.Dy()))
+	draw.Draw(out, out.Rect, pixels, bounds.Min, draw.Src)
+	return out
+}

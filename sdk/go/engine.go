@@ -1,0 +1,355 @@
+package troupe
+
+// #cgo pkg-config: troupe
+// #include <stdlib.h>
+// #include <troupe.h>
+import "C"
+
+import (
+	"context"
+	"iter"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Options of Open. The zero value of each field is the default.
+type Options struct {
+	Device, DType, KVDType, LoadFormat, ChatTemplate  string
+	Threads, TensorParallel, MaxSequences, MaxWaiting int32
+	MaxStepTokens, ContextLength                      int32
+	KVBytes                                           int64
+	NoPrefixReuse, NoOverlap, Deterministic           bool
+	Settings                                          map[string]string
+	ServerKey, ClientPublicKey, ClientSecretKey       string
+	ConnectTimeout                                    time.Duration
+	// Progress hears of loading: a phase and a fraction in [0, 1]. It runs on the engine's goroutine.
+	Progress func(phase string, fraction float64)
+}
+
+// Engine is a model, here or elsewhere. Close it when done.
+type Engine struct {
+	raw      *C.troupe_engine
+	queue    *C.troupe_queue
+	progress func(string, float64)
+	opened   chan error
+	stopped  chan struct{} // closed when the reader has returned
+
+	mu      sync.Mutex
+	boxes   map[uint64]*mailbox
+	keys    atomic.Uint64
+	closing sync.Once
+	// calls hold it to read; Close to write, before it frees.
+	alive  sync.RWMutex
+	closed bool
+}
+
+// Open opens an endpoint and returns when it serves. options may be nil.
+func Open(endpoint string, options *Options) (*Engine, error) {
+	if options == nil {
+		options = &Options{}
+	}
+	e := &Engine{
+		progress: options.Progress, opened: make(chan error, 1), stopped: make(chan struct{}),
+		boxes: map[uint64]*mailbox{},
+	}
+	if err := takeError(C.troupe_queue_new(&e.queue)); err != nil {
+		return nil, err
+	}
+	if err := e.open(endpoint, options); err != nil {
+		C.troupe_queue_free(e.queue)
+		return nil, err
+	}
+	go e.read()
+	if err := <-e.opened; err != nil {
+		e.Close()
+		return nil, err
+	}
+	runtime.SetFinalizer(e, func(lost *Engine) {
+		if !lost.closed {
+			os.Stderr.WriteString("troupe: an Engine was dropped without Close\n")
+		}
+	})
+	return e, nil
+}
+
+func (e *Engine) open(endpoint string, o *Options) error {
+	var raw C.troupe_engine_options
+	C.troupe_engine_options_init(&raw, C.uint32_t(unsafe.Sizeof(raw)))
+	b := &builder{}
+	defer b.free()
+	text := func(to **C.char, value string) {
+		if value != "" {
+			*to = b.cstring(value)
+		}
+	}
+	number := func(to *C.int32_t, value int32) {
+		if value != 0 {
+			*to = C.int32_t(value)
+		}
+	}
+	text(&raw.device, o.Device)
+	text(&raw.dtype, o.DType)
+	text(&raw.kv_dtype, o.KVDType)
+	text(&raw.load_format, o.LoadFormat)
+	text(&raw.chat_template, o.ChatTemplate)
+	text(&raw.server_key, o.ServerKey)
+	text(&raw.client_public_key, o.ClientPublicKey)
+	text(&raw.client_secret_key, o.ClientSecretKey)
+	number(&raw.threads, o.Threads)
+	number(&raw.tensor_parallel, o.TensorParallel)
+	number(&raw.max_sequences, o.MaxSequences)
+	number(&raw.max_waiting, o.MaxWaiting)
+	number(&raw.max_step_tokens, o.MaxStepTokens)
+	number(&raw.context_length, o.ContextLength)
+	if o.KVBytes != 0 {
+		raw.kv_bytes = C.int64_t(o.KVBytes)
+	}
+	if o.NoPrefixReuse {
+		raw.prefix_reuse = 0
+	}
+	if o.NoOverlap {
+		raw.overlap = 0
+	}
+	if o.Deterministic {
+		raw.deterministic = 1
+	}
+	if o.ConnectTimeout > 0 {
+		raw.connect_timeout_ns = C.int64_t(o.ConnectTimeout)
+	}
+	var settings []string
+	for key, value := range o.Settings {
+		settings = append(settings, key+"="+value)
+	}
+	raw.settings, raw.n_settings = b.strings(settings), C.size_t(len(settings))
+	raw.queue = e.queue
+	return takeError(C.troupe_engine_open(b.cstring(endpoint), &raw, &e.raw))
+}
+
+// read is the engine's one goroutine: it waits on the queue until Close.
+func (e *Engine) read() {
+	runtime.LockOSThread()
+	defer close(e.stopped)
+	for {
+		var list *C.troupe_events
+		timeout := C.int64_t(-1)
+		stopping := e.isClosing()
+		if stopping {
+			timeout = 0
+		}
+		if err := takeError(C.troupe_queue_wait(e.queue, timeout, 0, &list)); err != nil {
+			return
+		}
+		if list == nil {
+			if stopping {
+				return
+			}
+			continue
+		}
+		e.dispatch(list)
+		C.troupe_events_free(list)
+	}
+}
+
+func (e *Engine) isClosing() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.boxes == nil
+}
+
+func (e *Engine) mailbox(key uint64) *mailbox {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.boxes[key]
+}
+
+func (e *Engine) forget(key uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.boxes, key)
+}
+
+// Close cancels what runs and frees the engine. Idempotent.
+func (e *Engine) Close() error { return e.Drain(0) }
+
+// Drain refuses new work, gives what runs so long (negative: as long as it takes), then closes.
+func (e *Engine) Drain(patience time.Duration) error {
+	var err error
+	e.closing.Do(func() {
+		err = takeError(C.troupe_engine_close(e.raw, C.int64_t(patience)))
+		e.alive.Lock()
+		e.closed = true
+		e.alive.Unlock()
+		// Every terminal event is in the queue now: one more look without waiting, then the reader ends.
+		C.troupe_queue_wake(e.queue)
+		e.drainBoxes()
+		<-e.stopped
+		C.troupe_engine_free(e.raw)
+		C.troupe_queue_free(e.queue)
+	})
+	return err
+}
+
+// drainBoxes waits for the streams to have their ends, and tells the reader to stop.
+func (e *Engine) drainBoxes() {
+	for {
+		e.mu.Lock()
+		left := len(e.boxes)
+		if left == 0 {
+			e.boxes = nil
+			e.mu.Unlock()
+			C.troupe_queue_wake(e.queue)
+			return
+		}
+		e.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+var errClosed = &Error{Code: ErrClosed.Code, Message: "the engine is closed"}
+
+// with runs f while the engine cannot be freed.
+func (e *Engine) with(f func() error) error {
+	e.alive.RLock()
+	defer e.alive.RUnlock()
+	if e.closed {
+		return errClosed
+	}
+	return f()
+}
+
+// Stream gives the answer as it comes. Leaving the loop, or ctx ending, cancels the request; the last
+// pair carries the error, if there is one.
+func (e *Engine) Stream(ctx context.Context, r Request) iter.Seq2[Delta, error] {
+	return func(yield func(Delta, error) bool) {
+		end, err := e.run(ctx, &r, func(i item) bool {
+			onlyPrompt := len(i.delta.Tokens) == 0 && i.delta.Text == "" && i.delta.FinishReason == ""
+			return onlyPrompt || yield(i.delta, nil)
+		})
+		if err == nil && end != nil {
+			err = end.err
+		}
+		if err != nil {
+			yield(Delta{}, err)
+		}
+	}
+}
+
+// run submits and hands deltas on until the end, or until heard says no (then end and err are nil).
+func (e *Engine) run(ctx context.Context, r *Request, heard func(item) bool) (*ending, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	id, key, box, err := e.submit(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		e.forget(key)
+		_ = e.with(func() error { C.troupe_cancel(e.raw, C.uint64_t(id)); return nil })
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-box.ready:
+		}
+		for _, i := range box.take() {
+			if i.end != nil {
+				if len(i.promptLogprobs) > 0 {
+					heard(item{promptLogprobs: i.promptLogprobs, delta: Delta{}})
+				}
+				return i.end, nil
+			}
+			if !heard(i) {
+				return nil, nil
+			}
+		}
+	}
+}
+
+func (e *Engine) submit(r *Request) (id, key uint64, box *mailbox, err error) {
+	b, err := build(r)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	defer b.free()
+	key, box = e.keys.Add(1), newMailbox()
+	err = e.with(func() error {
+		e.mu.Lock()
+		if e.boxes == nil {
+			e.mu.Unlock()
+			return errClosed
+		}
+		e.boxes[key] = box
+		e.mu.Unlock()
+		var out C.uint64_t
+		failure := takeError(C.troupe_submit(e.raw, b.raw, e.queue, C.uint64_t(key), &out))
+		id = uint64(out)
+		return failure
+	})
+	if err != nil {
+		e.forget(key)
+	}
+	return id, key, box, err
+}
+
+// Generate gives the whole answer.
+func (e *Engine) Generate(ctx context.Context, r Request) (*Result, error) {
+	n := max(1, int(r.Sampling.N))
+	result := &Result{Choices: make([]Choice, n)}
+	texts := make([]strings.Builder, n)
+	end, err := e.run(ctx, &r, func(i item) bool {
+		if len(i.promptLogprobs) > 0 {
+			result.PromptLogprobs = i.promptLogprobs
+		}
+		d := i.delta
+		c := &result.Choices[d.Index]
+		texts[d.Index].WriteString(d.Text)
+		c.Tokens = append(c.Tokens, d.Tokens...)
+		c.Logprobs = append(c.Logprobs, d.Logprobs...)
+		c.TopLogprobs = append(c.TopLogprobs, d.TopLogprobs...)
+		if d.FinishReason != "" {
+			c.FinishReason = d.FinishReason
+		}
+		return true
+	})
+	if err == nil {
+		err = end.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range texts {
+		result.Choices[i].Text = texts[i].String()
+	}
+	first := &result.Choices[0]
+	if first.FinishReason == "" {
+		first.FinishReason = end.finishReason
+	}
+	result.Text, result.Tokens, result.FinishReason = first.Text, first.Tokens, first.FinishReason
+	result.Usage, result.Timings = end.usage, end.timings
+	return result, nil
+}
+
+// Batch answers many requests at once, in their order; errs[i] is nil where results[i] is an answer.
+func (e *Engine) Batch(ctx context.Context, requests []Request) (results []*Result, errs []error) {
+	const inFlight = 512
+	results, errs = make([]*Result, len(requests)), make([]error, len(requests))
+	room := make(chan struct{}, inFlight)
+	var all sync.WaitGroup
+	for i, r := range requests {
+		room <- struct{}{}
+		all.Add(1)
+		go func() {
+			defer func() { <-room; all.Done() }()
+			results[i], errs[i] = e.Generate(ctx, r)
+		}()
+	}
+	all.Wait()
+	return results, errs
+}

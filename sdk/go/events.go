@@ -1,0 +1,118 @@
+package troupe
+
+// #include <troupe.h>
+//
+// static inline const troupe_event *event_at(const troupe_events *list, uint32_t i) { return TROUPE_EVENT(list, i); }
+import "C"
+
+import (
+	"errors"
+	"time"
+	"unsafe"
+)
+
+var finishNames = map[C.int32_t]string{
+	C.TROUPE_FINISH_STOP: "stop", C.TROUPE_FINISH_LENGTH: "length",
+	C.TROUPE_FINISH_CANCELLED: "cancelled", C.TROUPE_FINISH_ERROR: "error",
+}
+
+// item is what the reader hands to a request's channel: a delta, and after the last one its end.
+type item struct {
+	delta          Delta
+	promptLogprobs [][]Logprob
+	end            *ending
+}
+
+type ending struct {
+	err          error
+	finishReason string
+	usage        Usage
+	timings      Timings
+}
+
+func deltaOf(e *C.troupe_event) Delta {
+	d := Delta{Index: int(e.index), FinishReason: finishNames[e.finish_reason]}
+	if e.text_size > 0 {
+		d.Text = C.GoStringN(e.text, C.int(e.text_size))
+	}
+	if n := int(e.n_tokens); n > 0 {
+		d.Tokens = append([]int32(nil), unsafe.Slice((*int32)(unsafe.Pointer(e.tokens)), n)...)
+		if e.logprobs != nil {
+			d.Logprobs = append([]float32(nil), unsafe.Slice((*float32)(unsafe.Pointer(e.logprobs)), n)...)
+		}
+	}
+	d.TopLogprobs = tableOf(e.top_logprobs)
+	return d
+}
+
+func endingOf(e *C.troupe_event) *ending {
+	out := &ending{
+		finishReason: finishNames[e.finish_reason],
+		usage:        Usage{int64(e.prompt_tokens), int64(e.cached_tokens), int64(e.completion_tokens), int64(e.image_tokens)},
+		timings:      Timings{time.Duration(e.queued_ns), time.Duration(e.first_token_ns), time.Duration(e.total_ns)},
+	}
+	if e.kind != C.TROUPE_EVENT_DONE {
+		out.err = borrowedError(e.error)
+		if out.err == nil {
+			out.err = &Error{Code: ErrCancelled.Code, Message: "the request was cancelled"}
+		}
+	}
+	return out
+}
+
+func tableOf(t *C.troupe_logprob_table) [][]Logprob {
+	if t == nil {
+		return nil
+	}
+	rows := make([][]Logprob, int(t.n_rows))
+	starts := unsafe.Slice(t.row_starts, int(t.n_rows)+1)
+	for r := range rows {
+		rows[r] = make([]Logprob, 0, int(starts[r+1]-starts[r]))
+		for i := starts[r]; i < starts[r+1]; i++ {
+			entry := (*C.troupe_logprob)(unsafe.Add(unsafe.Pointer(t.entries), uintptr(i)*uintptr(t.entry_size)))
+			rows[r] = append(rows[r], Logprob{int32(entry.token), float32(entry.logprob), int32(entry.rank)})
+		}
+	}
+	return rows
+}
+
+// dispatch hands every event of one wait to its request. Channels have room for everything that can
+// be pending between two waits: the library merges a lagging request's tokens, so the reader appends to
+// the mailbox and never blocks.
+func (e *Engine) dispatch(list *C.troupe_events) {
+	for i := C.uint32_t(0); i < list.count; i++ {
+		event := C.event_at(list, i)
+		if event.id == 0 {
+			e.hearOpening(event)
+			continue
+		}
+		box := e.mailbox(uint64(event.user_data))
+		if box == nil {
+			continue
+		}
+		switch event.kind {
+		case C.TROUPE_EVENT_TOKENS:
+			box.put(item{delta: deltaOf(event), promptLogprobs: tableOf(event.prompt_logprobs)})
+		case C.TROUPE_EVENT_DONE, C.TROUPE_EVENT_CANCELLED, C.TROUPE_EVENT_FAILED:
+			e.forget(uint64(event.user_data))
+			box.put(item{end: endingOf(event), promptLogprobs: tableOf(event.prompt_logprobs)})
+		}
+	}
+}
+
+func (e *Engine) hearOpening(event *C.troupe_event) {
+	switch event.kind {
+	case C.TROUPE_EVENT_PROGRESS:
+		if e.progress != nil {
+			e.progress(C.GoStringN(event.text, C.int(event.text_size)), float64(event.progress))
+		}
+	case C.TROUPE_EVENT_READY:
+		e.opened <- nil
+	case C.TROUPE_EVENT_FAILED:
+		err := borrowedError(event.error)
+		if err == nil {
+			err = errors.New("troupe: the engine did not open")
+		}
+		e.opened <- err
+	}
+}

@@ -1,0 +1,3 @@
+module github.com/troupe-engine/troupe/sdk/go
+
+go 1.23
