@@ -1,0 +1,37 @@
+//! Language and vision-language models in your process, or from afar, with one handle.
+//!
+//! ```
+//! use troupe::{Engine, Request};
+//!
+//! # fn main() -> Result<(), troupe::Error> {
+//! let engine = Engine::open("echo:")?; // or a model folder, or tcp://host:port
+//! for delta in engine.stream(&Request::prompt("one after the other"))? {
+//!     print!("{}", delta?.text);
+//! }
+//! assert_eq!(engine.generate(&Request::prompt("Hello"))?.text(), "Hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Stream`] is a blocking iterator and a [`futures_core::Stream`] at once, on any runtime: one
+//! thread per engine reads events and wakes whoever waits. Dropping a stream cancels its request.
+#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+
+mod engine;
+mod error;
+mod mailbox;
+mod raw;
+mod reader;
+mod request;
+mod sampling;
+mod session;
+mod stream;
+mod types;
+
+pub use engine::{Engine, Options};
+pub use error::{Code, Error};
+pub use request::{Image, Message, Pixels, Request, Role};
+pub use sampling::Sampling;
+pub use session::{Session, SessionState};
+pub use stream::Stream;
+pub use types::{Answer, Choice, Delta, FinishReason, Info, Logprob, Stats, Timings, Usage};
