@@ -53,6 +53,7 @@ Scheduler::State::State(SchedulerConfig c)
   TR_ASSERT(config.logit_rows > config.slots);
   chunk_max = chunk_that_fits(config);
   context_limit = std::min(config.context_length, kv.capacity_tokens(chunk_max));
+  if (!config.chunked_prefill) context_limit = std::min(context_limit, chunk_max);
   for (int32_t slot = config.slots - 1; slot >= 0; --slot) free_slots.push_back(slot);
   running.reserve(static_cast<size_t>(config.slots));
   flights.reserve(2);

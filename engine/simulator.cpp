@@ -59,7 +59,7 @@ SchedulerConfig random_config(SimRandom& random) {
   c.facts.regime_per_length = random.chance(50);
   const int32_t whole = random.in(6, 60) * (c.block_tokens == 4 ? 4 : 1);
   c.groups.push_back(group(random.chance(80) ? CacheKind::whole : CacheKind::latent, whole, 0, 0));
-  if (random.chance(40)) {
+  if (c.chunked_prefill && random.chance(40)) {
     const int32_t window = random.in(1, 40);
     c.groups.push_back(group(CacheKind::window, whole + window / c.block_tokens + 2, window, 0));
     if (random.chance(30)) std::swap(c.groups[0], c.groups[1]);
@@ -104,6 +104,7 @@ class World {
   struct SimSession {
     std::vector<int32_t> tokens;
     uint64_t busy = 0;
+    uint64_t from = 0;  // the request that it took its tokens from
   };
   std::map<uint64_t, SimSession> sessions_;
   SimulationReport report_;
@@ -214,12 +215,14 @@ void World::session_act() {
     const auto fork = scheduler_.session_fork(it->first, time_.now_ns());
     if (!fork.ok()) return fail(fork.status().message());
     sessions_[*fork].tokens = it->second.tokens;
+    sessions_[*fork].from = it->second.from;
     note("session", 0, static_cast<int32_t>(*fork), "fork of " + std::to_string(it->first));
   } else if (what == 1) {
     const int32_t to = random_.in(0, static_cast<int32_t>(it->second.tokens.size()));
     const Status status = scheduler_.session_rewind(it->first, to, time_.now_ns());
     if (status.ok() != (it->second.busy == 0)) return fail("rewind of a busy session");
     if (status.ok()) it->second.tokens.resize(static_cast<size_t>(to));
+    if (status.ok()) it->second.from = 0;
     note("session", 0, static_cast<int32_t>(it->first), "rewind to " + std::to_string(to));
   } else if (it->second.busy == 0) {
     scheduler_.session_free(it->first);
@@ -234,23 +237,13 @@ void World::send_cuts() {
     for (size_t i = 0; i < r.choices.size(); ++i) {
       SimulatedChoice& c = r.choices[i];
       if (c.cut_at < 0 || c.cut_sent || c.got < c.cut_at || !random_.chance(40)) continue;
-      if (r.ended) {
-        c.cut_sent = true;
-        continue;
-      }
       c.cut_sent = true;
       note("cut", id, static_cast<int32_t>(i), "to " + std::to_string(c.cut_at));
       scheduler_.cut(id, static_cast<int32_t>(i), c.cut_at, time_.now_ns(), out_);
-      if (i == 0 && c.ended && r.job.session != 0) {
-        const auto it = sessions_.find(r.job.session);
-        const size_t kept = r.prompt.size() + static_cast<size_t>(c.cut_at);
-        // Unless the session has moved on meanwhile.
-        if (it != sessions_.end() && it->second.busy == 0) {
-          const auto state = scheduler_.session_info(it->first, time_.now_ns());
-          if (state.ok() && state->tokens <= static_cast<int64_t>(kept)) {
-            it->second.tokens.resize(static_cast<size_t>(state->tokens));
-          }
-        }
+      // An answer that a session has taken over already is cut there.
+      const size_t kept = r.prompt.size() + static_cast<size_t>(c.cut_at);
+      for (auto& [session_id, session] : sessions_) {
+        if (i == 0 && session.from == id && session.tokens.size() > kept) session.tokens.resize(kept);
       }
     }
   }
@@ -308,7 +301,7 @@ void World::take() {
     SimulatedChoice& c = r.choices.at(static_cast<size_t>(t.choice));
     note("token", t.request, t.choice, std::to_string(t.index) + ": " + std::to_string(t.token));
     ++report_.tokens;
-    if (r.ended || c.ended || (c.cut_sent && t.index >= c.cut_at)) {
+    if (r.ended || c.ended) {
       fail("INV-SCHED-2: a token after the end, request " + std::to_string(t.request));
     } else if (t.index != c.got || static_cast<size_t>(t.index) >= c.expected.size() ||
                t.token != c.expected[static_cast<size_t>(t.index)]) {
@@ -340,6 +333,7 @@ void World::session_takes(const SimulatedRequest& r) {
   const bool scoring = c.expected.empty();
   const int32_t kept = c.cut_sent ? std::min(c.cut_at, c.got) : c.got;
   if (c.got == 0 && !scoring) return;
+  it->second.from = r.job.id;
   it->second.tokens = r.prompt;
   it->second.tokens.insert(it->second.tokens.end(), c.expected.begin(), c.expected.begin() + kept);
 }

@@ -88,7 +88,7 @@ void Scheduler::State::yield_to_urgent() {
   while (!running.empty()) {
     Sequence& lowest = *running.back();
     if (lowest.job->spec.priority >= head->job->spec.priority || ranks_above(lowest, *head)) return;
-    if (!free_slots.empty() && kv.fits({}, 0, head->known() + 1, spare_blocks())) return;
+    if (!free_slots.empty() && kv.fits({}, 0, std::min(head->known() + 1, context_limit), spare_blocks())) return;
     preempt(lowest);
   }
 }
@@ -113,9 +113,10 @@ bool Scheduler::State::try_enter(Sequence& s) {
     if (prefix > 0) kv.attach(s.lease.kv, s.keys, prefix);
   }
   const int32_t begin = prefix * config.block_tokens;
-  bool fits = kv.fits(s.lease.kv, begin, known + 1, spare_blocks());
+  const int32_t end = std::min(known + 1, context_limit);
+  bool fits = kv.fits(s.lease.kv, begin, end, spare_blocks());
   while (!fits && running.empty() && sessions.give_up_one()) {
-    fits = kv.fits(s.lease.kv, begin, known + 1, 0);
+    fits = kv.fits(s.lease.kv, begin, end, 0);
   }
   if (!fits) {
     kv.release(s.lease.kv);
