@@ -1,0 +1,204 @@
+// Additions, activations, embedding rows, gathered rows: one thread an element pair, grid-stride.
+#include "kernels/cuda/elementwise.hpp"
+
+#include <type_traits>
+
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// kWidth elements as one access.
+template <class T, int kWidth>
+struct alignas(sizeof(T) * kWidth) Pack {
+  T at[kWidth];
+};
+// Elements that one thread moves at once when rows are whole 16-byte pieces; else one.
+template <class T>
+constexpr int kWide = 16 / sizeof(T);
+
+template <class T>
+bool wide(const Matrix& m, int64_t columns) {
+  return !m || (columns % kWide<T> == 0 && m.stride % kWide<T> == 0 &&
+                reinterpret_cast<uintptr_t>(m.data) % 16 == 0);
+}
+
+// One block per piece of a row: x is the row, y the piece.
+template <class T, int kWidth>
+LaunchShape over(const Matrix& m, int64_t columns) {
+  const int64_t items = (columns + kWidth - 1) / kWidth;
+  const auto threads = static_cast<unsigned>(items < kThreads ? (items + 31) / 32 * 32 : kThreads);
+  const auto blocks = static_cast<unsigned>((items + threads - 1) / threads);
+  return {dim3(static_cast<unsigned>(m.rows), blocks), dim3(threads)};
+}
+__device__ __forceinline__ int64_t my_column(int width) {
+  return static_cast<int64_t>(blockIdx.y * blockDim.x + threadIdx.x) * width;
+}
+
+template <class T, int kWidth>
+__device__ __forceinline__ Pack<T, kWidth> load(const Matrix& m, int64_t row, int64_t column) {
+  return *reinterpret_cast<const Pack<T, kWidth>*>(static_cast<const T*>(m.data) + row * m.stride + column);
+}
+template <class T, int kWidth>
+__device__ __forceinline__ void store(const Matrix& m, int64_t row, int64_t column,
+                                      const Pack<T, kWidth>& x) {
+  *reinterpret_cast<Pack<T, kWidth>*>(static_cast<T*>(m.data) + row * m.stride + column) = x;
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) add_kernel(const __grid_constant__ Add p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(kWidth);
+  if (column >= p.input.cols) return;
+  auto x = load<T, kWidth>(p.input, blockIdx.x, column);
+  Pack<T, kWidth> y = {};
+  if (present(p.addend)) y = load<T, kWidth>(p.addend, blockIdx.x, column);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    x.at[i] = from_float<T>(to_float(x.at[i]) * p.scale + to_float(y.at[i]));
+  }
+  store<T, kWidth>(p.output, blockIdx.x, column, x);
+}
+
+__device__ __forceinline__ float curve_at(Curve curve, float x) {
+  switch (curve) {
+    case Curve::silu: return x / (1.0F + expf(-x));
+    case Curve::gelu: return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+    case Curve::gelu_tanh:
+      return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
+    case Curve::gelu_quick: return x / (1.0F + expf(-1.702F * x));
+    case Curve::relu: return fmaxf(x, 0.0F);
+    case Curve::relu2: return x > 0.0F ? x * x : 0.0F;
+  }
+  return x;
+}
+
+struct Bend {
+  Matrix input, output;
+  Curve curve;
+  bool gated;
+};
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) activation_kernel(const __grid_constant__ Bend p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(kWidth);
+  if (column >= p.output.cols) return;
+  auto x = load<T, kWidth>(p.input, blockIdx.x, column);
+  Pack<T, kWidth> up;
+  if (p.gated) up = load<T, kWidth>(p.input, blockIdx.x, p.output.cols + column);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const float bent = curve_at(p.curve, to_float(x.at[i]));
+    x.at[i] = from_float<T>(p.gated ? bent * to_float(up.at[i]) : bent);
+  }
+  store<T, kWidth>(p.output, blockIdx.x, column, x);
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) embed_kernel(const __grid_constant__ Embed p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(kWidth);
+  if (column >= p.output.cols) return;
+  int32_t token = p.tokens[blockIdx.x];
+  if (token == -1) token = p.slot_tokens[p.slots[blockIdx.x]];  // what the last step drew
+  const int64_t row = static_cast<int64_t>(token) - p.first_token;
+  Pack<T, kWidth> x = {};
+  if (row >= 0 && row < p.table.rows) x = load<T, kWidth>(p.table, row, column);
+  if (p.scale != 1.0F) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) x.at[i] = from_float<T>(to_float(x.at[i]) * p.scale);
+  }
+  store<T, kWidth>(p.output, blockIdx.x, column, x);
+}
+
+struct Pick {
+  Matrix input, output;
+  const int32_t* rows;
+};
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) gather_kernel(const __grid_constant__ Pick p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(kWidth);
+  if (column >= p.output.cols) return;
+  store<T, kWidth>(p.output, blockIdx.x, column,
+                   load<T, kWidth>(p.input, p.rows[blockIdx.x], column));
+}
+
+template <class T, class U>
+__global__ void __launch_bounds__(kThreads) copy_kernel(const __grid_constant__ CopyRows p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t row = blockIdx.x, column = my_column(1);
+  if (column >= p.output.cols) return;
+  if (p.marks != nullptr && p.marks[row] != p.keep) return;
+  static_cast<U*>(p.output.data)[row * p.output.stride + column] =
+      from_float<U>(to_float(static_cast<const T*>(p.input.data)[row * p.input.stride + column]));
+}
+
+template <class T>
+cudaError_t copy_from(const CopyRows& p, cudaStream_t stream) {
+  const LaunchShape shape = over<T, 1>(p.output, p.output.cols);
+  switch (p.output.dtype) {
+    case DType::f32: return launch(copy_kernel<T, float>, shape, stream, p);
+    case DType::f16: return launch(copy_kernel<T, __half>, shape, stream, p);
+    case DType::bf16: return launch(copy_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+cudaError_t copy_rows(const CopyRows& p, cudaStream_t stream) {
+  if (p.output.rows == 0 || p.output.cols == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(p.input.dtype, return copy_from<T>(p, stream));
+}
+
+cudaError_t add(const Add& p, cudaStream_t stream) {
+  if (p.input.rows == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(
+      p.input.dtype, const int64_t n = p.input.cols;
+      if (wide<T>(p.input, n) && wide<T>(p.addend, n) && wide<T>(p.output, n)) {
+        return launch(add_kernel<T, kWide<T>>, over<T, kWide<T>>(p.output, n), stream, p);
+      } return launch(add_kernel<T, 1>, over<T, 1>(p.output, n), stream, p));
+}
+
+cudaError_t activation(Curve curve, bool gated, const Matrix& input, const Matrix& output,
+                       cudaStream_t stream) {
+  if (output.rows == 0) return cudaSuccess;
+  const Bend p = {input, output, curve, gated};
+  TR_DISPATCH_FLOAT(
+      input.dtype, const int64_t n = output.cols; if (wide<T>(input, n) && wide<T>(output, n)) {
+        return launch(activation_kernel<T, kWide<T>>, over<T, kWide<T>>(output, n), stream, p);
+      } return launch(activation_kernel<T, 1>, over<T, 1>(output, n), stream, p));
+}
+
+cudaError_t embed(const Embed& p, cudaStream_t stream) {
+  if (p.output.rows == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(
+      p.table.dtype, const int64_t n = p.output.cols;
+      if (wide<T>(p.table, n) && wide<T>(p.output, n)) {
+        return launch(embed_kernel<T, kWide<T>>, over<T, kWide<T>>(p.output, n), stream, p);
+      } return launch(embed_kernel<T, 1>, over<T, 1>(p.output, n), stream, p));
+}
+
+cudaError_t gather(const Matrix& input, const int32_t* rows, const Matrix& output,
+                   cudaStream_t stream) {
+  if (output.rows == 0) return cudaSuccess;
+  const Pick p = {input, output, rows};
+  TR_DISPATCH_FLOAT(
+      input.dtype, const int64_t n = output.cols; if (wide<T>(input, n) && wide<T>(output, n)) {
+        return launch(gather_kernel<T, kWide<T>>, over<T, kWide<T>>(output, n), stream, p);
+      } return launch(gather_kernel<T, 1>, over<T, 1>(output, n), stream, p));
+}
+
+}  // namespace troupe::cuda

@@ -1,0 +1,198 @@
+// Routing is one block a row; a product is one warp a row of a chosen expert's weight, which it reads
+// once in 16-byte pieces: memory-bound work for the few rows of decoding. Rows add up their experts'
+// results in the order of the choice, so nothing depends on timing.
+#include "kernels/cuda/experts.hpp"
+
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+
+// Takes the best not yet taken of values[begin, begin + count); equal ones in order. One warp.
+__device__ __forceinline__ int take_best(const float* values, bool* taken, int begin, int count) {
+  float best = -INFINITY;
+  int at = -1;
+  for (int i = begin + static_cast<int>(threadIdx.x); i < begin + count; i += 32) {
+    if (!taken[i] && (at < 0 || values[i] > best)) {
+      best = values[i];
+      at = i;
+    }
+  }
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    const float x = __shfl_xor_sync(0xffffffff, best, d);
+    const int i = __shfl_xor_sync(0xffffffff, at, d);
+    if (i >= 0 && (at < 0 || x > best || (x == best && i < at))) {
+      best = x;
+      at = i;
+    }
+  }
+  __syncwarp();
+  if (at >= 0 && threadIdx.x == 0) taken[at] = true;
+  __syncwarp();
+  return at;
+}
+
+__device__ void keep_best_groups(const Routing& r, float* choice, bool* taken, float* group_scores, bool* kept) {
+  const int size = r.experts / r.groups;
+  for (int g = 0; g < r.groups; ++g) {
+    float score = 0.0F;
+    for (int i = 0; i < r.group_score_top && i < size; ++i) {
+      const int at = take_best(choice, taken, g * size, size);
+      if (at >= 0) score += choice[at];
+    }
+    if (threadIdx.x == 0) group_scores[g] = score;
+    if (threadIdx.x == 0) kept[g] = false;
+  }
+  __syncwarp();
+  for (int i = 0; i < r.top_groups && i < r.groups; ++i) take_best(group_scores, kept, 0, r.groups);
+  for (int e = static_cast<int>(threadIdx.x); e < r.experts; e += 32) {
+    if (!kept[min(e / size, r.groups - 1)]) choice[e] = -INFINITY;
+  }
+  for (int e = static_cast<int>(threadIdx.x); e < r.experts; e += 32) taken[e] = false;
+  __syncwarp();
+}
+
+__device__ __forceinline__ float over_warp(float x, bool largest) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    const float y = __shfl_xor_sync(0xffffffff, x, d);
+    x = largest ? fmaxf(x, y) : x + y;
+  }
+  return x;
+}
+
+__global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ ExpertsWork p) {
+  __shared__ float scores[kExpertsMax], choice[kExpertsMax], group_scores[kExpertsMax];
+  __shared__ bool taken[kExpertsMax], kept[kExpertsMax];
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const Routing& r = p.routing;
+  const int64_t row = blockIdx.x;
+  const auto lane = static_cast<int>(threadIdx.x);
+  const float* logits = static_cast<const float*>(p.logits.data) + row * p.logits.stride;
+  float highest = -INFINITY;
+  for (int e = lane; e < r.experts; e += 32) highest = fmaxf(highest, logits[e]);
+  highest = over_warp(highest, true);
+  float sum = 0.0F;
+  for (int e = lane; e < r.experts; e += 32) {
+    scores[e] = r.sigmoid ? 1.0F / (1.0F + expf(-logits[e])) : expf(logits[e] - highest);
+    sum += scores[e];
+  }
+  sum = over_warp(sum, false);
+  for (int e = lane; e < r.experts; e += 32) {
+    if (!r.sigmoid) scores[e] /= sum;
+    choice[e] = scores[e] + (r.correction != nullptr ? r.correction[e] : 0.0F);
+    taken[e] = false;
+  }
+  __syncwarp();
+  if (r.groups > 1) keep_best_groups(r, choice, taken, group_scores, kept);
+  float total = 0.0F;
+  for (int k = 0; k < r.top_k; ++k) {
+    int e = take_best(choice, taken, 0, r.experts);
+    if (p.forced != nullptr) e = p.forced[row * r.top_k + k];
+    total += scores[e];
+    if (lane == 0) {
+      p.chosen[row * r.top_k + k] = e;
+      p.shares[row * r.top_k + k] = scores[e] * r.scale;
+    }
+  }
+  __syncwarp();
+  if (!r.renormalise) return;
+  for (int k = lane; k < r.top_k; k += 32) p.shares[row * r.top_k + k] /= total + 1e-20F;
+}
+
+// The dot product of two rows by one warp.
+template <class T>
+__device__ __forceinline__ float dot(const T* a, const T* b, int n) {
+  constexpr int kCount = 16 / sizeof(T);
+  const int lane = threadIdx.x % 32;
+  float sum = 0.0F;
+  const bool whole = n % kCount == 0 && (reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % 16 == 0;
+  const int pieces = whole ? n / kCount : 0;
+#pragma unroll 4
+  for (int i = lane; i < pieces; i += 32) {
+    const uint4 x = __ldcs(reinterpret_cast<const uint4*>(a) + i), y = reinterpret_cast<const uint4*>(b)[i];
+    const T* u = reinterpret_cast<const T*>(&x);
+    const T* v = reinterpret_cast<const T*>(&y);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) sum += to_float(u[e]) * to_float(v[e]);
+  }
+  for (int i = pieces * kCount + lane; i < n; i += 32) sum += to_float(a[i]) * to_float(b[i]);
+  return over_warp(sum, false);
+}
+
+__device__ __forceinline__ float bent(Curve curve, float x) {
+  switch (curve) {
+    case Curve::silu: return x / (1.0F + expf(-x));
+    case Curve::gelu: return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+    case Curve::gelu_tanh: return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
+    case Curve::gelu_quick: return x / (1.0F + expf(-1.702F * x));
+    case Curve::relu: return fmaxf(x, 0.0F);
+    case Curve::relu2: return x > 0.0F ? x * x : 0.0F;
+  }
+  return x;
+}
+
+// between[row, k, column] = curve(gate) * up of the row's k-th expert.
+template <class T>
+__global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__ ExpertsWork p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t item = blockIdx.x;  // row * top_k + k
+  const int column = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / 32;
+  const int e = p.chosen[item] - p.first;
+  if (e < 0 || e >= p.local || column >= p.inner) return;
+  const ExpertWeights w = p.weights[e];
+  const auto hidden = static_cast<int>(p.input.cols);
+  const T* x = static_cast<const T*>(p.input.data) + item / p.routing.top_k * p.input.stride;
+  const T* rows = static_cast<const T*>(w.gate_up);
+  float gate = dot(rows + static_cast<int64_t>(column) * hidden, x, hidden);
+  float up = dot(rows + static_cast<int64_t>(p.inner + column) * hidden, x, hidden);
+  if (w.gate_up_bias != nullptr) {
+    gate += to_float(static_cast<const T*>(w.gate_up_bias)[column]);
+    up += to_float(static_cast<const T*>(w.gate_up_bias)[p.inner + column]);
+  }
+  if (threadIdx.x % 32 == 0) static_cast<T*>(p.between)[item * p.inner + column] = from_float<T>(bent(p.curve, gate) * up);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kWarps * 32) down_kernel(const __grid_constant__ ExpertsWork p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t row = blockIdx.x;
+  const int column = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / 32;
+  if (column >= p.output.cols) return;
+  float sum = 0.0F;
+  for (int k = 0; k < p.routing.top_k; ++k) {
+    const int64_t item = row * p.routing.top_k + k;
+    const int e = p.chosen[item] - p.first;
+    if (e < 0 || e >= p.local) continue;
+    const ExpertWeights w = p.weights[e];
+    float y = dot(static_cast<const T*>(w.down) + static_cast<int64_t>(column) * p.inner,
+                  static_cast<const T*>(p.between) + item * p.inner, p.inner);
+    if (w.down_bias != nullptr) y += to_float(static_cast<const T*>(w.down_bias)[column]);
+    sum += p.shares[item] * y;
+  }
+  if (threadIdx.x % 32 == 0) static_cast<T*>(p.output.data)[row * p.output.stride + column] = from_float<T>(sum);
+}
+
+}  // namespace
+
+cudaError_t experts(const ExpertsWork& p, cudaStream_t stream) {
+  if (p.input.rows == 0) return cudaSuccess;
+  if (p.routing.experts > kExpertsMax || p.routing.top_k > kTopMax) return cudaErrorInvalidValue;
+  const auto rows = static_cast<unsigned>(p.input.rows);
+  TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
+  const auto blocks = [](int64_t n) { return static_cast<unsigned>((n + kWarps - 1) / kWarps); };
+  const LaunchShape up = {dim3(rows * static_cast<unsigned>(p.routing.top_k), blocks(p.inner)), dim3(kWarps * 32)};
+  const LaunchShape down = {dim3(rows, blocks(p.output.cols)), dim3(kWarps * 32)};
+  TR_DISPATCH_FLOAT(p.dtype, TR_CUDA_TRY(launch(up_kernel<T>, up, stream, p));
+                    return launch(down_kernel<T>, down, stream, p));
+}
+
+}  // namespace troupe::cuda

@@ -1,0 +1,63 @@
+// How every kernel is launched: on a stream, allowed to start while the one before it still runs
+// (ptx/grid.cuh says what that asks of a kernel).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace troupe::cuda {
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;
+  unsigned cluster = 1;  // blocks of a cluster, along x
+};
+
+// Devices before compute capability 9.0 run one kernel after the other.
+inline bool kernels_may_overlap() {
+  static const int major = [] {
+    int device = 0, value = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&value, cudaDevAttrComputeCapabilityMajor, device);
+    return value;
+  }();
+  return major >= 9;
+}
+
+template <class... Params, class... Args>
+cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
+                   Args&&... args) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = kernels_may_overlap() ? 1 : 0;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = shape.cluster;
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
+  config.attrs = attributes;
+  config.numAttrs = shape.cluster > 1 ? 2 : kernels_may_overlap() ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+// Kernels that use more than 48 KiB of shared memory ask for it once; repeating costs little.
+template <class... Params>
+cudaError_t allow_shared(void (*kernel)(Params...), size_t bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+}  // namespace troupe::cuda
+
+// Leaves the function with a CUDA error, if `expr` is one.
+#define TR_CUDA_TRY(expr)                                                        \
+  do {                                                                           \
+    if (const cudaError_t tr_error_ = (expr); tr_error_ != cudaSuccess) return tr_error_; \
+  } while (false)

@@ -1,0 +1,199 @@
+// Residual addition and RMS or layer norm in one pass over the row.
+//
+// norm_row keeps a row in registers: one block a row, 16 bytes a thread and step, one read and one
+// write of everything. norm_group serves rows cut into groups (q and k norms) and rows that are not
+// whole 16-byte pieces: one warp a group, two passes.
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/elementwise.hpp"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+struct Params {
+  Norm n;
+  int32_t group, groups;
+};
+
+__device__ __forceinline__ float load_any(const Matrix& m, int64_t i) {
+  switch (m.dtype) {
+    case DType::f16: return to_float(static_cast<const __half*>(m.data)[i]);
+    case DType::bf16: return to_float(static_cast<const __nv_bfloat16*>(m.data)[i]);
+    default: return static_cast<const float*>(m.data)[i];
+  }
+}
+
+template <class T>
+struct Piece {  // 16 bytes of a row
+  static constexpr int kCount = 16 / sizeof(T);
+  uint4 bits;
+  __device__ __forceinline__ T* at() { return reinterpret_cast<T*>(&bits); }
+};
+
+__device__ __forceinline__ float block_sum(float x) {
+  __shared__ float of_warp[32];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
+  __syncthreads();
+  if (lane == 0) of_warp[warp] = x;
+  __syncthreads();
+  x = lane < warps ? of_warp[lane] : 0.0F;
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
+  return x;
+}
+
+template <class T, int kPieces>
+__global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params p) {
+  using P = Piece<T>;
+  const Norm& n = p.n;
+  ptx::let_next_kernel_start();
+  const int64_t row = blockIdx.x;
+  const int pieces = static_cast<int>(n.input.cols) / P::kCount;
+  float value[kPieces][P::kCount];
+  ptx::wait_for_earlier_kernels();
+  const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride;
+  T* residual = static_cast<T*>(n.residual.data) + (present(n.residual) ? row * n.residual.stride : 0);
+  float sum = 0.0F;
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const int piece = i * blockDim.x + threadIdx.x;
+    P x = {};
+    if (piece < pieces) x.bits = reinterpret_cast<const uint4*>(input)[piece];
+    if (residual != nullptr && piece < pieces) {
+      P r;
+      r.bits = reinterpret_cast<const uint4*>(residual)[piece];
+#pragma unroll
+      for (int e = 0; e < P::kCount; ++e) {
+        x.at()[e] = from_float<T>(to_float(x.at()[e]) + to_float(r.at()[e]));
+      }
+      reinterpret_cast<uint4*>(residual)[piece] = x.bits;
+    }
+#pragma unroll
+    for (int e = 0; e < P::kCount; ++e) {
+      value[i][e] = to_float(x.at()[e]);
+      sum += n.centred ? value[i][e] : value[i][e] * value[i][e];
+    }
+  }
+  const auto columns = static_cast<float>(n.input.cols);
+  sum = block_sum(sum);
+  float mean = 0.0F;
+  if (n.centred) {
+    mean = sum / columns;
+    sum = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      if (i * blockDim.x + threadIdx.x >= pieces) continue;
+#pragma unroll
+      for (int e = 0; e < P::kCount; ++e) sum += (value[i][e] - mean) * (value[i][e] - mean);
+    }
+    sum = block_sum(sum);
+  }
+  const float factor = rsqrtf(sum / columns + n.eps);
+  T* output = static_cast<T*>(n.output.data) + row * n.output.stride;
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const int piece = i * blockDim.x + threadIdx.x;
+    if (piece >= pieces) continue;
+    P y;
+#pragma unroll
+    for (int e = 0; e < P::kCount; ++e) {
+      const int column = piece * P::kCount + e;
+      float v = (value[i][e] - mean) * factor;
+      if (present(n.weight)) v *= load_any(n.weight, column) + n.weight_offset;
+      if (present(n.bias)) v += load_any(n.bias, column);
+      y.at()[e] = from_float<T>(v);
+    }
+    reinterpret_cast<uint4*>(output)[piece] = y.bits;
+  }
+}
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
+  return x;
+}
+
+template <class T>
+__global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params p) {
+  const Norm& n = p.n;
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (item >= n.input.rows * p.groups) return;
+  const int64_t row = item / p.groups;
+  const int begin = static_cast<int>(item % p.groups) * p.group;
+  const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride + begin;
+  T* residual =
+      present(n.residual) ? static_cast<T*>(n.residual.data) + row * n.residual.stride + begin : nullptr;
+  T* output = static_cast<T*>(n.output.data) + row * n.output.stride + begin;
+  const int lane = threadIdx.x % 32;
+  float sum = 0.0F;
+  for (int i = lane; i < p.group; i += 32) {
+    float x = to_float(input[i]);
+    if (residual != nullptr) {
+      residual[i] = from_float<T>(x + to_float(residual[i]));
+      x = to_float(residual[i]);
+    }
+    sum += n.centred ? x : x * x;
+  }
+  sum = warp_sum(sum);
+  const T* from = residual != nullptr ? residual : input;
+  float mean = 0.0F;
+  if (n.centred) {
+    mean = sum / static_cast<float>(p.group);
+    sum = 0.0F;
+    for (int i = lane; i < p.group; i += 32) {
+      const float x = to_float(from[i]) - mean;
+      sum += x * x;
+    }
+    sum = warp_sum(sum);
+  }
+  const float factor = rsqrtf(sum / static_cast<float>(p.group) + n.eps);
+  for (int i = lane; i < p.group; i += 32) {
+    // The weight is one per column of the row, or one group's that all groups share.
+    const int column = n.weight.cols == p.group ? i : begin + i;
+    float v = (to_float(from[i]) - mean) * factor;
+    if (present(n.weight)) v *= load_any(n.weight, column) + n.weight_offset;
+    if (present(n.bias)) v += load_any(n.bias, n.bias.cols == p.group ? i : begin + i);
+    output[i] = from_float<T>(v);
+  }
+}
+
+bool aligned(const Matrix& m) {
+  return !m || (reinterpret_cast<uintptr_t>(m.data) % 16 == 0 &&
+                static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0);
+}
+
+template <class T>
+cudaError_t run(const Norm& n, cudaStream_t stream) {
+  constexpr int kCount = Piece<T>::kCount;
+  const auto columns = static_cast<int32_t>(n.input.cols);
+  Params p = {n, n.group == 0 ? columns : n.group, 1};
+  p.groups = columns / p.group;
+  const int pieces = columns / kCount;
+  const bool whole = p.groups == 1 && columns % kCount == 0 && pieces <= 4096 &&
+                     aligned(n.input) && aligned(n.residual) && aligned(n.output);
+  if (!whole) {
+    const int64_t items = n.input.rows * p.groups;
+    return launch(norm_group<T>, {dim3(static_cast<unsigned>((items + 7) / 8)), dim3(256)}, stream, p);
+  }
+  const int per_thread = pieces <= 1024 ? 1 : pieces <= 2048 ? 2 : 4;
+  const int threads = ((pieces + per_thread - 1) / per_thread + 31) / 32 * 32;
+  const LaunchShape shape = {dim3(static_cast<unsigned>(n.input.rows)),
+                             dim3(static_cast<unsigned>(threads))};
+  if (per_thread == 1) return launch(norm_row<T, 1>, shape, stream, p);
+  if (per_thread == 2) return launch(norm_row<T, 2>, shape, stream, p);
+  return launch(norm_row<T, 4>, shape, stream, p);
+}
+
+}  // namespace
+
+cudaError_t norm(const Norm& args, cudaStream_t stream) {
+  if (args.input.rows == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(args.input.dtype, return run<T>(args, stream));
+}
+
+}  // namespace troupe::cuda

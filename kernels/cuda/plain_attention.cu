@@ -1,0 +1,142 @@
+// Attention for every case that the fast kernels leave: any head size, block size, element types,
+// soft caps, slopes, sinks, windows, bidirectional spans, latent caches, encoders, packed rows. One
+// block a row and head; its warps take positions in turn with a running softmax each.
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kKeyMax = 1024, kPerLane = 32;  // head sizes up to 32 * kPerLane
+
+struct View {
+  int begin, end;
+};
+
+__device__ __forceinline__ View visible(const PlainAttention& p, const AttentionSequence& s, int row) {
+  if (p.cross) return {0, s.kv_len};
+  const int position = p.positions[row];
+  const int span_end = p.span_ends != nullptr ? p.span_ends[row] : 0;
+  const int begin = p.shape.window > 0 ? max(0, position + 1 - p.shape.window) : 0;
+  return {begin, min(max(position + 1, span_end), s.kv_len)};
+}
+
+template <class C>
+struct Token {
+  const C* key;
+  const C* value;
+};
+
+template <class C>
+__device__ __forceinline__ Token<C> token_at(const PlainAttention& p, const AttentionSequence& s,
+                                             int kv_head, int position) {
+  if (p.cache.keys == nullptr) {
+    const int64_t row = s.row_begin + position;
+    const int64_t value_dim = p.output.cols / p.shape.heads;
+    return {static_cast<const C*>(p.keys.data) + row * p.keys.stride + kv_head * p.shape.head_dim,
+            static_cast<const C*>(p.values.data) + row * p.values.stride + kv_head * value_dim};
+  }
+  const CacheLayer& c = p.cache;
+  const int relative = position - s.first_position;
+  const int64_t block = p.blocks[s.table_begin + relative / c.block_tokens];
+  const int64_t token = (block * c.kv_heads + kv_head) * c.block_tokens + relative % c.block_tokens;
+  return {static_cast<const C*>(c.keys) + token * c.key_dim,
+          static_cast<const C*>(c.values) + token * c.value_row};
+}
+
+template <class T, class C>
+__global__ void __launch_bounds__(kWarps * 32) plain_attention_kernel(const __grid_constant__ PlainAttention p) {
+  __shared__ float query[kKeyMax];
+  __shared__ float tops[kWarps], weights[kWarps];
+  extern __shared__ float sums[];  // kWarps x value_dim
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int which = p.row_sequence[row];
+  if (which < 0) return;
+  const AttentionSequence s = p.sequences[which];
+  if (s.row_count <= p.rows_above) return;
+  const int key_dim = p.shape.head_dim;
+  const int value_dim = static_cast<int>(p.output.cols) / p.shape.heads;
+  const int kv_heads = p.cache.keys != nullptr ? p.cache.kv_heads : static_cast<int>(p.keys.cols) / key_dim;
+  const int kv_head = head / (p.shape.heads / kv_heads);
+  const T* q = static_cast<const T*>(p.query.data) + row * p.query.stride + head * key_dim;
+  for (int e = threadIdx.x; e < key_dim; e += kWarps * 32) query[e] = to_float(q[e]) * p.shape.scale;
+  __syncthreads();
+  const View view = visible(p, s, row);
+  const int position = p.positions != nullptr ? p.positions[row] : 0;
+  const float slope = p.shape.alibi_slopes != nullptr ? p.shape.alibi_slopes[head] : 0.0F;
+  float top = -INFINITY, weight = 0.0F;
+  float sum[kPerLane] = {};
+  for (int t = view.begin + warp; t < view.end; t += kWarps) {
+    const Token<C> token = token_at<C>(p, s, kv_head, t);
+    float score = 0.0F;
+    for (int e = lane; e < key_dim; e += 32) score += query[e] * to_float(token.key[e]);
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) score += __shfl_xor_sync(0xffffffff, score, d);
+    if (p.shape.softcap > 0.0F) score = p.shape.softcap * tanhf(score / p.shape.softcap);
+    score += slope * static_cast<float>(t - position);
+    const float higher = fmaxf(top, score);
+    const float shrink = top == -INFINITY ? 0.0F : expf(top - higher);
+    const float share = expf(score - higher);
+    top = higher;
+    weight = weight * shrink + share;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int e = lane + i * 32;
+      if (e < value_dim) sum[i] = sum[i] * shrink + share * to_float(token.value[e]);
+    }
+  }
+  if (lane == 0) {
+    tops[warp] = top;
+    weights[warp] = weight;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    if (lane + i * 32 < value_dim) sums[warp * value_dim + lane + i * 32] = sum[i];
+  }
+  __syncthreads();
+  float highest = p.shape.sinks != nullptr ? p.shape.sinks[head] : -INFINITY;
+  for (int w = 0; w < kWarps; ++w) highest = fmaxf(highest, tops[w]);
+  float total = p.shape.sinks != nullptr ? expf(p.shape.sinks[head] - highest) : 0.0F;
+  float factors[kWarps];
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    factors[w] = tops[w] == -INFINITY ? 0.0F : expf(tops[w] - highest);
+    total += weights[w] * factors[w];
+  }
+  T* out = static_cast<T*>(p.output.data) + row * p.output.stride + head * value_dim;
+  for (int e = threadIdx.x; e < value_dim; e += kWarps * 32) {
+    float x = 0.0F;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) x += sums[w * value_dim + e] * factors[w];
+    out[e] = from_float<T>(total > 0.0F ? x / total : 0.0F);
+  }
+}
+
+template <class T>
+cudaError_t by_cache(const PlainAttention& p, cudaStream_t stream) {
+  const auto value_dim = static_cast<size_t>(p.output.cols / p.shape.heads);
+  if (p.shape.head_dim > kKeyMax || value_dim > 32 * kPerLane) return cudaErrorInvalidValue;
+  const LaunchShape shape = {dim3(static_cast<unsigned>(p.query.rows), static_cast<unsigned>(p.shape.heads)),
+                             dim3(kWarps * 32), kWarps * value_dim * sizeof(float)};
+  switch (p.cache.keys != nullptr ? p.cache.dtype : p.keys.dtype) {
+    case DType::f32: return launch(plain_attention_kernel<T, float>, shape, stream, p);
+    case DType::f16: return launch(plain_attention_kernel<T, __half>, shape, stream, p);
+    case DType::bf16: return launch(plain_attention_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+cudaError_t plain_attention(const PlainAttention& p, cudaStream_t stream) {
+  if (p.query.rows == 0 || p.shape.heads == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(p.query.dtype, return by_cache<T>(p, stream));
+}
+
+}  // namespace troupe::cuda

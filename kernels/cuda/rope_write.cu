@@ -1,0 +1,191 @@
+// Rotates q and k and writes k and v into the paged cache: a few blocks a row. Each works
+// the row's angles out once and keeps them in shared memory; k is written to the cache from registers.
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/elementwise.hpp"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPairsMax = 256;
+
+// Which of the three positions (time, height, width) turns pair i.
+__device__ __forceinline__ int axis_of(const Rope& r, int i) {
+  if (r.sections_interleaved) {
+    const int axis = i % 3;
+    return axis != 0 && i < 3 * r.sections[axis] ? axis : 0;
+  }
+  if (i < r.sections[0]) return 0;
+  return i < r.sections[0] + r.sections[1] ? 1 : 2;
+}
+
+__device__ void make_angles(const RopeWrite& p, int row, float2* angles) {
+  const Rope& r = p.rope;
+  const int pairs = r.rotary_dim / 2;
+  const int position = p.positions[row];
+  const int length = max(p.prompt_lengths[row], position + 1);
+  const bool far = r.two_tables && length > r.short_length;
+  const float scale = far ? r.attention_scale_long : r.attention_scale;
+  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
+    float frequency = r.frequencies[(far ? r.table_stride : 0) + i];
+    if (r.dynamic_base > 0.0F && length > r.dynamic_length) {
+      const double dim = r.rotary_dim;
+      const double stretch = static_cast<double>(r.dynamic_factor) * length / r.dynamic_length -
+                             (static_cast<double>(r.dynamic_factor) - 1.0);
+      const double base = static_cast<double>(r.dynamic_base) * pow(stretch, dim / (dim - 2.0));
+      frequency = static_cast<float>(pow(base, -2.0 * i / dim));
+    }
+    int at = position;
+    if (p.rope_positions != nullptr && r.sections[0] + r.sections[1] + r.sections[2] > 0) {
+      at = p.rope_positions[row * 3 + axis_of(r, i)];
+    }
+    float sine, cosine;
+    sincosf(static_cast<float>(at) * frequency, &sine, &cosine);
+    angles[i] = {cosine * scale, sine * scale};
+  }
+}
+
+// Where a token's key or value lies in the cache.
+__device__ __forceinline__ int64_t cache_at(const CacheLayer& c, int64_t cache_row, int head, int width) {
+  return ((cache_row / c.block_tokens * c.kv_heads + head) * c.block_tokens +
+          cache_row % c.block_tokens) * width;
+}
+
+// Rotates heads in place; with a cache, whole heads are written there as well. Work items are pairs
+// of elements; those of a head that are not rotated follow, one by one. A thread takes kBatch items
+// at a time and loads them all before it stores any.
+template <class T, class C>
+__device__ void turn_heads(const RopeWrite& p, T* first, int heads, int dim, const float2* angles,
+                           int32_t cache_row, C* cache) {
+  constexpr int kBatch = 4;
+  const int pairs = p.rope.rotary_dim / 2;
+  const int begin = p.rotary_begin;
+  const int items = pairs + (cache != nullptr ? dim - p.rope.rotary_dim : 0);
+  const auto threads = static_cast<int>(blockDim.x * gridDim.y);
+  const int all = heads * items;
+  for (int w0 = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w0 < all; w0 += threads * kBatch) {
+    T u[kBatch], v[kBatch];
+    int a[kBatch], b[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int w = w0 + k * threads, head = w / items, i = w % items;
+      if (i >= pairs) {
+        const int e = i - pairs < begin ? i - pairs : i - pairs + p.rope.rotary_dim;
+        a[k] = b[k] = head * dim + e;
+      } else {
+        a[k] = head * dim + begin + (p.rope.interleaved ? i * 2 : i);
+        b[k] = head * dim + begin + (p.rope.interleaved ? i * 2 + 1 : i + pairs);
+      }
+      if (w < all) {
+        u[k] = first[a[k]];
+        v[k] = first[b[k]];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int w = w0 + k * threads, head = w / items, i = w % items;
+      if (w >= all) continue;
+      T turned_u = u[k], turned_v = v[k];
+      if (i < pairs) {
+        const float x = to_float(u[k]), y = to_float(v[k]);
+        turned_u = from_float<T>(x * angles[i].x - y * angles[i].y);
+        turned_v = from_float<T>(y * angles[i].x + x * angles[i].y);
+        first[a[k]] = turned_u;
+        first[b[k]] = turned_v;
+      }
+      if (cache != nullptr) {
+        C* to = cache + cache_at(p.cache, cache_row, head, dim) - head * dim;
+        to[a[k]] = from_float<C>(to_float(turned_u));
+        to[b[k]] = from_float<C>(to_float(turned_v));
+      }
+    }
+  }
+}
+
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads) rope_write_kernel(const __grid_constant__ RopeWrite p) {
+  __shared__ float2 angles[kPairsMax];
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const auto row = static_cast<int>(blockIdx.x);
+  if (p.rope.rotary_dim > 0) make_angles(p, row, angles);
+  __syncthreads();
+  const int32_t cache_row = p.cache.keys != nullptr ? p.cache_rows[row] : -1;
+  if (present(p.query) && p.rope.rotary_dim > 0) {
+    turn_heads<T, C>(p, static_cast<T*>(p.query.data) + row * p.query.stride, p.heads, p.head_dim,
+                     angles, -1, nullptr);
+  }
+  C* keys = cache_row >= 0 ? static_cast<C*>(p.cache.keys) : nullptr;
+  if (present(p.key)) {
+    turn_heads<T, C>(p, static_cast<T*>(p.key.data) + row * p.key.stride, p.kv_heads, p.key_dim,
+                     angles, cache_row, keys);
+  }
+  if (!present(p.value) || cache_row < 0) return;
+  const T* value = static_cast<const T*>(p.value.data) + row * p.value.stride;
+  C* values = static_cast<C*>(p.cache.values);
+  const auto threads = static_cast<int>(blockDim.x * gridDim.y);
+  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w < p.kv_heads * p.value_dim; w += threads) {
+    const int head = w / p.value_dim, e = w % p.value_dim;
+    values[cache_at(p.cache, cache_row, head, p.value_dim) + e] = from_float<C>(to_float(value[w]));
+  }
+}
+
+template <class T>
+cudaError_t by_cache(const RopeWrite& p, const LaunchShape& shape, cudaStream_t stream) {
+  if (p.cache.keys == nullptr) return launch(rope_write_kernel<T, T>, shape, stream, p);
+  switch (p.cache.dtype) {
+    case DType::f32: return launch(rope_write_kernel<T, float>, shape, stream, p);
+    case DType::f16: return launch(rope_write_kernel<T, __half>, shape, stream, p);
+    case DType::bf16: return launch(rope_write_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads) cross_write_kernel(const __grid_constant__ CrossWrite p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const auto row = static_cast<int>(blockIdx.x);
+  const CacheLayer& c = p.cache;
+  const int64_t cache_row = static_cast<int64_t>(p.blocks[row / c.block_tokens]) * c.block_tokens + row % c.block_tokens;
+  const T* key = static_cast<const T*>(p.key.data) + row * p.key.stride;
+  for (int w = threadIdx.x; w < c.kv_heads * c.key_dim; w += kThreads) {
+    static_cast<C*>(c.keys)[cache_at(c, cache_row, w / c.key_dim, c.key_dim) + w % c.key_dim] = from_float<C>(to_float(key[w]));
+  }
+  if (!present(p.value)) return;
+  const T* value = static_cast<const T*>(p.value.data) + row * p.value.stride;
+  for (int w = threadIdx.x; w < c.kv_heads * c.value_dim; w += kThreads) {
+    static_cast<C*>(c.values)[cache_at(c, cache_row, w / c.value_dim, c.value_dim) + w % c.value_dim] = from_float<C>(to_float(value[w]));
+  }
+}
+
+template <class T>
+cudaError_t by_cache(const CrossWrite& p, cudaStream_t stream) {
+  const LaunchShape shape = {dim3(static_cast<unsigned>(p.key.rows)), dim3(kThreads)};
+  switch (p.cache.dtype) {
+    case DType::f32: return launch(cross_write_kernel<T, float>, shape, stream, p);
+    case DType::f16: return launch(cross_write_kernel<T, __half>, shape, stream, p);
+    case DType::bf16: return launch(cross_write_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+cudaError_t rope_write(const RopeWrite& p, cudaStream_t stream) {
+  const int64_t rows = p.query ? p.query.rows : p.key.rows;
+  if (rows == 0) return cudaSuccess;
+  if (p.rope.rotary_dim / 2 > kPairsMax) return cudaErrorInvalidValue;
+  const DType dtype = p.query ? p.query.dtype : p.key.dtype;
+  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 1024 ? 2 : 4), dim3(kThreads)};
+  TR_DISPATCH_FLOAT(dtype, return by_cache<T>(p, shape, stream));
+}
+
+cudaError_t cross_write(const CrossWrite& p, cudaStream_t stream) {
+  if (p.key.rows == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(p.key.dtype, return by_cache<T>(p, stream));
+}
+
+}  // namespace troupe::cuda

@@ -1,0 +1,25 @@
+// Tensor descriptors for the bulk copy engine, made through the driver without linking it.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/tensor.hpp"
+
+namespace troupe::cuda {
+
+// Up to five axes, the innermost first and contiguous; strides (bytes) from the second axis on.
+struct TensorShape {
+  int axes = 0;
+  uint64_t sizes[5] = {};
+  uint64_t strides_bytes[4] = {};
+  uint32_t box[5] = {};
+};
+
+// 16-bit elements, boxes whose rows are 128 bytes under the 128-byte swizzle, zeros outside.
+cudaError_t make_tensor_map(CUtensorMap* map, const void* base, DType dtype,
+                            const TensorShape& shape);
+
+}  // namespace troupe::cuda
