@@ -1,0 +1,368 @@
+// The device, its memory, and the life of a step; the ops are in cuda_ops.cpp.
+#include "kernels/cuda/cuda_backend.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "kernels/cuda/kv_cache.hpp"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr size_t kGemmWorkspace = size_t{64} << 20;
+constexpr size_t kLoadPiece = size_t{32} << 20;
+constexpr int kLoadThreads = 4;
+constexpr size_t kGraphsMax = 512;
+
+// memcpy by a few threads: one alone does not keep up with the bus.
+void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
+  const size_t each = (bytes / kLoadThreads + 4095) / 4096 * 4096;
+  std::vector<std::jthread> threads;
+  for (size_t begin = each; begin < bytes; begin += each) {
+    threads.emplace_back([=] { std::memcpy(to + begin, from + begin, std::min(each, bytes - begin)); });
+  }
+  std::memcpy(to, from, std::min(each, bytes));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> CudaBackend::open(int32_t device) {
+  std::unique_ptr<CudaBackend> backend(new CudaBackend);
+  TR_TRY(backend->start(device));
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+Status CudaBackend::start(int32_t device) {
+  device_ = device;
+  TR_TRY(status_of(cudaSetDevice(device), "opening cuda:" + std::to_string(device)));
+  cudaDeviceProp properties = {};
+  TR_TRY(status_of(cudaGetDeviceProperties(&properties, device), "reading the device's properties"));
+  if (properties.major < 8) {
+    return unsupported(std::string(properties.name) + " has compute capability " + std::to_string(properties.major) + "." +
+                       std::to_string(properties.minor) + "; this build has kernels for 8.0 and later");
+  }
+  multiprocessors_ = properties.multiProcessorCount;
+  major_ = properties.major;
+  size_t free = 0, total = 0;
+  TR_TRY(status_of(cudaMemGetInfo(&free, &total), "reading free memory"));
+  info_ = {"cuda:" + std::to_string(device),
+           std::string(properties.name) + ", " + std::to_string(multiprocessors_) + " multiprocessors, compute " +
+               std::to_string(properties.major) + "." + std::to_string(properties.minor),
+           total, free, false, 0};
+  TR_TRY(status_of(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
+  for (InFlight& f : ring_) {
+    TR_TRY(status_of(cudaEventCreateWithFlags(&f.uploaded, cudaEventDisableTiming), "making an event"));
+    TR_TRY(status_of(cudaEventCreateWithFlags(&f.done, cudaEventDisableTiming), "making an event"));
+  }
+  for (cudaEvent_t& e : loaded_) TR_TRY(status_of(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event"));
+  TR_ASSIGN(lt_, CublasLt::open());
+  TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
+  TR_TRY(grow(partials_, skinny_gemm_partials_bytes(multiprocessors_), "shared sums"));
+  return grow(counters_, skinny_gemm_counters(1 << 20) * sizeof(uint32_t), "counters", true);
+}
+
+CudaBackend::~CudaBackend() {
+  use();
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  drop_graphs();
+  for (InFlight& f : ring_) {
+    if (f.uploaded != nullptr) cudaEventDestroy(f.uploaded);
+    if (f.done != nullptr) cudaEventDestroy(f.done);
+  }
+  for (cudaEvent_t e : loaded_) {
+    if (e != nullptr) cudaEventDestroy(e);
+  }
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void CudaBackend::use() const { cudaSetDevice(device_); }
+
+void CudaBackend::fail(Status status) {
+  if (failure_.ok()) failure_ = std::move(status);
+}
+
+void CudaBackend::check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) fail(status_of(error, what));
+}
+
+void CudaBackend::drop_graphs() {
+  for (auto& [key, graph] : graphs_) {
+    if (graph.exec != nullptr) cudaGraphExecDestroy(graph.exec);
+  }
+  graphs_.clear();
+}
+
+Status CudaBackend::grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed) {
+  TR_ASSIGN(const bool moved, area.grow(bytes, what, zeroed));
+  if (moved) drop_graphs();
+  return ok_status();
+}
+
+// ---- memory ----
+
+Result<std::unique_ptr<DeviceBuffer>> CudaBackend::allocate(size_t bytes, std::string_view what) {
+  use();
+  return allocate_device(bytes, what);
+}
+
+Status CudaBackend::upload(void* device, const void* host, size_t bytes) {
+  use();
+  flush();
+  if (bytes == 0) return ok_status();
+  if (bytes < (size_t{1} << 20)) {
+    TR_TRY(status_of(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "uploading"));
+    return status_of(cudaStreamSynchronize(stream_), "uploading");
+  }
+  const auto* from = static_cast<const std::byte*>(host);
+  auto* to = static_cast<std::byte*>(device);
+  for (size_t at = 0, i = 0; at < bytes; at += kLoadPiece, i ^= 1) {
+    const size_t piece = std::min(kLoadPiece, bytes - at);
+    TR_TRY(loading_[i].grow(kLoadPiece, "loading"));
+    TR_TRY(status_of(cudaEventSynchronize(loaded_[i]), "uploading"));
+    copy_widely(loading_[i].data(), from + at, piece);
+    TR_TRY(status_of(cudaMemcpyAsync(to + at, loading_[i].data(), piece, cudaMemcpyHostToDevice, stream_), "uploading"));
+    TR_TRY(status_of(cudaEventRecord(loaded_[i], stream_), "uploading"));
+  }
+  return ok_status();
+}
+
+Status CudaBackend::download(void* host, const void* device, size_t bytes) {
+  use();
+  flush();
+  if (bytes == 0) return ok_status();
+  TR_TRY(status_of(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "downloading"));
+  return status_of(cudaStreamSynchronize(stream_), "downloading");
+}
+
+Result<std::unique_ptr<KvCache>> CudaBackend::create_cache(const KvCacheSpec& spec) {
+  use();
+  return CudaKvCache::create(spec);
+}
+
+size_t CudaBackend::cache_block_bytes(const KvCacheSpec& spec) const { return CudaKvCache::block_bytes(spec); }
+
+Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max, int32_t vocab) {
+  use();
+  if (slots < 1 || rows_max < 1 || logit_rows_max < 0 || vocab < 1) {
+    return invalid("reserve_steps: slots, rows and vocabulary must be positive");
+  }
+  TR_TRY(synchronize());
+  const auto n = static_cast<size_t>(slots);
+  TR_TRY(grow(last_tokens_, n * 4, "last tokens", true));
+  TR_TRY(grow(tails_, n * kTail * 4, "tails", true));
+  TR_TRY(grow(tail_counts_, n * 4, "tails", true));
+  // Everything a slot remembers is forgotten.
+  TR_TRY(status_of(cudaMemsetAsync(last_tokens_.as(), 0xFF, n * 4, stream_), "clearing slots"));
+  TR_TRY(status_of(cudaMemsetAsync(tail_counts_.as(), 0, n * 4, stream_), "clearing slots"));
+  if (counts_.bytes() > 0) TR_TRY(status_of(cudaMemsetAsync(counts_.as(), 0, counts_.bytes(), stream_), "clearing counts"));
+  slots_ = slots;
+  rows_max_ = rows_max;
+  logit_rows_max_ = logit_rows_max;
+  vocab_ = vocab;
+  return ok_status();
+}
+
+// ---- a step ----
+
+Status CudaBackend::check_plan(const PlanView& plan, std::span<KvCache* const> caches) const {
+  const auto logit_rows = static_cast<int32_t>(plan.logit_rows().size());
+  if (plan.rows() > rows_max_ || logit_rows > logit_rows_max_) {
+    return invalid("step plan: " + std::to_string(plan.rows()) + " rows and " + std::to_string(logit_rows) +
+                   " logit rows, reserved were " + std::to_string(rows_max_) + " and " + std::to_string(logit_rows_max_));
+  }
+  for (const PlanSequence& s : plan.sequences()) {
+    if (s.slot >= slots_) return invalid("step plan: slot " + std::to_string(s.slot) + " of " + std::to_string(slots_));
+  }
+  for (const PlanSampling& s : plan.sampling()) {
+    if (s.slot < 0 || s.slot >= slots_) return invalid("step plan: sampling slot out of range");
+  }
+  if (plan.header().groups > static_cast<int32_t>(caches.size())) {
+    return invalid("step plan: " + std::to_string(plan.header().groups) + " cache groups, given " + std::to_string(caches.size()));
+  }
+  for (int32_t g = 0; g < plan.header().groups; ++g) {
+    const auto blocks = static_cast<uint32_t>(caches[static_cast<size_t>(g)]->spec().blocks);
+    for (int32_t s = 0; s < static_cast<int32_t>(plan.sequences().size()); ++s) {
+      for (const int32_t b : plan.block_table(s, g)) {
+        if (static_cast<uint32_t>(b) >= blocks) return invalid("step plan: block out of range");
+      }
+    }
+  }
+  for (const PlanCopy& c : plan.copies()) {
+    const bool group = c.group >= 0 && c.group < static_cast<int32_t>(caches.size());
+    const int32_t blocks = group ? caches[static_cast<size_t>(c.group)]->spec().blocks : 0;
+    if (!group || c.from < 0 || c.from >= blocks || c.to < 0 || c.to >= blocks) {
+      return invalid("step plan: copy of a block out of range");
+    }
+  }
+  return ok_status();
+}
+
+Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* const> caches) {
+  use();
+  flush();
+  TR_TRY(check_plan(given, caches));
+  const uint32_t index = next_;
+  next_ = (index + 1) % kRing;
+  InFlight& f = ring_[index];
+  TR_TRY(status_of(cudaEventSynchronize(f.uploaded), "waiting for an earlier step's plan"));
+  f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
+  f.sampled = false;
+  Batch batch;
+  TR_ASSIGN(batch.plan, PlanView::parse(f.plan_bytes));
+  const PlanView& plan = batch.plan;
+  StepShape shape{heads_per_kv_, 1, multiprocessors_};
+  if (!caches.empty()) shape.kv_heads = caches[0]->spec().kv_heads;
+  TR_TRY(f.plan.build(plan, caches, shape));
+  const StepCounts& c = f.plan.counts;
+  size_t partial = 0;
+  size_t kv_heads = 1;
+  for (KvCache* cache : caches) {
+    const auto heads = static_cast<size_t>(cache->spec().kv_heads);
+    kv_heads = std::max(kv_heads, heads);
+    partial = std::max(partial, heads * decode_partials_floats(cache->spec().key_dim) * sizeof(float));
+  }
+  if (c.shares_max > 1) {
+    TR_TRY(grow(attention_partials_, partial * static_cast<size_t>(c.decode_items) * 5 / 4, "shares of attention"));
+  }
+  TR_TRY(grow(attention_counters_, std::max<size_t>(static_cast<size_t>(c.sequences), 256) * kv_heads * 4, "counters", true));
+  if (f.plan.penalties) {
+    TR_TRY(grow(counts_, static_cast<size_t>(slots_) * static_cast<size_t>(vocab_) * 4, "penalty counts", true));
+  }
+  if (f.plan.changes) {
+    TR_TRY(grow(changed_, static_cast<size_t>(c.logit_rows) * static_cast<size_t>(vocab_) * 4, "logits under rules"));
+  }
+  f.tops_stride = std::max(f.plan.tops_max, 0);
+  const auto logit_rows = static_cast<size_t>(std::max(c.logit_rows, 1));
+  const size_t result_bytes = logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
+  TR_TRY(grow(device_results_, result_bytes, "results"));
+  TR_TRY(f.results.grow(result_bytes, "results"));
+  for (const PlanCopy& copy : plan.copies()) {
+    if (copy.from == copy.to) continue;
+    TR_TRY(static_cast<CudaKvCache*>(caches[static_cast<size_t>(copy.group)])->copy_block(copy.from, copy.to, stream_));
+  }
+  bool moved = false;
+  TR_TRY(f.plan.upload(device_plan_, device_blocks_, stream_, moved));
+  if (moved) drop_graphs();
+  TR_TRY(status_of(cudaEventRecord(f.uploaded, stream_), "uploading a step's plan"));
+  batch.device = device_plan_.as();
+  batch.rows = c.rows;
+  batch.sequences = c.sequences;
+  batch.ring = index;
+  return batch;
+}
+
+// What a recorded pass depends on beside its shape: where the plan's arrays lie.
+uint64_t CudaBackend::graph_key(const Batch& batch, uint64_t shape_key) const {
+  const StepCounts& c = plan_of(batch).counts;
+  return shape_key ^ (c.rope_positions ? 1ULL << 63 : 0) ^ static_cast<uint64_t>(c.groups) << 56;
+}
+
+bool CudaBackend::replay(const Batch& batch, uint64_t shape_key) {
+  use();
+  flush();
+  const auto found = graphs_.find(graph_key(batch, shape_key));
+  if (found == graphs_.end() || found->second.exec == nullptr) return false;
+  check(cudaGraphLaunch(found->second.exec, stream_), "replaying a step");
+  return true;
+}
+
+// The first time a shape is seen its ops run as they come: kernels load, tables are made.
+void CudaBackend::record(const Batch& batch, uint64_t shape_key) {
+  flush();
+  const StepCounts& c = plan_of(batch).counts;
+  if (graphs_.size() >= kGraphsMax || c.span_ends || c.prefill_items > 0) return;
+  Graph& graph = graphs_[graph_key(batch, shape_key)];
+  if (graph.seen++ != 1) return;
+  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess) recording_ = &graph;
+}
+
+void CudaBackend::end_record() {
+  flush();
+  if (recording_ == nullptr) return;
+  Graph* graph = std::exchange(recording_, nullptr);
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(stream_, &captured), "recording a step");
+  if (captured == nullptr) return;
+  check(cudaGraphInstantiate(&graph->exec, captured, 0), "recording a step");
+  cudaGraphDestroy(captured);
+  if (graph->exec != nullptr) check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
+}
+
+void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
+  flush();
+  InFlight& f = ring_[batch.ring];
+  const StepPlan& plan = f.plan;
+  const auto rows = static_cast<size_t>(plan.counts.logit_rows);
+  Sampling s;
+  s.logits = a.logits;
+  s.scale = a.scale;
+  s.softcap = a.softcap;
+  s.rules = plan.counts.rules;
+  s.rows = plan.at.logit_rows;
+  s.draws = plan.at.rules;
+  s.biases = plan.at.biases;
+  s.lists = plan.at.lists;
+  s.list_count = plan.counts.lists;
+  s.slots = {last_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
+             plan.penalties ? counts_.as<int32_t>() : nullptr, vocab_};
+  s.changed = plan.changes ? changed_.as<float>() : nullptr;
+  s.drawn = device_results_.as<Drawn>();
+  s.tops = reinterpret_cast<TopToken*>(device_results_.as<std::byte>() + rows * sizeof(Drawn));
+  s.tops_stride = f.tops_stride;
+  if (!a.grammar_mask.empty()) {
+    const size_t bytes = a.grammar_mask.size_bytes();
+    const Status room = f.masks.grow(bytes, "grammar masks");
+    auto moved = device_masks_.grow(bytes, "grammar masks");
+    if (!room.ok() || !moved.ok()) return fail(room.ok() ? moved.status() : room);
+    std::memcpy(f.masks.data(), a.grammar_mask.data(), bytes);
+    check(cudaMemcpyAsync(device_masks_.as(), f.masks.data(), bytes, cudaMemcpyHostToDevice, stream_), "uploading grammar masks");
+    s.masks = device_masks_.as<uint32_t>();
+    s.mask_rows = static_cast<int32_t>(a.grammar_mask.size() / ((static_cast<size_t>(a.logits.cols) + 31) / 32));
+  }
+  check(take_histories(s, stream_), "sampling: histories");
+  check(cuda::sample(s, stream_), "sampling");
+  const size_t bytes = rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
+  if (bytes > 0) {
+    check(cudaMemcpyAsync(f.results.data(), device_results_.as(), bytes, cudaMemcpyDeviceToHost, stream_), "fetching tokens");
+  }
+  check(cudaEventRecord(f.done, stream_), "fetching tokens");
+  f.sampled = true;
+}
+
+Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
+  use();
+  flush();
+  InFlight& f = ring_[batch.ring];
+  if (!f.sampled) check(cudaEventRecord(f.done, stream_), "ending a step");
+  check(cudaEventSynchronize(f.done), "a step on the device");
+  if (!failure_.ok()) return std::exchange(failure_, Status());
+  StepResult result;
+  result.step = batch.plan.step();
+  if (!f.sampled) return result;
+  const auto* drawn = reinterpret_cast<const Drawn*>(f.results.data());
+  const auto rows = batch.plan.logit_rows();
+  const auto* tops = reinterpret_cast<const TopToken*>(drawn + rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    StepToken token{rows[i].sequence, drawn[i].token, drawn[i].logprob, drawn[i].rank, 0, 0};
+    if (rows[i].top_n >= 0 && drawn[i].logprob == drawn[i].logprob) {
+      token.top_begin = static_cast<int32_t>(result.tops.size());
+      token.top_count = std::min(rows[i].top_n, vocab_);
+      for (int32_t t = 0; t < token.top_count; ++t) {
+        const TopToken& top = tops[i * static_cast<size_t>(f.tops_stride) + static_cast<size_t>(t)];
+        result.tops.push_back({top.token, top.logprob});
+      }
+    }
+    result.tokens.push_back(token);
+  }
+  return result;
+}
+
+Status CudaBackend::synchronize() {
+  use();
+  flush();
+  return status_of(cudaStreamSynchronize(stream_), "waiting for the device");
+}
+
+}  // namespace troupe::cuda

@@ -1,0 +1,121 @@
+// One CUDA device as a Backend. All work goes to one stream, in order.
+//
+// A step's plan is rewritten for the kernels (step_plan.hpp) and uploaded before its ops. Decode
+// passes are recorded into graphs the second time a shape is seen, and replayed from then on; the
+// addresses they read stay where they are, and whatever moves one drops all graphs. Sampling runs
+// outside the graphs. Failures of ops are kept and come back from finish_step().
+//
+// linear() keeps a product whose gate a following gated_activation() can take along; any other op
+// starts it first. The gate's own output is then never written.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "kernels/cuda/cublaslt.hpp"
+#include "kernels/cuda/device_memory.hpp"
+#include "kernels/cuda/experts.hpp"
+#include "kernels/cuda/sampling.hpp"
+#include "kernels/cuda/skinny_gemm.hpp"
+#include "kernels/cuda/step_plan.hpp"
+
+namespace troupe::cuda {
+
+class CudaBackend final : public Backend {
+ public:
+  static Result<std::unique_ptr<Backend>> open(int32_t device);
+  ~CudaBackend() override;
+
+  [[nodiscard]] const DeviceInfo& info() const override { return info_; }
+  [[nodiscard]] DType activation_dtype(DType weights) const override { return weights; }
+
+  Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view what) override;
+  Status upload(void* device, const void* host, size_t bytes) override;
+  Status download(void* host, const void* device, size_t bytes) override;
+  Result<LinearWeight> place(const LinearWeight& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
+  Result<Matrix> place(const Matrix& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
+  Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& spec) override;
+  [[nodiscard]] size_t cache_block_bytes(const KvCacheSpec& spec) const override;
+  Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max, int32_t vocab) override;
+
+  Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) override;
+  bool replay(const Batch& batch, uint64_t shape_key) override;
+  void record(const Batch& batch, uint64_t shape_key) override;
+  void end_record() override;
+  void sample(const Batch& batch, const SampleArgs& args) override;
+  Result<StepResult> finish_step(const Batch& batch) override;
+  Status synchronize() override;
+
+  void embed(const Batch& batch, const EmbedArgs& args) override;
+  void inject(const Batch& batch, const InjectArgs& args) override;
+  void norm(const NormArgs& args) override;
+  void add(const AddArgs& args) override;
+  void linear(const Batch& batch, const LinearArgs& args) override;
+  void head_linear(const HeadLinearArgs& args) override;
+  void rope_write(const Batch& batch, const RopeWriteArgs& args) override;
+  void attention(const Batch& batch, const AttentionArgs& args) override;
+  void cross_write(const Batch& batch, const CrossWriteArgs& args) override;
+  void packed_attention(const PackedAttentionArgs& args) override;
+  void gated_activation(const ActivationArgs& args) override;
+  void activation(const ActivationArgs& args) override;
+  void experts(const Batch& batch, const ExpertsArgs& args) override;
+  void gather(const Batch& batch, const GatherArgs& args) override;
+
+ private:
+  // Two steps may be in flight; a third slot lets the next be written while both are.
+  static constexpr uint32_t kRing = 3;
+  struct InFlight {
+    std::vector<std::byte> plan_bytes;  // the caller's plan may go away
+    StepPlan plan;
+    PinnedArea masks, results;
+    cudaEvent_t uploaded = nullptr, done = nullptr;
+    int32_t tops_stride = 0;
+    bool sampled = false;
+  };
+  struct Graph {
+    int32_t seen = 0;
+    cudaGraphExec_t exec = nullptr;
+  };
+
+  CudaBackend() = default;
+  Status start(int32_t device);
+  void use() const;  // makes this device the thread's
+  void check(cudaError_t error, const char* what);
+  void fail(Status status);
+  void drop_graphs();
+  Status grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed = false);
+  [[nodiscard]] const StepPlan& plan_of(const Batch& batch) const { return ring_[batch.ring].plan; }
+  Status check_plan(const PlanView& plan, std::span<KvCache* const> caches) const;
+  uint64_t graph_key(const Batch& batch, uint64_t shape_key) const;
+
+  void flush();  // starts the product that waits for its gate
+  void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
+  [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input, const Matrix& output) const;
+  void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
+  Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
+
+  DeviceInfo info_;
+  int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<CublasLt> lt_;
+  DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
+  DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_, expert_work_, packed_;
+  DeviceArea last_tokens_, tails_, tail_counts_, counts_;
+  PinnedArea loading_[2];
+  cudaEvent_t loaded_[2] = {};
+  std::array<InFlight, kRing> ring_;
+  uint32_t next_ = 0;
+  int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1;
+  std::unordered_map<uint64_t, Graph> graphs_;
+  Graph* recording_ = nullptr;
+  std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
+  std::optional<LinearArgs> waiting_;
+  Status failure_;
+};
+
+}  // namespace troupe::cuda

@@ -1,0 +1,231 @@
+#include "kernels/cuda/step_plan.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace troupe::cuda {
+namespace {
+
+static_assert(sizeof(LogitRow) == sizeof(PlanLogitRow) && sizeof(DrawRule) == sizeof(PlanSampling) &&
+              sizeof(TokenBias) == sizeof(PlanBias) && kTail == kSlotTail);
+
+constexpr int32_t kShareLeast = 128;
+
+int32_t round_up(int64_t x, int64_t to) { return static_cast<int32_t>((x + to - 1) / to * to); }
+
+// Positions per share: enough shares to fill the device, but none so short that its start and end
+// cost more than its middle.
+int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_longest) {
+  int64_t positions = 0;
+  for (const PlanSequence& s : plan.sequences()) {
+    if (s.row_count <= decode_longest) positions += s.kv_len;
+  }
+  const int64_t slots = int64_t{shape.multiprocessors} * 2;
+  return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, 1024);
+}
+
+template <class T>
+void copy_in(std::byte* to, std::span<const T> from) {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
+}
+
+}  // namespace
+
+size_t StepPlan::reserve(size_t bytes) {
+  const size_t begin = used_;
+  used_ = (used_ + bytes + 15) / 16 * 16;
+  return begin;
+}
+
+void StepPlan::lay_out(const PlanView& plan) {
+  const StepCounts& c = counts;
+  const auto n = [](int32_t x) { return static_cast<size_t>(x); };
+  used_ = 0;
+  offset_.tokens = reserve(n(c.rows) * 4);
+  offset_.slots = reserve(n(c.rows) * 4);
+  offset_.positions = reserve(n(c.rows) * 4);
+  offset_.prompts = reserve(n(c.rows) * 4);
+  offset_.row_sequence = reserve(n(c.rows) * 4);
+  offset_.rope_positions = reserve(c.rope_positions ? n(c.rows) * 12 : 0);
+  offset_.span_ends = reserve(c.span_ends ? n(c.rows) * 4 : 0);
+  offset_.modality = reserve(c.modality ? n(c.rows) * 4 : 0);
+  offset_.gather_rows = reserve(n(c.logit_rows) * 4);
+  offset_.cache_rows = reserve(n(c.rows) * n(c.groups) * 4);
+  offset_.sequences = reserve(n(c.sequences) * n(c.groups) * sizeof(AttentionSequence));
+  offset_.encoders = reserve(n(c.sequences) * n(c.groups) * sizeof(AttentionSequence));
+  offset_.decode_count = reserve(4);
+  // From here on lengths change from step to step; a decode graph reads only the first of these.
+  offset_.decode = reserve(n(c.decode_items) * n(c.groups) * sizeof(DecodeWork));
+  offset_.prefill = reserve(n(c.prefill_items) * sizeof(PrefillWork));
+  offset_.logit_rows = reserve(n(c.logit_rows) * sizeof(LogitRow));
+  offset_.rules = reserve(n(c.rules) * sizeof(DrawRule));
+  offset_.biases = reserve(plan.biases().size_bytes());
+  offset_.lists = reserve(plan.token_lists().size_bytes());
+}
+
+void StepPlan::fill_rows(const PlanView& plan) {
+  copy_in(staging_.data() + offset_.tokens, plan.token_ids());
+  copy_in(staging_.data() + offset_.positions, plan.positions());
+  if (counts.rope_positions) copy_in(staging_.data() + offset_.rope_positions, plan.rope_positions());
+  if (counts.span_ends) copy_in(staging_.data() + offset_.span_ends, plan.span_ends());
+  for (size_t i = 0; counts.modality && i < plan.modality().size(); ++i) {
+    host<int32_t>(offset_.modality)[i] = plan.modality()[i] != 0 ? 1 : 0;
+  }
+  int32_t index = 0;
+  for (const PlanSequence& s : plan.sequences()) {
+    for (int32_t r = s.row_begin; r < s.row_begin + s.row_count; ++r) {
+      host<int32_t>(offset_.slots)[r] = s.slot;
+      host<int32_t>(offset_.prompts)[r] = s.prompt_len;
+      host<int32_t>(offset_.row_sequence)[r] = index;
+    }
+    ++index;
+  }
+}
+
+void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> caches) {
+  auto* sequences = host<AttentionSequence>(offset_.sequences);
+  auto* encoders = host<AttentionSequence>(offset_.encoders);
+  auto* rows = host<int32_t>(offset_.cache_rows);
+  for (int32_t g = 0; g < counts.groups; ++g) {
+    const int32_t tokens = caches[static_cast<size_t>(g)]->spec().block_tokens;
+    for (int32_t i = 0; i < counts.sequences; ++i) {
+      const PlanSequence& s = plan.sequences()[static_cast<size_t>(i)];
+      const PlanTable& t = plan.table(i, g);
+      const auto blocks = plan.block_table(i, g);
+      const auto index = static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i);
+      sequences[index] = {s.row_begin, s.row_count, s.kv_len, t.begin, t.first_position, 1};
+      encoders[index] = {s.row_begin, s.row_count, s.cross_len, t.begin, 0, 0};
+      for (int32_t r = s.row_begin; r < s.row_begin + s.row_count; ++r) {
+        const int32_t relative = plan.positions()[static_cast<size_t>(r)] - t.first_position;
+        // Tables of an encoder's group do not cover the sequence's own positions.
+        const bool there = relative >= 0 && relative / tokens < t.count;
+        rows[static_cast<size_t>(g) * static_cast<size_t>(counts.rows) + static_cast<size_t>(r)] =
+            there ? blocks[static_cast<size_t>(relative / tokens)] * tokens + relative % tokens : -1;
+      }
+    }
+  }
+}
+
+void StepPlan::fill_work(const PlanView& plan, int32_t share) {
+  const auto* sequences = host<AttentionSequence>(offset_.sequences);
+  auto* decode = host<DecodeWork>(offset_.decode);
+  auto* prefill = host<PrefillWork>(offset_.prefill);
+  int32_t items = 0;
+  std::vector<PrefillWork> tiles;
+  for (int32_t i = 0; i < counts.sequences; ++i) {
+    const PlanSequence& s = plan.sequences()[static_cast<size_t>(i)];
+    if (s.row_count > counts.decode_longest) {
+      for (int32_t t = 0; t * 128 < s.row_count; ++t) tiles.push_back({i, t});
+      continue;
+    }
+    const int32_t shares = (s.kv_len + share - 1) / share, partial = items;
+    for (int32_t k = 0; k < shares; ++k, ++items) {
+      for (int32_t g = 0; g < counts.groups; ++g) {
+        const AttentionSequence& seq = sequences[static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i)];
+        decode[static_cast<size_t>(items) * static_cast<size_t>(counts.groups) + static_cast<size_t>(g)] = {
+            seq, k * share, std::min(s.kv_len, (k + 1) * share), k, shares, partial, i};
+      }
+    }
+  }
+  // The longest first: what starts last should end soon.
+  const auto length = [&](const PrefillWork& w) {
+    const PlanSequence& s = plan.sequences()[static_cast<size_t>(w.sequence)];
+    return s.kv_len - s.row_count + std::min(s.row_count, (w.tile + 1) * 128);
+  };
+  std::stable_sort(tiles.begin(), tiles.end(), [&](const PrefillWork& a, const PrefillWork& b) { return length(a) > length(b); });
+  std::copy(tiles.begin(), tiles.end(), prefill);
+  *host<int32_t>(offset_.decode_count) = items;
+}
+
+void StepPlan::fill_sampling(const PlanView& plan) {
+  copy_in(staging_.data() + offset_.logit_rows, plan.logit_rows());
+  copy_in(staging_.data() + offset_.rules, plan.sampling());
+  copy_in(staging_.data() + offset_.biases, plan.biases());
+  copy_in(staging_.data() + offset_.lists, plan.token_lists());
+  logit_sequences.clear();
+  tops_max = 0;
+  penalties = changes = false;
+  for (const PlanLogitRow& l : plan.logit_rows()) {
+    host<int32_t>(offset_.gather_rows)[logit_sequences.size()] = l.row;
+    logit_sequences.push_back(l.sequence);
+    tops_max = std::max(tops_max, l.top_n);
+  }
+  for (const PlanSampling& s : plan.sampling()) {
+    const bool penalised = s.repetition_penalty != 1.0F || s.presence_penalty != 0.0F || s.frequency_penalty != 0.0F;
+    penalties = penalties || penalised;
+    changes = changes || penalised || s.bias_count > 0 || s.bad_count > 0 || s.mask_row >= 0;
+  }
+}
+
+Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape) {
+  StepCounts& c = counts;
+  c = {};
+  c.rows = plan.rows();
+  c.sequences = static_cast<int32_t>(plan.sequences().size());
+  c.logit_rows = static_cast<int32_t>(plan.logit_rows().size());
+  c.groups = plan.header().groups;
+  c.rules = static_cast<int32_t>(plan.sampling().size());
+  c.lists = static_cast<int32_t>(plan.token_lists().size());
+  c.rope_positions = !plan.rope_positions().empty();
+  c.span_ends = !plan.span_ends().empty();
+  c.modality = !plan.modality().empty();
+  c.decode_longest = c.span_ends ? 0 : std::max(kDecodeRowsMax / shape.heads_per_kv_max, 1);
+  const int32_t share = share_of(plan, shape, c.decode_longest);
+  for (const PlanSequence& s : plan.sequences()) {
+    if (s.row_count > c.decode_longest) {
+      c.prefill_items += (s.row_count + 127) / 128;
+      continue;
+    }
+    c.decode_items += (s.kv_len + share - 1) / share;
+    c.shares_max = std::max(c.shares_max, (s.kv_len + share - 1) / share);
+    c.decode_rows_max = std::max(c.decode_rows_max, s.row_count);
+  }
+  lay_out(plan);
+  TR_TRY(staging_.grow(used_, "a step's plan"));
+  block_bytes_ = plan.blocks().size_bytes();
+  TR_TRY(block_staging_.grow(block_bytes_, "a step's block tables"));
+  copy_in(block_staging_.data(), plan.blocks());
+  fill_rows(plan);
+  fill_groups(plan, caches);
+  fill_work(plan, share);
+  fill_sampling(plan);
+  return ok_status();
+}
+
+Status StepPlan::upload(DeviceArea& device, DeviceArea& blocks, cudaStream_t stream, bool& moved) {
+  TR_ASSIGN(const bool plan_moved, device.grow(std::max(used_ * 2, size_t{1} << 16), "step plans"));
+  TR_ASSIGN(const bool blocks_moved, blocks.grow(std::max(block_bytes_ * 2, size_t{1} << 16), "block tables"));
+  moved = plan_moved || blocks_moved;
+  TR_TRY(status_of(cudaMemcpyAsync(device.as(), staging_.data(), used_, cudaMemcpyHostToDevice, stream), "uploading a step's plan"));
+  if (block_bytes_ > 0) {
+    TR_TRY(status_of(cudaMemcpyAsync(blocks.as(), block_staging_.data(), block_bytes_, cudaMemcpyHostToDevice, stream),
+                     "uploading block tables"));
+  }
+  auto* base = device.as<std::byte>();
+  const auto place = [base]<class T>(const T*& address, size_t offset, bool there = true) {
+    address = there ? reinterpret_cast<const T*>(base + offset) : nullptr;
+  };
+  place(at.tokens, offset_.tokens);
+  place(at.slots, offset_.slots);
+  place(at.positions, offset_.positions);
+  place(at.prompts, offset_.prompts);
+  place(at.row_sequence, offset_.row_sequence);
+  place(at.rope_positions, offset_.rope_positions, counts.rope_positions);
+  place(at.span_ends, offset_.span_ends, counts.span_ends);
+  place(at.modality, offset_.modality, counts.modality);
+  place(at.gather_rows, offset_.gather_rows);
+  place(at.cache_rows, offset_.cache_rows);
+  place(at.sequences, offset_.sequences);
+  place(at.encoders, offset_.encoders);
+  place(at.decode_count, offset_.decode_count);
+  place(at.decode, offset_.decode);
+  place(at.prefill, offset_.prefill);
+  place(at.logit_rows, offset_.logit_rows);
+  place(at.rules, offset_.rules);
+  place(at.biases, offset_.biases);
+  place(at.lists, offset_.lists);
+  at.blocks = blocks.as<int32_t>();
+  return ok_status();
+}
+
+}  // namespace troupe::cuda

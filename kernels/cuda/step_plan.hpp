@@ -1,0 +1,91 @@
+// A step's plan in the form kernels read: row arrays, sequences and work lists at addresses that
+// depend only on the counts of rows, sequences and logit rows, so that a recorded graph finds the
+// next step's plan where it found the last one's. Written to pinned memory, uploaded in one copy
+// (and a second for the block tables, whose length changes from step to step).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/device_memory.hpp"
+#include "kernels/cuda/sampling.hpp"
+
+namespace troupe::cuda {
+
+// Sequences whose query heads fit one matrix instruction decode; longer ones prefill.
+struct StepCounts {
+  int32_t rows = 0, sequences = 0, logit_rows = 0, groups = 0, rules = 0, lists = 0;
+  int32_t decode_items = 0;       // the same in every group
+  int32_t decode_rows_max = 0;    // longest query among decoding sequences
+  int32_t shares_max = 1;
+  int32_t prefill_items = 0;
+  int32_t decode_longest = 0;     // sequences with at most so many rows decode
+  bool rope_positions = false, span_ends = false, modality = false;
+};
+
+// Device addresses of a step's arrays.
+struct StepAddresses {
+  const int32_t* tokens = nullptr;
+  const int32_t* slots = nullptr;
+  const int32_t* positions = nullptr;
+  const int32_t* prompts = nullptr;
+  const int32_t* row_sequence = nullptr;
+  const int32_t* rope_positions = nullptr;
+  const int32_t* span_ends = nullptr;
+  const int32_t* modality = nullptr;
+  const int32_t* gather_rows = nullptr;
+  const int32_t* cache_rows = nullptr;               // groups x rows
+  const AttentionSequence* sequences = nullptr;      // groups x sequences
+  const AttentionSequence* encoders = nullptr;       // the same, seeing encoder rows
+  const int32_t* decode_count = nullptr;
+  const DecodeWork* decode = nullptr;                // items x groups
+  const PrefillWork* prefill = nullptr;
+  const LogitRow* logit_rows = nullptr;
+  const DrawRule* rules = nullptr;
+  const TokenBias* biases = nullptr;
+  const int32_t* lists = nullptr;
+  const int32_t* blocks = nullptr;
+};
+
+struct StepShape {
+  int32_t heads_per_kv_max = 1;  // of any attention seen so far: bounds the rows that decode
+  int32_t kv_heads = 1;
+  int32_t multiprocessors = 1;
+};
+
+class StepPlan {
+ public:
+  // Fills `staging` and says where everything will lie once `device` and `blocks` hold it.
+  Status build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape);
+  Status upload(DeviceArea& device, DeviceArea& blocks, cudaStream_t stream, bool& moved);
+
+  StepCounts counts;
+  StepAddresses at;
+  std::vector<int32_t> logit_sequences;  // per logit row
+  int32_t tops_max = 0;
+  bool penalties = false, changes = false;
+
+ private:
+  size_t reserve(size_t bytes);
+  PinnedArea staging_, block_staging_;
+  size_t used_ = 0, block_bytes_ = 0;
+  struct Offsets {
+    size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality, gather_rows,
+        cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows, rules, biases, lists;
+  } offset_ = {};
+  void lay_out(const PlanView& plan);
+  void fill_rows(const PlanView& plan);
+  void fill_groups(const PlanView& plan, std::span<KvCache* const> caches);
+  void fill_work(const PlanView& plan, int32_t share);
+  void fill_sampling(const PlanView& plan);
+  template <class T>
+  T* host(size_t offset) { return reinterpret_cast<T*>(staging_.data() + offset); }
+};
+
+}  // namespace troupe::cuda
