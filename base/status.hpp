@@ -54,7 +54,10 @@ class [[nodiscard]] Status {
   }
   // The same failure seen from one level up: "where: message".
   [[nodiscard]] Status at(std::string_view where) const {
-    return ok() ? *this : Status(code_, std::string(where) + ": " + message_, retryable_);
+    if (ok()) return *this;
+    std::string message(where);
+    message.append(": ").append(message_);
+    return Status(code_, std::move(message), retryable_);
   }
 
  private:

@@ -156,10 +156,12 @@ ThreadPlan make_thread_plan(CpuBudget budget, const ThreadNeeds& needs) {
   for (int32_t i = 0; i < actors; ++i) {
     add(plan, ThreadOwner::actors, i, "tr-actor-" + std::to_string(i), -1);
   }
-  add(plan, ThreadOwner::actors, actors, "tr-clock", -1);
+  add(plan, ThreadOwner::actors, actors, "tr-clock", -1);        // CAF's timers
+  add(plan, ThreadOwner::actors, actors + 1, "tr-printer", -1);  // CAF's; never prints
   for (int32_t i = 0; i < tokenizers; ++i) {
     add(plan, ThreadOwner::tokenizer, i, "tr-token-" + std::to_string(i), -1);
   }
+  add(plan, ThreadOwner::watchdog, 0, "tr-watchdog", -1);  // while closing
   return plan;
 }
 

@@ -34,6 +34,9 @@ struct PlannedThread {
   int32_t core = -1;  // -1: any of the mask
 };
 
+// CAF brings a timer thread and a printer along with the threads that run actors.
+inline constexpr int32_t kActorHelperThreads = 2;
+
 // What an engine asks for; zeros take the default.
 struct ThreadNeeds {
   int32_t devices = 1;

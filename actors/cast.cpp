@@ -1,0 +1,364 @@
+#include "actors/cast.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/logger.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+#include <caf/send.hpp>
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <shared_mutex>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "actors/shells.hpp"
+#include "base/log.hpp"
+
+namespace troupe::actors {
+namespace {
+
+constexpr size_t kLongTextBytes = 16 * 1024;
+constexpr std::chrono::seconds kVisitTimeout{10};
+constexpr std::chrono::seconds kCancelTimeout{20};  // for cancelled requests to end by themselves
+constexpr std::chrono::seconds kExitTimeout{60};    // for a device to come back from its step
+constexpr std::chrono::milliseconds kPoll{1};
+
+// Gives CAF's threads the names of the plan.
+class NamingHook final : public caf::thread_hook {
+ public:
+  explicit NamingHook(const ThreadPlan& plan) : plan_(plan) {}
+  void init(caf::actor_system&) override {}
+  void thread_started() override {
+    std::array<char, 16> name{};
+    pthread_getname_np(pthread_self(), name.data(), name.size());
+    const std::string_view kind = name.data();
+    if (kind == "caf.multiplexer") {
+      if (const PlannedThread* t = plan_.find(ThreadOwner::actors, next_.fetch_add(1))) {
+        enter_thread(*t);
+      }
+    } else if (kind == "caf.clock") {
+      pthread_setname_np(pthread_self(), "tr-clock");
+    } else {
+      pthread_setname_np(pthread_self(), "tr-printer");  // an executor takes its own name later
+    }
+  }
+  void thread_terminates() override {}
+
+ private:
+  const ThreadPlan plan_;
+  std::atomic<int32_t> next_{0};
+};
+
+// Making a system, or an actor, leaves a reference to the system's logger in the calling thread, and
+// ~actor_system waits until every thread has dropped its own: without this it would wait for ever
+// on any thread but the one that made it.
+void drop_logger() { caf::logger::set_current_actor_system(nullptr); }
+
+// Never parsed: a library reads no caf-application.ini from wherever it happens to be started.
+class CastConfig final : public caf::actor_system_config {
+ public:
+  CastConfig(const ThreadPlan& plan, bool simulated) {
+    add_message_types<caf::id_block::troupe>();
+    set("scheduler.policy", simulated ? caf::atom("testing") : caf::atom("sharing"));
+    const int32_t workers = plan.count(ThreadOwner::actors) - kActorHelperThreads;
+    set("scheduler.max-threads", static_cast<size_t>(std::max(workers, 1)));
+    set("logger.console", caf::atom("none"));
+    add_thread_hook<NamingHook>(plan);
+  }
+};
+
+}  // namespace
+
+struct Cast::State {
+  explicit State(CastParts given)
+      : parts(std::move(given)),
+        board(std::make_shared<Board>()),
+        admission(std::make_shared<Admission>(parts.bounds, board)),
+        gauge(std::make_shared<ExecutorGauge>()),
+        encode(std::make_shared<const EncodeParts>(parts.encode)) {}
+
+  CastParts parts;
+  std::shared_ptr<Board> board;
+  std::shared_ptr<Admission> admission;
+  std::shared_ptr<ExecutorGauge> gauge;
+  std::shared_ptr<const EncodeParts> encode;
+  std::shared_ptr<TaskRunner> runner;
+  std::vector<HandlerClockPtr> clocks;
+  std::unique_ptr<CastConfig> config;
+  std::unique_ptr<caf::actor_system> system;
+  DetokenizerActor detokenizer;
+  SchedulerActor scheduler;
+  TokenizerActor tokenizer;
+  FrontdeskActor frontdesk;
+  SupervisorActor supervisor;
+  HeartbeatActor heartbeat;
+  ExecutorActor first_executor;  // until the supervisor has it
+  ObituaryPtr first_obituary;
+  HandlerClockPtr executor_clock;
+  std::atomic<RequestId> next_id{1};
+  std::shared_mutex handles;  // shared: to send through one; alone: to drop them all
+  bool gone = false;          // guarded by handles
+  std::mutex closing;         // one close() at a time
+  bool closed = false;
+  Status close_status;
+
+  ShellParts shell(const char* name) {
+    clocks.push_back(std::make_shared<HandlerClock>(name, parts.precise_clocks));
+    return {clocks.back()};
+  }
+  // The system, the pool, and the first executor, which opens the device.
+  void start(std::function<void(const Status&)> opened);
+  void spawn_others();
+  ExecutorActor spawn_executor(int32_t generation, const ObituaryPtr& obituary,
+                               std::function<void(const Status&)> opened) const;
+  SupervisorParts supervisor_parts(std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others);
+  Status leave();
+};
+
+ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr& obituary,
+                                          std::function<void(const Status&)> opened) const {
+  ExecutorParts mine;
+  mine.open = [open = parts.open_device, generation] { return open(generation); };
+  mine.opened = std::move(opened);
+  if (const PlannedThread* thread = parts.threads.find(ThreadOwner::executor, 0)) {
+    mine.thread = *thread;
+  }
+  mine.own_thread = !parts.simulated;
+  mine.clock = parts.clock;
+  mine.gauge = gauge;
+  const ShellParts given{executor_clock, obituary};
+  return parts.simulated ? system->spawn(executor, given, mine)
+                         : system->spawn<caf::detached>(executor, given, mine);
+}
+
+SupervisorParts Cast::State::supervisor_parts(
+    std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others) {
+  SupervisorParts result;
+  result.first = std::exchange(first_executor, nullptr);
+  result.first_obituary = first_obituary;
+  // The state outlives its actors: leave() waits for them.
+  result.spawn_executor = [this](int32_t generation, const ObituaryPtr& obituary) {
+    return spawn_executor(generation, obituary, nullptr);
+  };
+  result.others = std::move(others);
+  result.admission = admission;
+  result.gauge = gauge;
+  result.limits.replaceable = parts.replaceable;
+  result.limits.stall_warn_ns = parts.stall_warn_ns;
+  result.limits.stall_fatal_ns = parts.stall_fatal_ns;
+  return result;
+}
+
+void Cast::State::start(std::function<void(const Status&)> opened) {
+  config = std::make_unique<CastConfig>(parts.threads, parts.simulated);
+  system = std::make_unique<caf::actor_system>(*config);
+  runner = parts.runner ? parts.runner
+                        : std::make_shared<TaskPool>(parts.threads, kLongTextBytes);
+  executor_clock = shell("executor").clock;
+  first_obituary = std::make_shared<Obituary>();
+  first_executor = spawn_executor(0, first_obituary, std::move(opened));
+  drop_logger();
+}
+
+void Cast::State::spawn_others() {
+  std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others;
+  const auto watched = [&](const auto& handle, const ShellParts& given) {
+    others.emplace_back(caf::actor_cast<caf::strong_actor_ptr>(handle), given.obituary);
+    return handle;
+  };
+  ShellParts given = shell("detokenizer");
+  detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text), given);
+  given = shell("scheduler");
+  const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board};
+  scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
+  given = shell("tokenizer");
+  tokenizer = watched(system->spawn(actors::tokenizer, given, encode, runner, scheduler), given);
+  given = shell("frontdesk");
+  frontdesk = watched(system->spawn(actors::frontdesk, given, tokenizer, scheduler), given);
+  supervisor = system->spawn(actors::supervisor, shell("supervisor"),
+                             supervisor_parts(std::move(others)), frontdesk, scheduler);
+  heartbeat = system->spawn(actors::heartbeat, shell("heartbeat"), parts.clock,
+                            std::shared_ptr<const Board>(board),
+                            HeartbeatLinks{frontdesk, scheduler, supervisor});
+  drop_logger();
+}
+
+// Ends the actors in reverse order of creation, the pool's threads, and the system.
+Status Cast::State::leave() {
+  {
+    const std::scoped_lock lock(handles);
+    gone = true;
+    const auto end = [](auto& handle) {
+      if (!handle) return;
+      caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
+      handle = nullptr;
+    };
+    end(heartbeat);
+    end(supervisor);  // takes the executor with it
+    end(frontdesk);
+    end(tokenizer);
+    end(scheduler);
+    end(detokenizer);
+    end(first_executor);
+  }
+  runner.reset();
+  parts.runner.reset();
+  if (parts.simulated) {
+    while (static_cast<caf::scheduler::test_coordinator&>(system->scheduler()).try_run_once()) {
+    }
+    drop_logger();
+  }
+  // ~actor_system waits for every actor; one that hangs in its device must not hang the caller.
+  auto done = std::make_shared<std::promise<void>>();
+  std::future<void> left = done->get_future();
+  std::thread undertaker([sys = std::move(system), conf = std::move(config), done]() mutable {
+    enter_thread({"tr-watchdog", ThreadOwner::watchdog, 0, -1});
+    sys.reset();
+    conf.reset();
+    done->set_value();
+  });
+  if (left.wait_for(kExitTimeout) == std::future_status::ready) {
+    undertaker.join();
+    return {};
+  }
+  undertaker.detach();
+  return {Code::device_failed, "the executor did not come back from its device within " +
+                                   std::to_string(kExitTimeout.count()) +
+                                   " s of closing; its thread is left behind"};
+}
+
+Cast::Cast(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Cast::~Cast() { (void)close(0); }
+
+Result<std::unique_ptr<Cast>> Cast::open(CastParts parts) {
+  const bool simulated = parts.simulated;
+  auto state = std::make_unique<State>(std::move(parts));
+  auto opening = std::make_shared<std::promise<Status>>();
+  std::future<Status> opened = opening->get_future();
+  state->start([opening](const Status& status) { opening->set_value(status); });
+  std::unique_ptr<Cast> cast(new Cast(std::move(state)));
+  // Loading takes as long as it takes; it reports its progress.
+  if (!simulated) TR_TRY(opened.get());
+  cast->state_->spawn_others();
+  return cast;
+}
+
+Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink) {
+  State& s = *state_;
+  const uint64_t bytes = image_bytes(request);
+  TR_TRY(s.admission->enter(bytes));
+  Ticket::Stub stub;
+  stub.id = s.next_id.fetch_add(1, std::memory_order_relaxed);
+  stub.user_data = request.user_data;
+  stub.image_bytes = bytes;
+  stub.submitted_ns = s.parts.clock->now_ns();
+  if (Status status = check_request(request, *s.encode); !status.ok()) {
+    s.admission->leaves(false, bytes);
+    s.board->refused.fetch_add(1, std::memory_order_relaxed);
+    return status;
+  }
+  if (request.deadline_ns) stub.deadline_ns = stub.submitted_ns + *request.deadline_ns;
+  const RequestId id = stub.id;
+  auto order = std::make_shared<Order>();
+  order->request = std::move(request);
+  order->ticket = std::make_shared<Ticket>(stub, std::move(sink), s.admission);
+  const std::shared_lock lock(s.handles);
+  if (s.gone) {
+    order->ticket->end({Code::closed, "the engine was closed"});
+    return id;
+  }
+  s.board->submitted.fetch_add(1, std::memory_order_relaxed);
+  caf::anon_send(s.frontdesk, submit_atom_v, std::move(order));
+  return id;
+}
+
+void Cast::cancel(RequestId id) {
+  const std::shared_lock lock(state_->handles);
+  if (!state_->gone) caf::anon_send(state_->frontdesk, cancel_atom_v, id);
+}
+
+Status Cast::visit(std::function<void(engine::Scheduler&)> visitor) {
+  auto answered = std::make_shared<std::promise<void>>();
+  std::future<void> answer = answered->get_future();
+  {
+    const std::shared_lock lock(state_->handles);
+    if (state_->gone) return {Code::closed, "the engine was closed"};
+    // A visitor that is dropped with its actor breaks the promise, which ends the wait.
+    caf::anon_send(state_->scheduler, visit_atom_v,
+                   std::make_shared<std::function<void(engine::Scheduler&)>>(
+                       [visitor = std::move(visitor), answered](engine::Scheduler& scheduler) {
+                         visitor(scheduler);
+                         answered->set_value();
+                       }));
+    answered.reset();
+  }
+  while (state_->parts.simulated && simulate_one(0)) {
+  }
+  if (answer.wait_for(kVisitTimeout) != std::future_status::ready) {
+    return {Code::deadline, "the scheduler did not answer within " +
+                                std::to_string(kVisitTimeout.count()) + " s"};
+  }
+  try {
+    answer.get();
+  } catch (const std::future_error&) {
+    return {Code::closed, "the engine was closed or has failed"};
+  }
+  return {};
+}
+
+Status Cast::close(int64_t drain_ns) {
+  State& s = *state_;
+  const std::scoped_lock lock(s.closing);
+  if (s.closed) return s.close_status;
+  s.admission->shut({Code::closed, "the engine is closed"});
+  const auto wait_idle = [&](std::chrono::nanoseconds span) {
+    const auto until = std::chrono::steady_clock::now() + span;
+    while (s.admission->in_flight() > 0 && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(kPoll);
+    }
+    return s.admission->in_flight() == 0;
+  };
+  if (!s.parts.simulated && !wait_idle(std::chrono::nanoseconds(std::max<int64_t>(drain_ns, 0)))) {
+    caf::anon_send(s.frontdesk, stop_atom_v,
+                   std::make_shared<const Status>(Code::cancelled, "the engine was closed"));
+    if (!wait_idle(kCancelTimeout)) {
+      caf::anon_send(s.frontdesk, end_all_atom_v,
+                     std::make_shared<const Status>(Code::closed, "the engine was closed"));
+    }
+  }
+  s.close_status = s.leave();
+  s.closed = true;
+  return s.close_status;
+}
+
+const Board& Cast::board() const { return *state_->board; }
+uint32_t Cast::waiting() const { return state_->admission->waiting(); }
+uint32_t Cast::in_flight() const { return state_->admission->in_flight(); }
+const ThreadPlan& Cast::threads() const { return state_->parts.threads; }
+std::vector<HandlerClockPtr> Cast::handler_clocks() const { return state_->clocks; }
+int64_t Cast::executor_idle_ns() const { return state_->gauge->idle_ns.load(); }
+uint64_t Cast::executor_gaps() const { return state_->gauge->gaps.load(); }
+
+bool Cast::simulate_one(uint64_t choice) {
+  auto& coordinator =
+      static_cast<caf::scheduler::test_coordinator&>(state_->system->scheduler());
+  auto& jobs = coordinator.jobs;
+  if (jobs.empty()) return false;
+  const auto chosen = jobs.begin() + static_cast<std::ptrdiff_t>(choice % jobs.size());
+  std::rotate(jobs.begin(), chosen, chosen + 1);
+  return coordinator.try_run_once();
+}
+
+void Cast::simulate_time(int64_t ns) {
+  static_cast<caf::scheduler::test_coordinator&>(state_->system->scheduler())
+      .advance_time(caf::timespan(ns));
+}
+
+}  // namespace troupe::actors

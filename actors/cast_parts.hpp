@@ -1,0 +1,38 @@
+// What a cast is made of: everything that differs between a model, `echo:` and a simulation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "actors/encode.hpp"
+#include "actors/task_pool.hpp"
+#include "actors/ticket.hpp"
+#include "base/clock.hpp"
+#include "base/thread_plan.hpp"
+#include "engine/executor.hpp"
+#include "engine/scheduler.hpp"
+
+namespace troupe::actors {
+
+struct CastParts {
+  ThreadPlan threads;
+  EncodeParts encode;
+  std::function<engine::SchedulerConfig()> scheduler;  // asked once, when the device is open
+  Admission::Bounds bounds;
+
+  // Opens the device, on the thread that will drive it. `generation`: how many died before it.
+  std::function<Result<std::unique_ptr<engine::StepExecutor>>(int32_t generation)> open_device;
+  bool runs_ahead = false;   // forward() returns before the device is done
+  bool replaceable = true;   // false: its death poisons the process, a new one would not help
+  int64_t stall_warn_ns = 30'000'000'000;
+  int64_t stall_fatal_ns = 600'000'000'000;
+
+  std::shared_ptr<const Clock> clock = std::make_shared<SteadyClock>();
+  // Simulations: CAF's testing scheduler, no thread at all, tasks when the test says so.
+  bool simulated = false;
+  std::shared_ptr<TaskRunner> runner;  // null: a TaskPool
+  bool precise_clocks = false;         // handlers are measured in CPU time
+};
+
+}  // namespace troupe::actors

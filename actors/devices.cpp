@@ -1,0 +1,116 @@
+#include "actors/devices.hpp"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "base/build_id.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+
+namespace troupe::actors {
+namespace {
+
+constexpr const char* kPluginSymbol = "troupe_backend_plugin";
+constexpr const char* kCudaLibrary = "libtroupe_cuda.so";
+
+std::string own_folder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&choose_device), &info) == 0) return ".";
+  const std::string path = info.dli_fname == nullptr ? "" : info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+std::string cuda_library() { return own_folder() + "/" + kCudaLibrary; }
+
+Result<const BackendPlugin*> load_plugin(const std::string& path) {
+  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (library == nullptr) {
+    const char* why = dlerror();
+    return Status(Code::not_found, "device: cannot load " + path + ": " +
+                                       (why == nullptr ? "unknown reason" : why));
+  }
+  using Entry = const BackendPlugin* (*)();
+  const auto entry = reinterpret_cast<Entry>(dlsym(library, kPluginSymbol));
+  if (entry == nullptr) {
+    return unsupported("device: " + path + " is no backend: it has no symbol " + kPluginSymbol);
+  }
+  const BackendPlugin* const plugin = entry();
+  if (plugin->interface != kBackendInterface) {
+    return unsupported("device: " + path + " speaks interface " +
+                       std::to_string(plugin->interface) + " of the ops, this engine speaks " +
+                       std::to_string(kBackendInterface));
+  }
+  if (plugin->build_id != nullptr && std::string_view(plugin->build_id) != build_id()) {
+    return unsupported("device: " + path + " is of build " + plugin->build_id +
+                       ", this engine is of build " + build_id() + "; install both from one build");
+  }
+  return plugin;
+}
+
+Result<int32_t> parse_index(std::string_view device, std::string_view text) {
+  int32_t index = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+  if (error != std::errc() || end != text.data() + text.size() || index < 0) {
+    return invalid("device: \"" + std::string(device) + "\": \"" + std::string(text) +
+                   "\" is no device number (several devices at once are not there yet)");
+  }
+  return index;
+}
+
+}  // namespace
+
+Result<DeviceChoice> choose_device(const std::string& device) {
+  DeviceChoice choice;
+  if (device == "auto" || device.empty()) {
+    const std::string cuda = cuda_library();
+    if (access(cuda.c_str(), R_OK) != 0) return choice;
+    const auto plugin = load_plugin(cuda);
+    if (!plugin.ok()) return choice;
+    const auto count = plugin.value()->device_count();
+    if (count.ok() && *count > 0) choice.plugin = cuda;
+    return choice;
+  }
+  const size_t colon = device.rfind(':');
+  const std::string name = device.substr(0, colon);
+  if (colon != std::string::npos) {
+    TR_ASSIGN(choice.index, parse_index(device, std::string_view(device).substr(colon + 1)));
+  }
+  if (name == "cpu") return choice;
+  if (name == "cuda") {
+    choice.plugin = cuda_library();
+  } else if (name.find('/') != std::string::npos) {
+    choice.plugin = name;
+  } else {
+    return invalid("device: \"" + device +
+                   "\" is unknown; give auto, cpu, cuda, cuda:N or the path of a backend plugin");
+  }
+  return choice;
+}
+
+Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice,
+                                              const ThreadPlan& threads) {
+  if (choice.cpu()) {
+    cpu::CpuOptions options;
+    options.threads = threads.compute_threads(0);
+    options.device = choice.index;
+    for (const PlannedThread& t : threads.threads) {
+      const bool computes = t.owner == ThreadOwner::executor || t.owner == ThreadOwner::compute;
+      if (computes && t.index == 0 && t.core >= 0) options.cores.push_back(t.core);
+    }
+    return cpu::open_cpu_backend(options);
+  }
+  TR_ASSIGN(const BackendPlugin* plugin, load_plugin(choice.plugin));
+  TR_ASSIGN(const int32_t count, plugin->device_count());
+  if (choice.index >= count) {
+    return Status(Code::not_found, "device: number " + std::to_string(choice.index) + " of " +
+                                       choice.plugin + " was asked for, there are " +
+                                       std::to_string(count));
+  }
+  return plugin->open(choice.index);
+}
+
+}  // namespace troupe::actors

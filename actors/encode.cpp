@@ -1,0 +1,190 @@
+#include "actors/encode.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/limits.hpp"
+#include "engine/sampling_plan.hpp"
+
+namespace troupe::actors {
+namespace {
+
+Status over(const char* field, size_t value, size_t limit, const char* unit) {
+  return limit_exceeded(std::string(field) + ": " + std::to_string(value) + " " + unit +
+                        ", the limit is " + std::to_string(limit));
+}
+
+Status check_lists(const SamplingParams& s) {
+  if (s.n > limits::choices) return over("n", static_cast<size_t>(s.n), limits::choices, "choices");
+  if (s.stop.size() > limits::stop_strings) {
+    return over("stop", s.stop.size(), limits::stop_strings, "strings");
+  }
+  for (const std::string& stop : s.stop) {
+    if (stop.empty()) return invalid("stop: an empty string would end every answer; leave it out");
+    if (stop.size() > limits::stop_string_bytes) {
+      return over("stop", stop.size(), limits::stop_string_bytes, "bytes in one string");
+    }
+  }
+  if (s.stop_token_ids.size() > limits::stop_tokens) {
+    return over("stop_token_ids", s.stop_token_ids.size(), limits::stop_tokens, "ids");
+  }
+  if (s.bad_words.size() > limits::bad_words) {
+    return over("bad_words", s.bad_words.size(), limits::bad_words, "words");
+  }
+  if (s.logit_bias.size() > limits::logit_biases) {
+    return over("logit_bias", s.logit_bias.size(), limits::logit_biases, "entries");
+  }
+  return {};
+}
+
+template <class F>
+void each_part(const Request& request, F&& visit) {
+  for (const PromptPart& part : request.prompt) visit(part);
+  for (const PromptMessage& message : request.messages) {
+    for (const PromptPart& part : message.parts) visit(part);
+  }
+}
+
+// The words with and without a space before them, where the space changes the first token alone.
+Result<std::vector<std::vector<int32_t>>> encode_bad_words(const std::vector<std::string>& words,
+                                                           const TextHouse& text) {
+  std::vector<std::vector<int32_t>> lists;
+  for (const std::string& word : words) {
+    const size_t begin = word.find_first_not_of(' ');
+    if (begin == std::string::npos) return invalid("bad_words: a word is empty");
+    TR_ASSIGN(std::vector<int32_t> bare, text.encode(word, false, false));
+    TR_ASSIGN(std::vector<int32_t> spaced, text.encode(" " + word.substr(begin), false, false));
+    for (const auto* ids : {&bare, &spaced}) {
+      if (ids->size() > limits::bad_word_tokens) {
+        return over("bad_words", ids->size(), limits::bad_word_tokens, "tokens in one word");
+      }
+    }
+    const bool also_spaced =
+        !bare.empty() && spaced.size() == bare.size() && spaced.front() != bare.front();
+    if (!bare.empty()) lists.push_back(std::move(bare));
+    if (also_spaced) lists.push_back(std::move(spaced));
+  }
+  return lists;
+}
+
+// A number that looks drawn: what two requests without a seed must not share.
+uint64_t mix(uint64_t x) {
+  x += 0x9E3779B97F4A7C15ULL;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+  return x ^ (x >> 31);
+}
+
+uint64_t salt_of(const std::string& client) {
+  uint64_t hash = 0xCBF29CE484222325ULL;
+  for (const char c : client) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3ULL;
+  return client.empty() ? 0 : hash;
+}
+
+SamplingParams effective(const Request& request) {
+  SamplingParams params = request.sampling;
+  if (request.task == Task::score) {
+    params.max_tokens = 0;
+    if (!params.prompt_logprobs) params.prompt_logprobs = 0;
+  }
+  return params;
+}
+
+}  // namespace
+
+size_t text_bytes(const Request& request) {
+  size_t bytes = request.messages_json.size() + request.tools_json.size() +
+                 request.documents_json.size() + request.template_kwargs_json.size();
+  each_part(request, [&](const PromptPart& p) { bytes += p.text.size() + p.tokens.size(); });
+  return bytes;
+}
+
+size_t image_bytes(const Request& request) {
+  size_t bytes = 0;
+  for (const ImageInput& image : request.images) bytes += image.bytes.size;
+  return bytes;
+}
+
+Status check_request(const Request& request, const EncodeParts& parts) {
+  if (request.task == Task::embed || request.task == Task::encode_image) {
+    return unsupported("task: this engine generates and scores; embeddings are not there yet");
+  }
+  if (request.constraint.kind != ConstraintKind::none) {
+    return unsupported("constraint: constrained output is not there yet; send the request without it");
+  }
+  if (!request.adapter.empty()) {
+    return {Code::not_found, "adapter: no adapter of the name \"" + request.adapter + "\" is loaded"};
+  }
+  if (!request.images.empty() && !parts.images) {
+    return unsupported("images: this model takes text only (family " + parts.facts.family + ")");
+  }
+  if (request.images.size() > limits::images_per_request) {
+    return over("images", request.images.size(), limits::images_per_request, "images");
+  }
+  for (const ImageInput& image : request.images) {
+    if (image.bytes.size > limits::image_bytes) {
+      return over("images", image.bytes.size, limits::image_bytes, "bytes in one image");
+    }
+  }
+  if (const size_t bytes = text_bytes(request); bytes > limits::prompt_bytes) {
+    return over("prompt", bytes, limits::prompt_bytes, "bytes");
+  }
+  if (request.deadline_ns && *request.deadline_ns <= 0) {
+    return {Code::deadline, "deadline_ms: the deadline had passed when the request was submitted"};
+  }
+  Status bad_token;
+  each_part(request, [&](const PromptPart& p) {
+    if (!bad_token.ok() || p.kind != PromptPart::Kind::tokens) return;
+    const auto bad = std::find_if(p.tokens.begin(), p.tokens.end(), [&](int32_t t) {
+      return t < 0 || t >= parts.facts.vocab;
+    });
+    if (bad == p.tokens.end()) return;
+    bad_token = invalid("prompt: token id " + std::to_string(*bad) + " at index " +
+                        std::to_string(bad - p.tokens.begin()) + ", ids go from 0 to " +
+                        std::to_string(parts.facts.vocab - 1));
+  });
+  TR_TRY(bad_token);
+  TR_TRY(check_lists(request.sampling));
+  return engine::plan_sampling(effective(request), parts.defaults, parts.facts, {}, 0).status();
+}
+
+Status encode_order(Order& order, const EncodeParts& parts) {
+  Request& request = order.request;
+  const SamplingParams params = effective(request);
+  TR_ASSIGN(std::vector<int32_t> ids, parts.text->prompt(request));
+  if (ids.empty()) {
+    return invalid("prompt: it is empty, and this model's tokenizer puts no token before it");
+  }
+  if (ids.size() > limits::prompt_tokens) {
+    return over("prompt", ids.size(), limits::prompt_tokens, "tokens");
+  }
+  TR_ASSIGN(const auto bad_words, encode_bad_words(params.bad_words, *parts.text));
+  engine::Job& job = order.job;
+  job.id = order.ticket->id();
+  TR_ASSIGN(job.sampling,
+            engine::plan_sampling(params, parts.defaults, parts.facts, bad_words,
+                                  mix(parts.seed_base + job.id)));
+  job.prompt.tokens = std::move(ids);
+  job.priority = request.priority;
+  job.submitted_ns = order.ticket->stub().submitted_ns;
+  if (order.ticket->stub().deadline_ns != 0) job.deadline_ns = order.ticket->stub().deadline_ns;
+  job.session = request.session;
+  job.tenant_salt = salt_of(request.client);
+
+  engine::OutputSpec& spec = order.spec;
+  spec.id = job.id;
+  spec.user_data = order.ticket->stub().user_data;
+  spec.choices = job.sampling.choices;
+  spec.prompt_tokens = static_cast<int32_t>(job.prompt.tokens.size());
+  spec.min_tokens = job.sampling.min_tokens;
+  spec.stop = params.stop;
+  spec.include_stop = params.include_stop;
+  spec.skip_special = params.skip_special_tokens;
+  spec.logprobs = job.sampling.logprobs >= 0;
+  spec.prompt_logprobs = job.sampling.prompt_logprobs >= 0;
+  request = Request{};
+  return {};
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,73 @@
+// The executor: drives one device on a thread of its own. The only actor that may wait.
+#include "actors/shells.hpp"
+
+namespace troupe::actors {
+namespace {
+
+using Self = ExecutorActor::stateful_pointer<ExecutorState>;
+
+void die(Self self, const ObituaryPtr& obituary, const Status& why) {
+  obituary->write(why);
+  self->state.flights.clear();
+  self->state.device.reset();  // here, on the thread that drove it
+  self->quit(caf::exit_reason::unhandled_exception);
+}
+
+void note_launch(ExecutorState& state, const ExecutorParts& parts) {
+  const int64_t now = parts.clock->now_ns();
+  if (!state.flights.empty()) return;
+  parts.gauge->launched_ns.store(now, std::memory_order_relaxed);
+  if (state.idle_since_ns == 0) return;
+  parts.gauge->idle_ns.fetch_add(now - state.idle_since_ns, std::memory_order_relaxed);
+  parts.gauge->gaps.fetch_add(1, std::memory_order_relaxed);
+}
+
+void note_collected(ExecutorState& state, const ExecutorParts& parts) {
+  const int64_t now = parts.clock->now_ns();
+  state.idle_since_ns = state.flights.empty() ? now : 0;
+  parts.gauge->launched_ns.store(state.flights.empty() ? 0 : now, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+ExecutorActor::behavior_type executor(Self self, ShellParts shell, const ExecutorParts& parts) {
+  keep_last_words(self, shell.obituary);
+  if (parts.own_thread) enter_thread(parts.thread);
+  Status status;
+  try {
+    Result<std::unique_ptr<engine::StepExecutor>> device = parts.open();
+    status = device.status();
+    if (device.ok()) self->state.device = std::move(device).value();
+  } catch (...) {
+    status = status_of(std::current_exception()).at("opening the device");
+  }
+  if (!status.ok()) die(self, shell.obituary, status);
+  if (parts.opened) parts.opened(status);
+  return {
+      measured(shell.clock,
+               [self, shell, parts](step_atom, const StepJobPtr& job) {
+                 ExecutorState& state = self->state;
+                 if (state.device == nullptr) return;
+                 note_launch(state, parts);
+                 Status sent = state.device->forward(job->plan);
+                 if (sent.ok()) sent = state.device->sample({});
+                 if (!sent.ok()) return die(self, shell.obituary, sent);
+                 state.flights.push_back(job);
+               }),
+      measured(shell.clock,
+               [self, shell, parts](collect_atom) {
+                 ExecutorState& state = self->state;
+                 if (state.device == nullptr || state.flights.empty()) return;
+                 Result<StepResult> result = state.device->collect();
+                 if (!result.ok()) return die(self, shell.obituary, result.status());
+                 const StepJobPtr job = std::move(state.flights.front());
+                 state.flights.erase(state.flights.begin());
+                 note_collected(state, parts);
+                 job->result = std::move(result).value();
+                 self->send(caf::actor_cast<SchedulerActor>(self->current_sender()), done_atom_v,
+                            job);
+               }),
+  };
+}
+
+}  // namespace troupe::actors

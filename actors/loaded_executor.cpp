@@ -1,0 +1,125 @@
+#include "actors/loaded_executor.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/limits.hpp"
+#include "engine/executor_core.hpp"
+
+namespace troupe::actors {
+namespace {
+
+// A CPU's chunk of a prompt is small, so that running streams do not wait long for it.
+constexpr int32_t kStepRowsCpu = 512;
+constexpr int32_t kStepRowsDevice = 4096;
+constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
+constexpr int64_t kDeviceSharePercent = 90;
+constexpr int64_t kHostSharePercent = 50;  // other programs live there too
+
+class LoadedExecutor final : public engine::StepExecutor {
+ public:
+  LoadedExecutor(std::unique_ptr<Backend> backend, std::unique_ptr<models::Model> model,
+                 std::unique_ptr<engine::ExecutorCore> core)
+      : backend_(std::move(backend)), model_(std::move(model)), core_(std::move(core)) {}
+
+  Status forward(std::span<const std::byte> plan) override { return core_->forward(plan); }
+  Status sample(std::span<const uint32_t> mask) override { return core_->sample(mask); }
+  Result<StepResult> collect() override { return core_->collect(); }
+  Status put_embedding(uint64_t id, const Matrix& rows) override {
+    return core_->put_embedding(id, rows);
+  }
+  void drop_embedding(uint64_t id) override { core_->drop_embedding(id); }
+
+ private:
+  const std::unique_ptr<Backend> backend_;  // outlives what lies on it
+  const std::unique_ptr<models::Model> model_;
+  const std::unique_ptr<engine::ExecutorCore> core_;
+};
+
+engine::SchedulerConfig scheduler_config(const LoadRequest& request) {
+  const EngineOptions& options = request.options;
+  const models::ModelFacts& facts = request.folder->facts();
+  engine::SchedulerConfig config;
+  config.slots = options.max_sequences;
+  config.waiting_max = options.max_waiting;
+  const int32_t rows_default = request.device.cpu() ? kStepRowsCpu : kStepRowsDevice;
+  config.step_rows = options.max_step_tokens > 0 ? options.max_step_tokens : rows_default;
+  config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
+  config.logit_rows = config.slots + kScoreRows;
+  config.context_length = facts.context_length;
+  config.vocab = facts.vocab;
+  config.block_tokens = options.block_tokens;
+  config.overlap = options.overlap;
+  config.prefix_reuse = options.prefix_reuse;
+  config.session_lease_ns = options.session_lease_ns;
+  config.facts = facts;
+  return config;
+}
+
+engine::MemoryRequest memory_request(const LoadRequest& request,
+                                     const engine::SchedulerConfig& config, const Backend& backend,
+                                     const models::ModelFacts& facts) {
+  engine::MemoryRequest memory;
+  const auto free = static_cast<int64_t>(backend.info().memory_free);
+  const int64_t share = request.device.cpu() ? kHostSharePercent : kDeviceSharePercent;
+  memory.budget_bytes = free / 100 * share;
+  memory.weight_bytes = facts.weight_bytes;
+  memory.kv_bytes = request.options.kv_bytes;
+  memory.max_sequences = config.slots;
+  memory.context_length = config.context_length;
+  memory.step_rows = config.step_rows;
+  memory.groups = facts.groups;
+  for (const models::CacheGroup& group : memory.groups) {
+    memory.block_bytes.push_back(static_cast<int64_t>(backend.cache_block_bytes(group.cache)));
+  }
+  return memory;
+}
+
+}  // namespace
+
+models::LoadOptions load_options(const EngineOptions& options) {
+  models::LoadOptions load;
+  load.format = options.load_format == "dummy" ? models::LoadFormat::dummy : models::LoadFormat::files;
+  load.dtype = options.dtype;
+  load.kv_dtype = options.kv_dtype;
+  load.block_tokens = options.block_tokens;
+  load.context_length = options.context_length;
+  load.seed = options.seed;
+  return load;
+}
+
+Result<engine::MemoryPlan> estimate_memory(const LoadRequest& request, Backend& backend,
+                                           const models::ModelFacts& facts) {
+  return engine::plan_memory(memory_request(request, scheduler_config(request), backend, facts));
+}
+
+Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& request,
+                                                            std::shared_ptr<LoadedPlan>& known) {
+  TR_ASSIGN(auto backend, open_backend(request.device, request.threads));
+  TR_ASSIGN(auto model, models::Model::load(request.folder, *backend, nullptr, request.load));
+  if (known == nullptr) {
+    auto made = std::make_shared<LoadedPlan>();
+    made->scheduler = scheduler_config(request);
+    engine::MemoryRequest memory =
+        memory_request(request, made->scheduler, *backend, model->facts());
+    // A device's weights are there already: what is free is free beside them.
+    if (!request.device.cpu()) memory.budget_bytes += memory.weight_bytes;
+    memory.workspace_bytes = static_cast<int64_t>(
+        model->workspace_bytes(made->scheduler.step_rows, made->scheduler.logit_rows));
+    TR_ASSIGN(made->memory, engine::plan_memory(memory));
+    made->scheduler.groups = made->memory.groups;
+    made->scheduler.context_length = made->memory.context_length;
+    made->device = backend->info();
+    known = std::move(made);
+  }
+  engine::ExecutorOptions options;
+  options.slots = known->scheduler.slots;
+  options.rows_max = known->scheduler.step_rows;
+  options.logit_rows_max = known->scheduler.logit_rows;
+  TR_ASSIGN(auto core,
+            engine::ExecutorCore::open(*backend, *model, known->scheduler.groups, options));
+  return std::unique_ptr<engine::StepExecutor>(std::make_unique<LoadedExecutor>(
+      std::move(backend), std::move(model), std::move(core)));
+}
+
+}  // namespace troupe::actors

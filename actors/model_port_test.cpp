@@ -1,0 +1,136 @@
+// The cast over a real model: the demo's own, which is small and knows its answers.
+#include <gtest/gtest.h>
+
+#include "actors/local_port.hpp"
+#include "actors/test_sinks.hpp"
+
+namespace troupe::actors {
+namespace {
+
+constexpr const char* kModel = "examples/model/abacus";
+
+Request question(const std::string& text) {
+  Request request;
+  PromptMessage message;
+  message.role = Role::user;
+  PromptPart part;
+  part.text = text;
+  message.parts.push_back(std::move(part));
+  request.messages.push_back(std::move(message));
+  request.sampling.temperature = 0.0F;
+  request.sampling.max_tokens = 64;
+  return request;
+}
+
+std::unique_ptr<EnginePort> open_model(EngineOptions options = {}) {
+  options.device = "cpu";
+  auto port = open_local_port(kModel, options, {});
+  EXPECT_TRUE(port.ok()) << port.status().message();
+  return port.ok() ? std::move(port).value() : nullptr;
+}
+
+std::string answer(EnginePort& port, const Request& request) {
+  auto sink = std::make_shared<Listener>();
+  const auto id = port.submit(request, sink);
+  EXPECT_TRUE(id.ok()) << id.status().message();
+  if (!id.ok() || !sink->wait_for(1)) return "";
+  const Heard heard = sink->of(*id);
+  EXPECT_EQ(heard.end, EventKind::done) << heard.status.message();
+  EXPECT_EQ(heard.broken, 0);
+  return heard.text.at(0);
+}
+
+TEST(ModelPort, AnswersWithAndWithoutOverlapAndAmongOthers) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  const Request request = question("What is 27 plus 15?");
+  const std::string alone = answer(*port, request);
+  EXPECT_NE(alone.find("42"), std::string::npos) << alone;
+  auto crowd = std::make_shared<Listener>();
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(port->submit(question("What is " + std::to_string(i) + " plus 9?"), crowd).ok());
+  }
+  EXPECT_EQ(answer(*port, request), alone);
+  ASSERT_TRUE(crowd->wait_for(12));
+
+  EngineOptions plain;
+  plain.overlap = false;
+  plain.prefix_reuse = false;
+  plain.max_step_tokens = 8;
+  plain.max_sequences = 4;
+  auto twin = open_model(plain);
+  ASSERT_NE(twin, nullptr);
+  EXPECT_EQ(answer(*twin, request), alone);
+}
+
+TEST(ModelPort, InfoSaysWhatWasOpened) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  const auto info = port->info();
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->model, "abacus");
+  EXPECT_EQ(info->family, "llama");
+  EXPECT_EQ(info->device, "cpu:0");
+  EXPECT_GT(info->kv_tokens, 0);
+  EXPECT_GT(info->weight_bytes, 0);
+  EXPECT_FALSE(info->chat_template_origin.empty());
+}
+
+TEST(ModelPort, TextGoesThereAndBack) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  const auto ids = port->tokenize("What is 2 plus 2?", false, true);
+  ASSERT_TRUE(ids.ok());
+  const auto text = port->detokenize(*ids, true);
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(*text, "What is 2 plus 2?");
+  const auto rendered = port->render(question("Hello"));
+  ASSERT_TRUE(rendered.ok());
+  EXPECT_NE(rendered->find("Hello"), std::string::npos);
+}
+
+TEST(ModelPort, PromptLogprobsScoreAPrompt) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  Request request = text_request("What is 2 plus 2?", 1);
+  request.task = Task::score;
+  auto sink = std::make_shared<Listener>();
+  const auto id = port->submit(std::move(request), sink);
+  ASSERT_TRUE(id.ok()) << id.status().message();
+  ASSERT_TRUE(sink->wait_for(1));
+  EXPECT_EQ(sink->of(*id).end, EventKind::done) << sink->of(*id).status.message();
+  EXPECT_EQ(sink->of(*id).usage.completion_tokens, 0);
+}
+
+TEST(ModelPort, APromptBeyondTheContextIsRefusedWithBothNumbers) {
+  EngineOptions options;
+  options.context_length = 32;
+  auto port = open_model(options);
+  ASSERT_NE(port, nullptr);
+  auto sink = std::make_shared<Listener>();
+  const auto id = port->submit(question(std::string(400, '7')), sink);
+  const Status status = id.ok() && sink->wait_for(1) ? sink->of(*id).status : id.status();
+  EXPECT_EQ(status.code(), Code::limit);
+  EXPECT_NE(status.message().find("32"), std::string::npos) << status.message();
+}
+
+TEST(ModelPort, InspectTellsWhatIsInTheFolder) {
+  EngineOptions options;
+  options.device = "cpu";
+  const auto json = inspect_folder(kModel, options);
+  ASSERT_TRUE(json.ok()) << json.status().message();
+  EXPECT_NE(json->find("\"family\":\"llama\""), std::string::npos) << *json;
+  EXPECT_NE(json->find("\"fits\":true"), std::string::npos) << *json;
+  EXPECT_EQ(inspect_folder("/nowhere", options).status().code(), Code::not_found);
+}
+
+TEST(ModelPort, OpeningMayBeGivenUp) {
+  EngineOptions options;
+  options.device = "cpu";
+  const auto port =
+      open_local_port(kModel, options, [](std::string_view, double) { return false; });
+  EXPECT_EQ(port.status().code(), Code::closed);
+}
+
+}  // namespace
+}  // namespace troupe::actors

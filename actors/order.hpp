@@ -1,0 +1,46 @@
+// The payloads of the messages: what travels between the actors. Plain data with one owner at a
+// time: whoever sends one forgets it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "actors/ticket.hpp"
+#include "base/request.hpp"
+#include "engine/job.hpp"
+#include "engine/output_core.hpp"
+#include "kernels/batch.hpp"
+
+namespace troupe::actors {
+
+// A request on its way to the scheduler.
+struct Order {
+  TicketPtr ticket;
+  Request request;          // until the tokenizer has made the two below of it
+  engine::Job job;          // for the scheduler
+  engine::OutputSpec spec;  // for the detokenizer
+};
+
+// A plan on its way to an executor, and its result on the way back.
+struct StepJob {
+  uint32_t generation = 0;  // of the executor: results of a dead one are void
+  std::vector<std::byte> plan;
+  StepResult result;
+};
+
+// What happened to the sequences since the last one, for the detokenizer.
+struct Delivery {
+  struct Opened {
+    TicketPtr ticket;
+    engine::OutputSpec spec;
+  };
+  std::vector<Opened> opened;  // they come before their first output
+  engine::Outputs outputs;
+};
+
+struct Cuts {
+  std::vector<engine::Cut> cuts;
+};
+
+}  // namespace troupe::actors

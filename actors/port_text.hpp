@@ -1,0 +1,28 @@
+// What a port says about itself: numbers, metrics, options as text. And which options it takes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "actors/shell.hpp"
+#include "actors/ticket.hpp"
+#include "base/port.hpp"
+#include "engine/scheduler.hpp"
+#include "models/facts.hpp"
+
+namespace troupe::actors {
+
+// Requests, not sequences: submitted == done + cancelled + failed + waiting + running.
+EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight);
+// Prometheus text.
+std::string metrics_text(const EngineStats& stats, const std::vector<HandlerClockPtr>& clocks,
+                         const std::string& model);
+std::string options_json(const EngineOptions& options);
+// "llama-3" of "/models/llama-3/".
+std::string last_part(std::string path);
+// Tokens that fit when they belong to one sequence after another.
+int64_t kv_tokens(const std::vector<models::CacheGroup>& groups);
+engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts, const EngineOptions& options);
+
+}  // namespace troupe::actors

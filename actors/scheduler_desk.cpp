@@ -1,0 +1,138 @@
+#include "actors/scheduler_desk.hpp"
+
+#include <string>
+#include <utility>
+
+#include "base/log.hpp"
+
+namespace troupe::actors {
+
+SchedulerDesk::SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead,
+                             std::shared_ptr<const Clock> clock, std::shared_ptr<Board> board,
+                             SchedulerLinks links)
+    : scheduler_(std::move(config)),
+      runs_ahead_(runs_ahead),
+      clock_(std::move(clock)),
+      board_(std::move(board)),
+      links_(std::move(links)),
+      news_(std::make_shared<Delivery>()) {}
+
+void SchedulerDesk::encoded(const OrderPtr& order) {
+  const TicketPtr ticket = order->ticket;
+  if (ticket->asked_to_stop()) {
+    ticket->end(ticket->stop_reason());
+    return;
+  }
+  if (Status status = scheduler_.admit(std::move(order->job)); !status.ok()) {
+    ticket->end(status);
+    return;
+  }
+  news_->opened.push_back({ticket, std::move(order->spec)});
+  advance();
+}
+
+void SchedulerDesk::cancel(const Ticket& ticket) {
+  scheduler_.end(ticket.id(), ticket.stop_reason(), clock_->now_ns(), news_->outputs);
+  advance();
+}
+
+void SchedulerDesk::done(StepJobPtr job) {
+  if (job->generation != generation_) return;
+  --flights_;
+  --collecting_;
+  const int64_t now = clock_->now_ns();
+  if (Status status = scheduler_.commit(job->result, now, news_->outputs); !status.ok()) {
+    has_device_ = false;
+    links_.distrust(status);
+    flush();
+    return;
+  }
+  board_->steps.fetch_add(1, std::memory_order_relaxed);
+  board_->step_last_ns.store(now - last_done_ns_, std::memory_order_relaxed);
+  last_done_ns_ = now;
+  spare_.push_back(std::move(job));
+  advance();
+}
+
+void SchedulerDesk::cut(const Cuts& cuts) {
+  const int64_t now = clock_->now_ns();
+  for (const engine::Cut& c : cuts.cuts) {
+    scheduler_.cut(c.request, c.choice, c.keep, now, news_->outputs);
+  }
+  advance();
+}
+
+void SchedulerDesk::device(const Status& why) {
+  ++generation_;
+  flights_ = 0;
+  collecting_ = 0;
+  has_device_ = true;
+  if (!why.ok()) scheduler_.device_lost(why, clock_->now_ns(), news_->outputs);
+  advance();
+}
+
+void SchedulerDesk::visit(const std::function<void(engine::Scheduler&)>& visitor) {
+  visitor(scheduler_);
+  advance();
+}
+
+void SchedulerDesk::tick() {
+  advance();
+  if (!scheduler_.idle()) return;
+  if (const Status status = scheduler_.check_integrity(); !status.ok()) {
+    log(LogLevel::error, "scheduler: " + status.message());
+  }
+}
+
+void SchedulerDesk::advance() {
+  plan();
+  flush();
+}
+
+void SchedulerDesk::plan() {
+  const int64_t now = clock_->now_ns();
+  while (has_device_ && scheduler_.plan(now, draft_, news_->outputs)) {
+    if (flights_ == 0) last_done_ns_ = now;
+    StepJobPtr job = fresh_job();
+    draft_.seal(job->plan);
+    links_.step(std::move(job));
+    ++flights_;
+    if (runs_ahead_) continue;
+    links_.collect();
+    ++collecting_;
+  }
+  if (flights_ > 0 && collecting_ == 0) {
+    links_.collect();
+    ++collecting_;
+  }
+}
+
+void SchedulerDesk::flush() {
+  const engine::SchedulerStats stats = scheduler_.stats();
+  board_->running.store(stats.running, std::memory_order_relaxed);
+  board_->sessions.store(stats.sessions, std::memory_order_relaxed);
+  board_->preemptions.store(stats.preemptions, std::memory_order_relaxed);
+  board_->prompt_tokens.store(stats.prompt_tokens, std::memory_order_relaxed);
+  board_->cached_tokens.store(stats.cached_tokens, std::memory_order_relaxed);
+  board_->completion_tokens.store(stats.completion_tokens, std::memory_order_relaxed);
+  board_->kv_blocks_total.store(stats.kv_blocks_total, std::memory_order_relaxed);
+  board_->kv_blocks_used.store(stats.kv_blocks_used, std::memory_order_relaxed);
+  if (news_->opened.empty() && news_->outputs.empty()) return;
+  const size_t tokens = news_->outputs.tokens.size();
+  links_.deliver(std::exchange(news_, std::make_shared<Delivery>()));
+  news_->outputs.tokens.reserve(tokens);
+}
+
+StepJobPtr SchedulerDesk::fresh_job() {
+  StepJobPtr job;
+  if (spare_.empty()) {
+    job = std::make_shared<StepJob>();
+  } else {
+    job = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  job->generation = generation_;
+  return job;
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,63 @@
+// What the scheduler actor does with the engine's scheduler, free of CAF: keeps steps in flight,
+// gathers what came of them, counts. The shell only carries messages.
+//
+// A device that runs ahead gets: step 0, step 1, collect; and after each result the next step and
+// then one more collect, so that it always has a step queued behind the one that it is waited for.
+// A device that computes inside forward() gets a collect right behind each step.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "actors/messages.hpp"
+#include "actors/order.hpp"
+#include "base/clock.hpp"
+#include "engine/scheduler.hpp"
+
+namespace troupe::actors {
+
+struct SchedulerLinks {
+  std::function<void(StepJobPtr)> step;
+  std::function<void()> collect;
+  std::function<void(DeliveryPtr)> deliver;
+  // The executor broke its contract: it must go, and a new one come.
+  std::function<void(Status)> distrust;
+};
+
+class SchedulerDesk {
+ public:
+  SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead, std::shared_ptr<const Clock> clock,
+                std::shared_ptr<Board> board, SchedulerLinks links);
+
+  void encoded(const OrderPtr& order);
+  void cancel(const Ticket& ticket);
+  void done(StepJobPtr job);
+  void cut(const Cuts& cuts);
+  void device(const Status& why);  // the old one's end; ok: this is the first
+  void visit(const std::function<void(engine::Scheduler&)>& visitor);
+  void tick();
+
+ private:
+  void advance();  // plans what may be planned, then tells what has happened
+  void plan();
+  void flush();
+  StepJobPtr fresh_job();
+
+  engine::Scheduler scheduler_;
+  const bool runs_ahead_;
+  const std::shared_ptr<const Clock> clock_;
+  const std::shared_ptr<Board> board_;
+  const SchedulerLinks links_;
+  StepPlanDraft draft_;
+  DeliveryPtr news_;
+  std::vector<StepJobPtr> spare_;
+  uint32_t generation_ = 0;
+  int32_t flights_ = 0;     // steps sent and not yet back
+  int32_t collecting_ = 0;  // collects sent and not yet answered
+  int64_t last_done_ns_ = 0;
+  bool has_device_ = false;
+};
+
+}  // namespace troupe::actors

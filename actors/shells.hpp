@@ -1,0 +1,150 @@
+// The shells: one function per actor, given its parts, that turns messages into calls of its core.
+// Executor and detokenizer answer whoever asked them, so handles point one way only.
+#pragma once
+
+#include <caf/stateful_actor.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "actors/cast_parts.hpp"
+#include "actors/frontdesk_core.hpp"
+#include "actors/messages.hpp"
+#include "actors/output_desk.hpp"
+#include "actors/scheduler_desk.hpp"
+#include "actors/shell.hpp"
+#include "actors/supervision.hpp"
+
+namespace troupe::actors {
+
+inline constexpr std::chrono::milliseconds kTick{50};
+
+// What every shell is given: where its times and its last words go.
+struct ShellParts {
+  HandlerClockPtr clock;
+  ObituaryPtr obituary = std::make_shared<Obituary>();
+};
+
+// An exception that leaves a handler ends the actor; its text goes to the obituary, not to stderr.
+template <class Self>
+void keep_last_words(Self* self, const ObituaryPtr& obituary) {
+  self->set_exception_handler([obituary](std::exception_ptr& exception) -> caf::error {
+    obituary->write(status_of(exception));
+    return caf::sec::runtime_error;
+  });
+}
+
+struct FrontdeskState {
+  FrontdeskState() = default;  // not an aggregate: CAF would take its first member for a constructor's
+  static constexpr const char* name = "frontdesk";
+  FrontdeskCore core;
+  TokenizerActor tokenizer;
+  SchedulerActor scheduler;
+};
+FrontdeskActor::behavior_type frontdesk(FrontdeskActor::stateful_pointer<FrontdeskState> self,
+                                        ShellParts shell, TokenizerActor tokenizer,
+                                        SchedulerActor scheduler);
+
+struct TokenizerState {
+  TokenizerState() = default;
+  static constexpr const char* name = "tokenizer";
+  std::shared_ptr<const EncodeParts> encode;
+  std::shared_ptr<TaskRunner> runner;
+  SchedulerActor scheduler;
+};
+TokenizerActor::behavior_type tokenizer(TokenizerActor::stateful_pointer<TokenizerState> self,
+                                        ShellParts shell, std::shared_ptr<const EncodeParts> encode,
+                                        std::shared_ptr<TaskRunner> runner, SchedulerActor scheduler);
+
+struct SchedulerState {
+  SchedulerState() = default;
+  static constexpr const char* name = "scheduler";
+  std::unique_ptr<SchedulerDesk> desk;
+  DetokenizerActor detokenizer;
+  ExecutorActor executor;
+};
+struct SchedulerParts {
+  engine::SchedulerConfig config;
+  bool runs_ahead = false;
+  std::shared_ptr<const Clock> clock;
+  std::shared_ptr<Board> board;
+};
+SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
+                                        ShellParts shell, const SchedulerParts& parts,
+                                        DetokenizerActor detokenizer);
+
+struct DetokenizerState {
+  DetokenizerState() = default;
+  static constexpr const char* name = "detokenizer";
+  std::unique_ptr<OutputDesk> desk;
+};
+DetokenizerActor::behavior_type detokenizer(
+    DetokenizerActor::stateful_pointer<DetokenizerState> self, ShellParts shell,
+    std::shared_ptr<const engine::TextSource> text);
+
+// How an executor spends its time; read by the board's readers.
+struct ExecutorGauge {
+  std::atomic<int64_t> launched_ns{0};  // of the oldest step in flight; 0: none
+  std::atomic<int64_t> idle_ns{0};      // between steps that followed one another
+  std::atomic<uint64_t> gaps{0};
+};
+struct ExecutorParts {
+  std::function<Result<std::unique_ptr<engine::StepExecutor>>()> open;
+  std::function<void(const Status&)> opened;  // called on the executor's thread; may be empty
+  PlannedThread thread;
+  bool own_thread = true;
+  std::shared_ptr<const Clock> clock;
+  std::shared_ptr<ExecutorGauge> gauge;
+};
+struct ExecutorState {
+  ExecutorState() = default;
+  static constexpr const char* name = "executor";
+  std::unique_ptr<engine::StepExecutor> device;
+  std::vector<StepJobPtr> flights;  // oldest first, at most two
+  int64_t idle_since_ns = 0;
+};
+ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,
+                                      ShellParts shell, const ExecutorParts& parts);
+
+struct HeartbeatLinks {
+  FrontdeskActor frontdesk;
+  SchedulerActor scheduler;
+  SupervisorActor supervisor;
+};
+struct HeartbeatState {
+  HeartbeatState() = default;
+  static constexpr const char* name = "heartbeat";
+  HeartbeatLinks links;
+};
+HeartbeatActor::behavior_type heartbeat(HeartbeatActor::stateful_pointer<HeartbeatState> self,
+                                        ShellParts shell, std::shared_ptr<const Clock> clock,
+                                        std::shared_ptr<const Board> board, HeartbeatLinks links);
+
+struct SupervisorState {
+  SupervisorState() = default;
+  static constexpr const char* name = "supervisor";
+  FrontdeskActor frontdesk;
+  SchedulerActor scheduler;
+  ExecutorActor executor;
+  ObituaryPtr executor_obituary;
+  int32_t generation = 0;
+  bool failed = false;
+  std::unique_ptr<Supervision> supervision;
+};
+struct SupervisorParts {
+  ExecutorActor first;  // generation 0, open already
+  ObituaryPtr first_obituary;
+  // Makes executor number `generation`, monitored by nobody yet.
+  std::function<ExecutorActor(int32_t generation, const ObituaryPtr&)> spawn_executor;
+  // Those whose end is the engine's. Strong: monitoring an address whose actor is gone is undefined.
+  std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others;
+  std::shared_ptr<Admission> admission;
+  std::shared_ptr<ExecutorGauge> gauge;
+  Supervision::Limits limits;
+};
+SupervisorActor::behavior_type supervisor(SupervisorActor::stateful_pointer<SupervisorState> self,
+                                          ShellParts shell, const SupervisorParts& parts,
+                                          FrontdeskActor frontdesk, SchedulerActor scheduler);
+
+}  // namespace troupe::actors

@@ -1,0 +1,31 @@
+// All that an engine does with text, behind one face: a model's tokenizer and chat template, or the
+// bytes of `echo:`. Const and thread-safe: callers' threads and the pool share it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/request.hpp"
+#include "base/status.hpp"
+#include "engine/token_text.hpp"
+
+namespace troupe::actors {
+
+class TextHouse : public engine::TextSource {
+ public:
+  [[nodiscard]] virtual Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
+                                                            bool parse_special) const = 0;
+  [[nodiscard]] virtual Result<std::string> decode(std::span<const int32_t> ids,
+                                                   bool skip_special) const = 0;
+  // The chat template applied; a raw prompt as it is.
+  [[nodiscard]] virtual Result<std::string> render(const Request& request) const = 0;
+  // The whole prompt as ids.
+  [[nodiscard]] virtual Result<std::vector<int32_t>> prompt(const Request& request) const = 0;
+  // Where the chat template comes from; empty: there is none, chat is refused.
+  [[nodiscard]] virtual std::string template_origin() const = 0;
+};
+
+}  // namespace troupe::actors

@@ -1,0 +1,126 @@
+#include "actors/ticket.hpp"
+
+#include <string>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/clock.hpp"
+
+namespace troupe::actors {
+
+Status Admission::refuse(const char* what, uint64_t limit, const char* remedy) {
+  board_->refused.fetch_add(1, std::memory_order_relaxed);
+  return {Code::overloaded, "the engine is full: " + std::string(what) + " (limit " +
+                                std::to_string(limit) + "); " + remedy};
+}
+
+Status Admission::enter(uint64_t image_bytes) {
+  if (!open_.load(std::memory_order_acquire)) {
+    const std::scoped_lock lock(why_mutex_);
+    board_->refused.fetch_add(1, std::memory_order_relaxed);
+    return why_;
+  }
+  if (waiting_.fetch_add(1, std::memory_order_relaxed) >= bounds_.waiting) {
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    return refuse("waiting requests", bounds_.waiting, "retry later or raise max_waiting");
+  }
+  if (in_flight_.fetch_add(1, std::memory_order_acq_rel) >= bounds_.in_flight) {
+    in_flight_.fetch_sub(1, std::memory_order_acq_rel);
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    return refuse("requests in flight", bounds_.in_flight,
+                  "retry later or raise max_waiting or max_sequences");
+  }
+  if (image_bytes > 0 && image_bytes_.fetch_add(image_bytes) + image_bytes > bounds_.image_bytes) {
+    leaves(false, image_bytes);
+    return refuse("bytes of waiting images", bounds_.image_bytes, "retry later");
+  }
+  // shut() may have come between the first look and the count: whoever drains waits for in_flight,
+  // so it either sees this request or this look sees that the door is shut.
+  if (!open_.load(std::memory_order_seq_cst)) {
+    leaves(false, image_bytes);
+    const std::scoped_lock lock(why_mutex_);
+    board_->refused.fetch_add(1, std::memory_order_relaxed);
+    return why_;
+  }
+  return {};
+}
+
+void Admission::leaves(bool had_started, uint64_t image_bytes) {
+  if (!had_started) waiting_.fetch_sub(1, std::memory_order_relaxed);
+  if (image_bytes > 0) image_bytes_.fetch_sub(image_bytes);
+  in_flight_.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+void Admission::shut(const Status& why) {
+  TR_ASSERT(!why.ok());
+  const std::scoped_lock lock(why_mutex_);
+  if (!open_.load()) return;
+  why_ = why;
+  open_.store(false, std::memory_order_seq_cst);
+}
+
+Ticket::~Ticket() {
+  if (ended()) return;
+  end(asked_to_stop() ? stop_reason()
+                      : internal_error("request " + std::to_string(stub_.id) +
+                                       " was lost inside the engine; please report this"));
+}
+
+void Ticket::start() {
+  const std::scoped_lock lock(mutex_);
+  if (ended() || started_.exchange(true)) return;
+  admission_->starts();
+}
+
+bool Ticket::push(Event&& event) {
+  const bool last = is_terminal(event.kind);
+  std::shared_ptr<EventSink> sink;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (ended()) return false;
+    event.id = stub_.id;
+    event.user_data = stub_.user_data;
+    if (!last) {
+      sink_->push(std::move(event));
+      return true;
+    }
+    Board& board = admission_->board();
+    (event.kind == EventKind::done        ? board.done
+     : event.kind == EventKind::cancelled ? board.cancelled
+                                          : board.failed)
+        .fetch_add(1, std::memory_order_relaxed);
+    sink = std::move(sink_);
+    sink->push(std::move(event));
+    ended_.store(true, std::memory_order_release);
+  }
+  // After the push: close() returns when nothing is in flight, and then every event must be out.
+  admission_->leaves(started_.load(), stub_.image_bytes);
+  return true;
+}
+
+bool Ticket::end(const Status& status) {
+  TR_ASSERT(!status.ok());
+  Event event;
+  const bool cancelled = status.code() == Code::cancelled;
+  event.kind = cancelled ? EventKind::cancelled : EventKind::failed;
+  event.finish = cancelled ? FinishReason::cancelled : FinishReason::error;
+  event.status = status;
+  event.timings.total_ns = steady_now_ns() - stub_.submitted_ns;
+  return push(std::move(event));
+}
+
+bool Ticket::ask_to_stop(const Status& why) {
+  TR_ASSERT(!why.ok());
+  const std::scoped_lock lock(mutex_);
+  if (asked_to_stop()) return false;
+  stop_reason_ = why;
+  stopping_.store(true, std::memory_order_release);
+  return true;
+}
+
+Status Ticket::stop_reason() const {
+  const std::scoped_lock lock(mutex_);
+  return stop_reason_;
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,105 @@
+// The two promises of the door, kept by plain counting and by object lifetime, free of CAF.
+//
+// Admission refuses in the caller's thread, before any message exists: a flood costs a refused
+// caller two atomic additions and the actors nothing.
+// A Ticket is the only way to a request's event sink. It lets through exactly one terminal event,
+// nothing after it, and gives one itself when it is dropped unfinished (a message lost with its
+// actor): INV-EVENT-1 holds whatever dies. Both outlive the port when a caller still holds a sink.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "base/request.hpp"
+#include "base/status.hpp"
+
+namespace troupe::actors {
+
+// Counters of one engine, written by whoever knows, read by stats() without a message.
+struct Board {
+  std::atomic<uint64_t> submitted{0}, refused{0}, done{0}, cancelled{0}, failed{0};
+  std::atomic<uint64_t> prompt_tokens{0}, cached_tokens{0}, completion_tokens{0}, images{0};
+  std::atomic<uint64_t> steps{0}, preemptions{0}, replacements{0}, slow_handlers{0};
+  std::atomic<uint32_t> running{0}, sessions{0};
+  std::atomic<uint64_t> kv_blocks_total{0}, kv_blocks_used{0};
+  std::atomic<int64_t> step_last_ns{0};
+};
+
+class Admission {
+ public:
+  struct Bounds {
+    uint32_t waiting = 0;      // requests admitted and not yet running
+    uint32_t in_flight = 0;    // admitted and not yet finished
+    uint64_t image_bytes = 0;  // of waiting and running requests together
+  };
+  Admission(Bounds bounds, std::shared_ptr<Board> board)
+      : bounds_(bounds), board_(std::move(board)) {}
+
+  // Takes a place, or says which bound is in the way.
+  Status enter(uint64_t image_bytes);
+  void starts() { waiting_.fetch_sub(1, std::memory_order_relaxed); }
+  void leaves(bool had_started, uint64_t image_bytes);
+  // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
+  void shut(const Status& why);
+
+  [[nodiscard]] uint32_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
+  [[nodiscard]] uint32_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
+  [[nodiscard]] Board& board() { return *board_; }
+
+ private:
+  Status refuse(const char* what, uint64_t limit, const char* remedy);
+
+  const Bounds bounds_;
+  const std::shared_ptr<Board> board_;
+  std::atomic<uint32_t> waiting_{0}, in_flight_{0};
+  std::atomic<uint64_t> image_bytes_{0};
+  std::atomic<bool> open_{true};
+  std::mutex why_mutex_;
+  Status why_;
+};
+
+class Ticket {
+ public:
+  struct Stub {
+    RequestId id = 0;
+    uint64_t user_data = 0;
+    uint64_t image_bytes = 0;
+    int64_t submitted_ns = 0;
+    int64_t deadline_ns = 0;  // absolute; 0: none
+  };
+  Ticket(Stub stub, std::shared_ptr<EventSink> sink, std::shared_ptr<Admission> admission)
+      : stub_(stub), sink_(std::move(sink)), admission_(std::move(admission)) {}
+  ~Ticket();
+  Ticket(const Ticket&) = delete;
+  Ticket& operator=(const Ticket&) = delete;
+
+  [[nodiscard]] RequestId id() const { return stub_.id; }
+  [[nodiscard]] const Stub& stub() const { return stub_; }
+
+  // Leaves the waiting ones. Counted once.
+  void start();
+  // Gives the event to the caller; false when the request has ended already.
+  bool push(Event&& event);
+  // A terminal event made from a status: cancelled for Code::cancelled, else failed.
+  bool end(const Status& status);
+  [[nodiscard]] bool ended() const { return ended_.load(std::memory_order_acquire); }
+
+  // Asks for the request's end from any thread. Set before the message that tells the scheduler,
+  // so that a request still on its way to it is stopped on arrival. The first reason stays.
+  bool ask_to_stop(const Status& why);
+  [[nodiscard]] bool asked_to_stop() const { return stopping_.load(std::memory_order_acquire); }
+  [[nodiscard]] Status stop_reason() const;
+
+ private:
+  const Stub stub_;
+  std::shared_ptr<EventSink> sink_;
+  const std::shared_ptr<Admission> admission_;
+  mutable std::mutex mutex_;  // orders pushes; uncontended but for ends
+  std::atomic<bool> started_{false}, ended_{false}, stopping_{false};
+  Status stop_reason_;
+};
+using TicketPtr = std::shared_ptr<Ticket>;
+
+}  // namespace troupe::actors
