@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int64_t kIdsMax = int64_t{1} << 22;  // no vocabulary comes near; a table per id is built
+
 bool ends_with(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
@@ -76,9 +78,9 @@ Status read_added_decoder(const json& decoder, const std::string& path, Tokenize
         std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; })) {
       id = std::stoll(key);
     }
-    if (!token || id < 0) {
+    if (!token || id < 0 || id >= kIdsMax) {
       return corrupt_model(path + ": added_tokens_decoder[\"" + key +
-                           "\"]: expected an id with a token object");
+                           "\"]: expected an id below 2^22 with a token object");
     }
     token->id = static_cast<int32_t>(id);
     config.added_tokens.push_back(*std::move(token));
@@ -89,8 +91,8 @@ Status read_added_decoder(const json& decoder, const std::string& path, Tokenize
 Status read_added_tokens_file(const std::string& path, TokenizerConfig& config) {
   TR_ASSIGN(const json ids, read_json_object(path, limits::config_bytes));
   for (const auto& [content, id] : ids.items()) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > (1 << 24)) {
-      return corrupt_model(path + ": \"" + content + "\": expected a token id");
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kIdsMax) {
+      return corrupt_model(path + ": \"" + content + "\": expected a token id below 2^22");
     }
     AddedToken token;
     token.content = content;

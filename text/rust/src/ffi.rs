@@ -92,6 +92,13 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     format!("the text library panicked: {text}")
 }
 
+/// What panics is reported through the C face and printed nowhere. The library is linked statically,
+/// its standard library with it: no other code's hook is touched.
+fn keep_panics_quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
+
 /// Runs `body`, hands its value to `keep`, and turns failures and panics into a status.
 ///
 /// SAFETY: `error` is null or points to a Bytes that the caller owns.
@@ -100,6 +107,7 @@ unsafe fn guarded<T>(
     body: impl FnOnce() -> Outcome<T>,
     keep: impl FnOnce(T),
 ) -> i32 {
+    keep_panics_quiet();
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => {
             keep(value);

@@ -5,7 +5,7 @@
 //! else a file asks for is left to the library as a whole (`MODE_WHOLE`).
 
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{Model, Tokenizer};
 
 use crate::{corrupt, Outcome};
 
@@ -17,7 +17,7 @@ const KNOWN: u8 = 1;
 const SPECIAL: u8 = 2;
 const BYTE: u8 = 4;
 
-const MAX_ID: u32 = 1 << 24;
+const MAX_ID: u32 = 1 << 22;
 
 #[derive(Default)]
 pub struct Rule {
@@ -76,7 +76,10 @@ fn offset(size: usize) -> Outcome<u32> {
 }
 
 fn names(tokenizer: &Tokenizer) -> Outcome<Vec<Option<String>>> {
-    let mut names: Vec<Option<String>> = Vec::new();
+    let model = tokenizer.get_model();
+    let size = model.get_vocab_size();
+    let mut names: Vec<Option<String>> = (0..size).map(|id| model.id_to_token(id as u32)).collect();
+    let gaps = names.iter().any(Option::is_none);
     let mut put = |id: u32, name: String| -> Outcome<()> {
         if id >= MAX_ID {
             return Err(corrupt(format!("token {name:?} has id {id}; the limit is {MAX_ID}")));
@@ -88,8 +91,11 @@ fn names(tokenizer: &Tokenizer) -> Outcome<Vec<Option<String>>> {
         names[at] = Some(name);
         Ok(())
     };
-    for (name, id) in tokenizer.get_vocab(false) {
-        put(id, name)?;
+    // Where ids have gaps between them, some lie beyond the count.
+    if gaps {
+        for (name, id) in model.get_vocab() {
+            put(id, name)?;
+        }
     }
     for (id, token) in tokenizer.get_added_vocabulary().get_added_tokens_decoder() {
         put(*id, token.content.clone())?;

@@ -17,7 +17,7 @@ use tokenizers::Tokenizer;
 use crate::pieces::byte_char;
 use crate::{corrupt, Outcome};
 
-const MAX_ID: u32 = 1 << 24;
+const MAX_ID: u32 = 1 << 22;
 
 pub fn build(file: &[u8], options: &Value) -> Outcome<Tokenizer> {
     let ranks = parse(file)?;
@@ -90,7 +90,7 @@ fn parse(file: &[u8]) -> Outcome<HashMap<Vec<u8>, u32>> {
             .ok()
             .and_then(|digits| digits.parse::<u32>().ok())
             .filter(|rank| *rank < MAX_ID)
-            .ok_or_else(|| bad("the rank is not a number below 2^24"))?;
+            .ok_or_else(|| bad("the rank is not a number below 2^22"))?;
         if token.is_empty() || ranks.insert(token, rank).is_some() {
             return Err(bad("an empty token, or one seen before"));
         }
