@@ -85,7 +85,9 @@ Result<std::vector<Scored>> Runner::step(const std::vector<Piece>& pieces) {
   for (const Encoded& e : std::exchange(encoded_, {})) {
     model_->encode(batch, cache_views_, e.sequence, e.states);
   }
+  before_();
   const Matrix logits = model_->forward(batch, cache_views_, {});
+  after_();
   backend_.sample(batch, model_->sampling(logits));
   TR_ASSIGN(const StepResult result, backend_.finish_step(batch));
   std::vector<Scored> out;

@@ -2,8 +2,10 @@
 // the way the engine does it, and gives back the logprobs of given tokens.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/model.hpp"
@@ -38,6 +40,11 @@ class Runner {
                                               const LoadOptions& options);
   // Encoder rows that the next step gives to a sequence's cross-attention layers.
   void encode_next(int32_t sequence, Matrix states) { encoded_ = {{sequence, states}}; }
+  // Called right before and right after each Model::forward.
+  void around_forward(std::function<void()> before, std::function<void()> after) {
+    before_ = std::move(before);
+    after_ = std::move(after);
+  }
   // One step. Everything asked for, in order of pieces and rows.
   Result<std::vector<Scored>> step(const std::vector<Piece>& pieces);
   void forget(int32_t sequence);  // it starts over with position 0
@@ -57,6 +64,7 @@ class Runner {
   std::vector<KvCache*> cache_views_;
   std::vector<int32_t> lengths_ = std::vector<int32_t>(kSequences, 0);
   std::vector<Encoded> encoded_;
+  std::function<void()> before_ = [] {}, after_ = [] {};
   uint64_t steps_ = 0;
 };
 

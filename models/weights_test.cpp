@@ -6,9 +6,12 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "models/convert.hpp"
 #include "models/dummy.hpp"
+#include "models/families/families.hpp"
 #include "models/inspect.hpp"
 #include "models/test_folder.hpp"
 
@@ -154,6 +157,26 @@ TEST(Inspect, CountsWhatTheFilesHold) {
   const auto stray = inspect("tests/golden/models/neox-parallel", {});
   EXPECT_THAT(stray->unused, ::testing::Not(IsEmpty()));  // mask tensors that old versions saved
   EXPECT_EQ(inspect("tests/golden/models/mixtral", {})->experts_active, 2);
+}
+
+// Shapes of published models, without their weights: the descriptions name every parameter that
+// transformers counts, once.
+TEST(Inspect, ParametersOfPublishedModels) {
+  std::ifstream file("models/testdata/known_models.json");
+  const auto known = nlohmann::json::parse(file);
+  EXPECT_GE(known["models"].size(), families().size());
+  for (const auto& model : known["models"]) {
+    const TestFolder folder;
+    folder.write("config.json", model["config"].dump());
+    LoadOptions options;
+    options.format = LoadFormat::dummy;
+    for (const int32_t ranks : {1, 2}) {
+      options.ranks = ranks;
+      const auto report = inspect(folder.path(), options);
+      ASSERT_TRUE(report.ok()) << report.status().message();
+      EXPECT_EQ(report->facts.parameters, model["parameters"].get<int64_t>()) << model["name"];
+    }
+  }
 }
 
 TEST(Inspect, AFolderWithoutWeightsIsReported) {
