@@ -1,6 +1,6 @@
 #include "actors/echo_house.hpp"
 
-#include "engine/echo.hpp"
+#include "actors/port_text.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -30,5 +30,22 @@ class EchoHouse final : public TextHouse {
 }  // namespace
 
 std::shared_ptr<const TextHouse> make_echo_house() { return std::make_shared<EchoHouse>(); }
+
+CastParts echo_parts(const engine::EchoOptions& echo, const EngineOptions& options) {
+  const models::ModelFacts facts = engine::echo_facts(echo, options);
+  CastParts parts = common_parts(options, false);
+  parts.encode.text = make_echo_house();
+  parts.encode.facts = facts;
+  parts.encode.images = true;
+  parts.runs_ahead = true;
+  parts.scheduler = [facts, options] { return echo_scheduler(facts, options); };
+  auto waiter = std::make_shared<engine::ThreadWaiter>();
+  parts.open_device = [echo, facts, options, waiter](int32_t generation)
+      -> Result<std::unique_ptr<engine::StepExecutor>> {
+    if (generation == 0) waiter->wait_until(waiter->now_ns() + echo.load_ns);
+    return engine::echo_device(echo, facts, options.max_sequences, generation, *waiter);
+  };
+  return parts;
+}
 
 }  // namespace troupe::actors

@@ -1,12 +1,17 @@
-// The text side of `echo:`, where a byte is a token.
+// `echo:` as a cast: a text house in which a byte is a token, and the fake device.
 #pragma once
 
 #include <memory>
 
+#include "actors/cast_parts.hpp"
 #include "actors/text_house.hpp"
+#include "base/port.hpp"
+#include "engine/echo.hpp"
 
 namespace troupe::actors {
 
 std::shared_ptr<const TextHouse> make_echo_house();
+// Everything but the threads' number, which follows from the machine, is the options' affair.
+CastParts echo_parts(const engine::EchoOptions& echo, const EngineOptions& options);
 
 }  // namespace troupe::actors

@@ -1,7 +1,6 @@
 #include "actors/local_port.hpp"
 
 #include <atomic>
-#include <random>
 #include <utility>
 
 #include "actors/cast.hpp"
@@ -10,7 +9,6 @@
 #include "actors/model_house.hpp"
 #include "actors/port_text.hpp"
 #include "base/limits.hpp"
-#include "engine/echo.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -115,25 +113,6 @@ class LocalPort final : public EnginePort {
   std::atomic<bool> closed_{false};
 };
 
-ThreadPlan plan_threads(const EngineOptions& options, bool cpu_device) {
-  ThreadNeeds needs;
-  needs.cpu_devices = cpu_device;
-  needs.compute_per_device = options.threads;
-  return make_thread_plan(read_cpu_budget(), needs);
-}
-
-CastParts common_parts(const EngineOptions& options) {
-  CastParts parts;
-  parts.bounds.waiting = static_cast<uint32_t>(options.max_waiting);
-  parts.bounds.in_flight = static_cast<uint32_t>(options.max_waiting + options.max_sequences);
-  parts.bounds.image_bytes = limits::waiting_image_bytes;
-  std::random_device entropy;
-  parts.encode.seed_base = options.deterministic
-                               ? options.seed
-                               : (uint64_t{entropy()} << 32) ^ entropy();
-  return parts;
-}
-
 void describe(EngineInfo& info, const EngineOptions& options, const models::ModelFacts& facts,
               const TextHouse& text) {
   info.family = facts.family;
@@ -151,21 +130,9 @@ void describe(EngineInfo& info, const EngineOptions& options, const models::Mode
 Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
                                               const EngineOptions& options) {
   TR_ASSIGN(const engine::EchoOptions echo, engine::EchoOptions::parse(endpoint));
-  const models::ModelFacts facts = engine::echo_facts(echo, options);
-  const std::shared_ptr<const TextHouse> text = make_echo_house();
-  CastParts parts = common_parts(options);
-  parts.threads = plan_threads(options, false);
-  parts.encode.text = text;
-  parts.encode.facts = facts;
-  parts.encode.images = true;
-  parts.runs_ahead = true;
-  parts.scheduler = [facts, options] { return echo_scheduler(facts, options); };
-  auto waiter = std::make_shared<engine::ThreadWaiter>();
-  parts.open_device = [echo, facts, options, waiter](int32_t generation)
-      -> Result<std::unique_ptr<engine::StepExecutor>> {
-    if (generation == 0) waiter->wait_until(waiter->now_ns() + echo.load_ns);
-    return engine::echo_device(echo, facts, options.max_sequences, generation, *waiter);
-  };
+  CastParts parts = echo_parts(echo, options);
+  const models::ModelFacts facts = parts.encode.facts;
+  const std::shared_ptr<const TextHouse> text = parts.encode.text;
   EngineInfo info;
   info.model = "echo";
   info.endpoint = endpoint;
@@ -204,8 +171,7 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
   report("tokenizer", 1.0);
   TR_TRY(wanted());
 
-  CastParts parts = common_parts(options);
-  parts.threads = plan_threads(options, request.device.cpu());
+  CastParts parts = common_parts(options, request.device.cpu());
   parts.encode.text = text;
   parts.encode.facts = request.folder->facts();
   parts.encode.defaults = request.folder->defaults();

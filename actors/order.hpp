@@ -37,6 +37,11 @@ struct Delivery {
   };
   std::vector<Opened> opened;  // they come before their first output
   engine::Outputs outputs;
+
+  void clear() {
+    opened.clear();
+    outputs.clear();
+  }
 };
 
 struct Cuts {

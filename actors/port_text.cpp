@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "actors/local_port.hpp"
 #include "base/limits.hpp"
@@ -141,6 +142,21 @@ int64_t kv_tokens(const std::vector<models::CacheGroup>& groups) {
     least = std::min(least, int64_t{group.cache.blocks} * group.cache.block_tokens);
   }
   return least;
+}
+
+CastParts common_parts(const EngineOptions& options, bool cpu_device) {
+  CastParts parts;
+  ThreadNeeds needs;
+  needs.cpu_devices = cpu_device;
+  needs.compute_per_device = options.threads;
+  parts.threads = make_thread_plan(read_cpu_budget(), needs);
+  parts.bounds.waiting = static_cast<uint32_t>(options.max_waiting);
+  parts.bounds.in_flight = static_cast<uint32_t>(options.max_waiting + options.max_sequences);
+  parts.bounds.image_bytes = limits::waiting_image_bytes;
+  std::random_device entropy;
+  parts.encode.seed_base =
+      options.deterministic ? options.seed : (uint64_t{entropy()} << 32) ^ entropy();
+  return parts;
 }
 
 engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,

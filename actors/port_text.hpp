@@ -1,10 +1,11 @@
-// What a port says about itself: numbers, metrics, options as text. And which options it takes.
+// What a port says about itself: numbers, metrics, options as text. And what its options mean.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "actors/cast_parts.hpp"
 #include "actors/shell.hpp"
 #include "actors/ticket.hpp"
 #include "base/port.hpp"
@@ -23,6 +24,8 @@ std::string options_json(const EngineOptions& options);
 std::string last_part(std::string path);
 // Tokens that fit when they belong to one sequence after another.
 int64_t kv_tokens(const std::vector<models::CacheGroup>& groups);
+// Threads, bounds and seeds, which every cast has.
+CastParts common_parts(const EngineOptions& options, bool cpu_device);
 engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts, const EngineOptions& options);
 
 }  // namespace troupe::actors

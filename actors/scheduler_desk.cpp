@@ -15,7 +15,7 @@ SchedulerDesk::SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead,
       clock_(std::move(clock)),
       board_(std::move(board)),
       links_(std::move(links)),
-      news_(std::make_shared<Delivery>()) {}
+      news_(deliveries_.take()) {}
 
 void SchedulerDesk::encoded(const OrderPtr& order) {
   const TicketPtr ticket = order->ticket;
@@ -118,9 +118,7 @@ void SchedulerDesk::flush() {
   board_->kv_blocks_total.store(stats.kv_blocks_total, std::memory_order_relaxed);
   board_->kv_blocks_used.store(stats.kv_blocks_used, std::memory_order_relaxed);
   if (news_->opened.empty() && news_->outputs.empty()) return;
-  const size_t tokens = news_->outputs.tokens.size();
-  links_.deliver(std::exchange(news_, std::make_shared<Delivery>()));
-  news_->outputs.tokens.reserve(tokens);
+  links_.deliver(std::exchange(news_, deliveries_.take()));
 }
 
 StepJobPtr SchedulerDesk::fresh_job() {

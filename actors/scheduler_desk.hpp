@@ -13,6 +13,7 @@
 
 #include "actors/messages.hpp"
 #include "actors/order.hpp"
+#include "actors/recycler.hpp"
 #include "base/clock.hpp"
 #include "engine/scheduler.hpp"
 
@@ -51,6 +52,7 @@ class SchedulerDesk {
   const std::shared_ptr<Board> board_;
   const SchedulerLinks links_;
   StepPlanDraft draft_;
+  Recycler<Delivery> deliveries_;
   DeliveryPtr news_;
   std::vector<StepJobPtr> spare_;
   uint32_t generation_ = 0;

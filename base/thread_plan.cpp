@@ -15,6 +15,7 @@ namespace troupe {
 namespace {
 
 constexpr size_t kNameMax = 15;  // pthread_setname_np
+// Few cores: one thread runs all actors, which saves a wake-up per step.
 constexpr int32_t kActorThreadsMax = 2;
 constexpr int32_t kTokenizerThreadsMax = 2;
 
@@ -134,7 +135,8 @@ ThreadPlan make_thread_plan(CpuBudget budget, const ThreadNeeds& needs) {
   ThreadPlan plan;
   plan.budget = std::move(budget);
   const int32_t usable = plan.budget.usable();
-  const int32_t actors = needs.actors > 0 ? needs.actors : std::min(usable, kActorThreadsMax);
+  const int32_t actors =
+      needs.actors > 0 ? needs.actors : std::clamp(usable - 1, 1, kActorThreadsMax);
   const int32_t tokenizers = needs.tokenizers > 0 ? needs.tokenizers : kTokenizerThreadsMax;
   int32_t compute = 1;
   if (needs.cpu_devices) {
