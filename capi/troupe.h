@@ -235,8 +235,8 @@ typedef struct troupe_event {
   const float *logprobs;      /* n_tokens of them, or NULL when not asked for */
   const troupe_logprob_table *top_logprobs;    /* n_tokens rows, or NULL */
   const troupe_logprob_table *prompt_logprobs; /* once per request, on its first TOKENS event or on
-                                 DONE: a row per prompt token, the first one empty. A row begins with
-                                 the prompt's own token; the alternatives follow, best first */
+                                 DONE: a row per prompt token, the first one empty. A row begins
+                                 with the prompt's own token; alternatives follow, best first */
   int32_t stop_token;         /* the id that ended the choice; -1: none */
   int32_t reserved;
   const char *stop_text;      /* the stop string that ended it, or NULL */
@@ -270,8 +270,9 @@ typedef struct troupe_events {
   (reinterpret_cast<const troupe_event *>(reinterpret_cast<const char *>((list)->events) + \
                                           static_cast<size_t>(i) * (list)->event_size))
 #else
-#define TROUPE_EVENT(list, i) \
-  ((const troupe_event *)(const void *)((const char *)(list)->events + (size_t)(i) * (list)->event_size))
+#define TROUPE_EVENT(list, i)                                                  \
+  ((const troupe_event *)(const void *)((const char *)(list)->events + \
+                                        (size_t)(i) * (list)->event_size))
 #endif
 #define TROUPE_IS_TERMINAL(kind) ((kind) >= TROUPE_EVENT_DONE && (kind) <= TROUPE_EVENT_FAILED)
 
@@ -312,7 +313,7 @@ TROUPE_API void troupe_events_free(troupe_events *events);
 typedef struct troupe_engine_options {
   uint32_t struct_size;
   int32_t threads;           /* default: what the cgroup and the affinity mask give */
-  troupe_queue *queue;       /* given: open returns at once and PROGRESS and READY or FAILED follow */
+  troupe_queue *queue;       /* given: open returns at once; PROGRESS, READY or FAILED follow */
   uint64_t user_data;        /* of these events */
   const char *device;        /* "auto", "cpu", "cuda", "cuda:0,1"; default "auto" */
   const char *dtype;         /* "auto", "f32", "f16", "bf16"; default "auto": as stored */
@@ -332,8 +333,8 @@ typedef struct troupe_engine_options {
   int32_t overlap;           /* 0 or 1; default 1. 0 gives the same tokens, more slowly */
   int32_t deterministic;     /* 0 or 1; default 0 */
   int32_t reserved;
-  const char *const *settings; /* n_settings strings "key=value": as troupe_engine_set_option, before
-                                  loading; an unknown key is refused */
+  const char *const *settings; /* n_settings strings "key=value": as troupe_engine_set_option,
+                                  before loading; an unknown key is refused */
   size_t n_settings;
   const char *library_dir;   /* where libtroupe_engine.so lies; default: beside this library */
   int64_t connect_timeout_ns; /* remote; default 10 s (unset: TROUPE_UNSET) */
@@ -353,7 +354,8 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_open(const char *endpoint
 /* Refuses new work, gives what runs `drain_ns` (-1: as long as it takes), cancels the rest; every
  * terminal event is in its queue when this returns. Idempotent; later calls on the engine, its
  * sessions and servers answer CLOSED. */
-TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_close(troupe_engine *engine, int64_t drain_ns);
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_close(troupe_engine *engine,
+                                                             int64_t drain_ns);
 
 /* Closes with drain 0 if it is open. Sessions and servers of it stay valid, and closed. */
 TROUPE_API void troupe_engine_free(troupe_engine *engine);
@@ -395,7 +397,8 @@ typedef struct troupe_info {
   uint64_t capabilities; /* TROUPE_CAN_... */
 } troupe_info;
 
-TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_info(troupe_engine *engine, troupe_info *out);
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_info(troupe_engine *engine,
+                                                            troupe_info *out);
 
 /* Counters since opening, and gauges. Cheap: ask once a second, or more. */
 typedef struct troupe_stats {
@@ -420,7 +423,8 @@ typedef struct troupe_stats {
   int64_t uptime_ns;
 } troupe_stats;
 
-TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_stats(troupe_engine *engine, troupe_stats *out);
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_stats(troupe_engine *engine,
+                                                             troupe_stats *out);
 
 /* The same and more, in Prometheus' text format. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_metrics(troupe_engine *engine,
@@ -428,7 +432,8 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_metrics(troupe_engine *en
 
 /* Experimental knobs that may vanish; what cannot be set on an open engine answers UNSUPPORTED. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_set_option(troupe_engine *engine,
-                                                                  const char *key, const char *value);
+                                                                  const char *key,
+                                                                  const char *value);
 
 /* What is in this folder and whether it fits, without loading it: one JSON object. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_inspect(const char *endpoint,
@@ -470,7 +475,12 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_render(troupe_engine *engine,
  *     image.data = jpeg; image.size = jpeg_size;
  *     troupe_request_image(request, &image);
  */
-enum { TROUPE_ROLE_SYSTEM = 0, TROUPE_ROLE_USER = 1, TROUPE_ROLE_ASSISTANT = 2, TROUPE_ROLE_TOOL = 3 };
+enum {
+  TROUPE_ROLE_SYSTEM = 0,
+  TROUPE_ROLE_USER = 1,
+  TROUPE_ROLE_ASSISTANT = 2,
+  TROUPE_ROLE_TOOL = 3
+};
 
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_new(troupe_request **out);
 TROUPE_API void troupe_request_free(troupe_request *request);
@@ -479,7 +489,8 @@ TROUPE_API void troupe_request_free(troupe_request *request);
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_clear(troupe_request *request);
 
 /* Begins a message: the parts that follow belong to it. */
-TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_message(troupe_request *request, int32_t role);
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_message(troupe_request *request,
+                                                                int32_t role);
 
 /* Parts, in the order of the prompt. Text that is not UTF-8 is refused with the offset. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_text(troupe_request *request,
@@ -489,7 +500,7 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_tokens(troupe_request *r
                                                                size_t n_tokens);
 
 enum {
-  TROUPE_IMAGE_ENCODED = 0,  /* the bytes of a JPEG, PNG or WebP file (more where built with them) */
+  TROUPE_IMAGE_ENCODED = 0,  /* the bytes of a JPEG, PNG or WebP file */
   TROUPE_IMAGE_PIXELS = 1,   /* 8 bits per channel */
   TROUPE_IMAGE_EMBEDDING = 2 /* rows x hidden, as the model's projector gives them */
 };
@@ -568,7 +579,7 @@ typedef struct troupe_sampling {
   int32_t max_tokens;       /* >= 0; default: what the context leaves */
   int32_t min_tokens;       /* >= 0; default 0 */
   int32_t n;                /* choices, 1 .. 128; default 1 */
-  int32_t logprobs;         /* alternatives per token, 0 .. 64; 0: the chosen token's alone; default: none */
+  int32_t logprobs;         /* alternatives per token, 0 .. 64; 0: the chosen one's alone; default: none */
   int32_t prompt_logprobs;  /* likewise, of the prompt's tokens */
   int32_t ignore_eos;       /* 0 or 1; default 0 */
   int32_t include_stop;     /* 0 or 1: leave the stop string in the text; default 0 */
@@ -624,8 +635,8 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_option(troupe_request *r
  *     troupe_cancel(engine, id);   // CANCELLED arrives, or DONE if that was quicker
  */
 
-/* Accepts or refuses at once; never waits for the model. Accepted: events carry *out_id (which may be
- * NULL) and user_data, and the first may arrive before this returns. */
+/* Accepts or refuses at once; never waits for the model. Accepted: events carry *out_id (out_id may
+ * be NULL) and user_data, and the first may arrive before this returns. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_submit(troupe_engine *engine,
                                                        const troupe_request *request,
                                                        troupe_queue *queue, uint64_t user_data,

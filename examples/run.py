@@ -17,9 +17,10 @@ DISC = os.path.join(HERE, "images", "red_disc.png")
 JOBS = {
     "answer": (["echo:", "to be or not to be"], "", "to be or not to be\n"),
     "chat": (["echo:"], "hello\nand again\n", "hello\nand again\n"),
-    "session": (["echo:"], "",
-                "Once upon a time there was a lamp.\n It was lit.\n It was broken.\nthe fork holds "),
-    "batch": (["echo:"], "", "one -> one\ntwo -> two\nthree -> three\nfour -> four\nfive -> five\n"),
+    "session": (["echo:"], "", "Once upon a time there was a lamp.\n It was lit.\n"
+                " It was broken.\nthe fork holds "),
+    "batch": (["echo:"], "",
+              "one -> one\ntwo -> two\nthree -> three\nfour -> four\nfive -> five\n"),
     "image": (["echo:", DISC], "", "[image 64x64 png 1002a7cf6ffc635a] What is this?\n"),
 }
 
@@ -39,8 +40,8 @@ def main():
         holds = done.stdout == expected or (job == "session" and done.stdout.startswith(expected))
         if done.returncode or not holds:
             failed += 1
-            print(f"{job}: exit code {done.returncode}\n  expected {expected!r}\n  got      {done.stdout!r}"
-                  f"\n  {done.stderr}")
+            print(f"{job}: exit code {done.returncode}\n  expected {expected!r}\n"
+                  f"  got      {done.stdout!r}\n  {done.stderr}")
     print(f"{len(JOBS) - failed} of {len(JOBS)} examples print what they must")
     return 1 if failed else 0
 

@@ -6,7 +6,8 @@
 
 static void check(troupe_error *error) {
   if (!error) return;
-  fprintf(stderr, "%s: %s\n", troupe_error_name(troupe_error_code(error)), troupe_error_message(error));
+  fprintf(stderr, "%s: %s\n", troupe_error_name(troupe_error_code(error)),
+          troupe_error_message(error));
   exit(1);
 }
 

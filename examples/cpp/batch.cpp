@@ -18,7 +18,8 @@ int main(int argc, char** argv) try {
       if (event.terminal()) --left;
     }
   }
-  for (size_t i = 0; i < prompts.size(); ++i) std::cout << prompts[i] << " -> " << answers[i] << "\n";
+  for (size_t i = 0; i < prompts.size(); ++i)
+    std::cout << prompts[i] << " -> " << answers[i] << "\n";
 } catch (const troupe::Error& error) {
   std::cerr << error.name() << ": " << error.what() << "\n";
   return 1;

@@ -14,7 +14,9 @@ int main(int argc, char** argv) try {
   }
   troupe::Engine engine(argc > 2 ? argv[1] : "echo:");
   troupe::Request request;
-  request.message(TROUPE_ROLE_USER).image(troupe::Image(bytes.data(), bytes.size())).text(" What is this?");
+  request.message(TROUPE_ROLE_USER)
+      .image(troupe::Image(bytes.data(), bytes.size()))
+      .text(" What is this?");
   for (const troupe::Event& event : engine.stream(request)) std::cout << event.text() << std::flush;
   std::cout << "\n";
 } catch (const troupe::Error& error) {

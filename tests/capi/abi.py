@@ -33,9 +33,14 @@ def symbols(library, listed):
     return 0 if shown == wanted and wanted else 1
 
 
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror",
+            "-fsyntax-only")
+
+
 def header(c_header, cpp_header=None):
     runs = [(c, "c", s, c_header) for c in ("gcc", "clang") for s in ("c99", "c11")]
-    runs += [(c, "c++", s, c_header) for c in ("g++", "clang++") for s in ("c++11", "c++17", "c++20")]
+    for standard in ("c++11", "c++17", "c++20"):
+        runs += [(c, "c++", standard, c_header) for c in ("g++", "clang++")]
     if cpp_header:
         runs += [(c, "c++", s, cpp_header) for c in ("g++", "clang++") for s in ("c++17", "c++20")]
     failed, done = 0, 0
@@ -46,8 +51,7 @@ def header(c_header, cpp_header=None):
         with tempfile.NamedTemporaryFile("w", suffix=".c" if language == "c" else ".cpp") as file:
             file.write(f'#include "{os.path.abspath(path)}"\n')
             file.flush()
-            result = run(compiler, "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic",
-                         "-Wshadow", "-Wconversion", "-Werror", "-fsyntax-only", file.name)
+            result = run(compiler, "-x", language, f"-std={standard}", *WARNINGS, file.name)
         done += 1
         if result.returncode:
             failed += 1
@@ -63,8 +67,8 @@ def record(library, target, ignored):
     if not shutil.which("abidw"):
         print("skipped: abidw is not installed (Debian: abigail-tools)")
         return SKIPPED
-    result = run("abidw", "--no-corpus-path", "--no-comp-dir-path", "--no-show-locs", *SCOPE, ignored,
-                 "--out-file", target, library)
+    result = run("abidw", "--no-corpus-path", "--no-comp-dir-path", "--no-show-locs", *SCOPE,
+                 ignored, "--out-file", target, library)
     print(result.stdout + result.stderr, end="")
     return result.returncode
 
@@ -77,8 +81,8 @@ def abidiff(library, recorded, ignored):
     if result.returncode == 0:
         return 0
     print(result.stdout + result.stderr)
-    print(f"the ABI differs from {recorded}. If the change only appends (layout.c still compiles), record "
-          f"it in the same commit:\n  tests/capi/abi.py record {library} {recorded} {ignored}")
+    print(f"the ABI differs from {recorded}. If the change only appends (layout.c still compiles), "
+          f"record it in the same commit:\n  tests/capi/abi.py record {library} {recorded} {ignored}")
     return 1
 
 

@@ -10,12 +10,12 @@
 
 #include <troupe.h>
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #condition);      \
-      exit(1);                                                                    \
-    }                                                                             \
+#define CHECK(condition)                                                     \
+  do {                                                                       \
+    if (!(condition)) {                                                      \
+      fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                               \
+    }                                                                        \
   } while (0)
 
 #define CHECK_OK(call) check_ok((call), #call, __FILE__, __LINE__)

@@ -1,4 +1,5 @@
-/* n choices: their tokens stand apart by index, each one's last event says why it ended, one DONE. */
+/* n choices: their tokens stand apart by index, each one's last event says why it ended, one DONE.
+ */
 #include "check.h"
 
 int main(int argc, char **argv) {

@@ -12,7 +12,8 @@ static long resident_kb(void) {
   return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-static void cycle(troupe_engine *engine, const troupe_request *request, troupe_queue *queue, int n) {
+static void cycle(troupe_engine *engine, const troupe_request *request, troupe_queue *queue,
+                  int n) {
   int in_flight = 0;
   while (n > 0 || in_flight > 0) {
     for (; n > 0 && in_flight < 64; --n, ++in_flight) {

@@ -14,7 +14,8 @@ int main(int argc, char **argv) {
   CHECK(a->kind == TROUPE_EVENT_FAILED && a->error_code == TROUPE_ERROR_DEADLINE);
   CHECK(a->finish_reason == TROUPE_FINISH_ERROR);
   CHECK(a->n_tokens > 0 && a->n_tokens < 2000);
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "deadline_ms", troupe_request_option(request, "deadline_ms", "0"));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "deadline_ms",
+              troupe_request_option(request, "deadline_ms", "0"));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "deadline_ms",
               troupe_request_option(request, "deadline_ms", "soon"));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "deadline_ms", troupe_request_option(request, "deadline", "5"));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Installs a build into an empty prefix and lives on that alone: the examples are built against it by
-pkg-config and by find_package, and run over `echo:`.
+"""Installs a build into an empty prefix and lives on that alone: the examples are built against it
+by pkg-config and by find_package, and run over `echo:`.
 
     install_test.py BUILD_DIR SOURCE_DIR
 """

@@ -1,4 +1,4 @@
-/* The layout of troupe.h, frozen: written by make_layout.py, which only ever appends. A line that fails
+/* The layout of troupe.h, frozen: written by make_layout.py, which only appends. A line that fails
  * means that programs built against an earlier header would break. */
 #include <stddef.h>
 

@@ -4,8 +4,8 @@
     tests/capi/make_layout.py capi/troupe.h tests/capi/layout.c
 
 It only ever appends: an assertion that is there stays as it is, so a field that moved, vanished or
-changed its size makes layout.c fail to compile. New fields and constants get new assertions, with the
-values of this machine's compiler (x86-64 and arm64 agree). --check: fail if anything is missing.
+changed its size makes layout.c fail to compile. New fields and constants get new assertions, with
+the values of this machine's compiler (x86-64 and arm64 agree). --check: fail if anything is missing.
 """
 import os
 import re
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-HEAD = """/* The layout of troupe.h, frozen: written by make_layout.py, which only ever appends. A line that fails
+HEAD = """/* The layout of troupe.h, frozen: written by make_layout.py, which only appends. A line that fails
  * means that programs built against an earlier header would break. */
 #include <stddef.h>
 
@@ -49,8 +49,8 @@ def constants_of(header):
 
 def evaluate(path, lines):
     """What the compiler says of each printf argument."""
-    program = '#include <stddef.h>\n#include <stdio.h>\n#include "%s"\nint main(void) {\n%s\n}\n' % (
-        os.path.abspath(path), "\n".join(lines))
+    program = '#include <stddef.h>\n#include <stdio.h>\n#include "%s"\n' % os.path.abspath(path)
+    program += "int main(void) {\n%s\n}\n" % "\n".join(lines)
     with tempfile.TemporaryDirectory() as folder:
         source, binary = folder + "/a.c", folder + "/a"
         with open(source, "w", encoding="utf-8") as file:
@@ -67,8 +67,8 @@ def wanted(path):
         if struct != last:
             lines.append('printf("AT_LEAST(%s, %%zu);\\n", sizeof(%s));' % (struct, struct))
             last = struct
-        lines.append('printf("FIELD(%s, %s, %%zu, %%zu);\\n", offsetof(%s, %s), sizeof(((%s *)0)->%s));'
-                     % (struct, field, struct, field, struct, field))
+        lines.append('printf("FIELD({0}, {1}, %zu, %zu);\\n", offsetof({0}, {1}), '
+                     "sizeof((({0} *)0)->{1}));".format(struct, field))
     for name in constants_of(header):
         value = "INT64_MIN" if name == "TROUPE_UNSET" else "%lld"
         lines.append('printf("CONSTANT(%s, %s);\\n", (long long)%s);' % (name, value, name)

@@ -12,7 +12,8 @@ static void engine_options(int argc, char **argv) {
   CHECK(!engine);
   options = options_for(argc, argv);
   options.max_sequences = 1 << 30;
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "max_sequences", troupe_engine_open("echo:", &options, &engine));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "max_sequences",
+              troupe_engine_open("echo:", &options, &engine));
   options = options_for(argc, argv);
   const char *const settings[] = {"novalue"};
   options.settings = settings;
@@ -92,7 +93,8 @@ static void requests(troupe_engine *engine, troupe_queue *queue, troupe_request 
               troupe_request_option(request, "priorty", "1"));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "did you mean \"score\"",
               troupe_request_option(request, "task", "scores"));
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "-100 to 100", troupe_request_option(request, "priority", "999"));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "-100 to 100",
+              troupe_request_option(request, "priority", "999"));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "role is 12", troupe_request_message(request, 12));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "0xFF at offset 2", troupe_request_text(request, "ab\xff", 3));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "offset 0", troupe_request_text(request, "\xed\xa0\x80", 3));

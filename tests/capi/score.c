@@ -51,7 +51,8 @@ int main(int argc, char **argv) {
       const troupe_event *event = TROUPE_EVENT(events, i);
       kind = event->kind;
       if (!event->n_tokens) continue;
-      CHECK(event->logprobs && event->top_logprobs && event->top_logprobs->n_rows == event->n_tokens);
+      CHECK(event->logprobs && event->top_logprobs &&
+            event->top_logprobs->n_rows == event->n_tokens);
       for (size_t t = 0; t < event->n_tokens; ++t) {
         const size_t begin = event->top_logprobs->row_starts[t];
         CHECK(event->top_logprobs->row_starts[t + 1] - begin == 3);

@@ -1,7 +1,8 @@
 /* Tokens arrive as they are made, in order; text is never cut inside a character. */
 #include "check.h"
 
-static const char *const kText = "\xc3\xa9t\xc3\xa9 \xe2\x82\xac 5 \xf0\x9f\x8e\xad"; /* accents, euro, masks */
+static const char *const kText =
+    "\xc3\xa9t\xc3\xa9 \xe2\x82\xac 5 \xf0\x9f\x8e\xad"; /* accents, euro, masks */
 
 static int whole_utf8(const char *text, size_t size) {
   for (size_t i = 0; i < size;) {

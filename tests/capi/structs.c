@@ -58,10 +58,11 @@ int main(int argc, char **argv) {
   CHECK(stats.known.submitted == 2 && stats.known.refused == 0x5a5a5a5a5a5a5a5a);
   troupe_info info;
   info.struct_size = 3;
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "troupe_info.struct_size is 3", troupe_engine_info(engine, &info));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "troupe_info.struct_size is 3",
+              troupe_engine_info(engine, &info));
 
-  CHECK(troupe_version() == (TROUPE_VERSION_MAJOR << 16 | TROUPE_VERSION_MINOR << 8 |
-                             TROUPE_VERSION_PATCH));
+  CHECK(troupe_version() ==
+        (TROUPE_VERSION_MAJOR << 16 | TROUPE_VERSION_MINOR << 8 | TROUPE_VERSION_PATCH));
   CHECK(strncmp(troupe_version_string(), "0.1.0 (", 7) == 0);
   CHECK(troupe_sizeof("troupe_event") == sizeof(troupe_event));
   CHECK(troupe_sizeof("troupe_sampling") == sizeof(troupe_sampling));

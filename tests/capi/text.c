@@ -19,7 +19,8 @@ int main(int argc, char **argv) {
   CHECK_FAILS(TROUPE_ERROR_INVALID, "offset 1", troupe_tokenize(engine, "a\xff", 2, 0, &ids));
   CHECK(!ids);
   const int32_t wrong[] = {1 << 20};
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "tokens[0] is 1048576: it must be 0 to 259", troupe_detokenize(engine, wrong, 1, 0, &text));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "tokens[0] is 1048576: it must be 0 to 259",
+              troupe_detokenize(engine, wrong, 1, 0, &text));
 
   troupe_request *request = NULL;
   CHECK_OK(troupe_request_new(&request));
@@ -44,7 +45,8 @@ int main(int argc, char **argv) {
   CHECK_OK(troupe_engine_metrics(engine, &metrics));
   CHECK(strstr(metrics->data, "troupe_"));
   troupe_bytes_free(metrics);
-  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "no_such", troupe_engine_set_option(engine, "no_such", "1"));
+  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "no_such",
+              troupe_engine_set_option(engine, "no_such", "1"));
   troupe_request_free(request);
   troupe_queue_free(queue);
   troupe_engine_free(engine);
