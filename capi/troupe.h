@@ -228,7 +228,7 @@ typedef struct troupe_event {
   int32_t finish_reason;      /* TROUPE_FINISH_...: on the last TOKENS of a choice, and on DONE that
                                  of choice 0 */
   int64_t from;               /* TOKENS: how many tokens of this choice came before */
-  const int32_t *tokens;
+  const int32_t *tokens;      /* the id that ends the choice is among them; its text is not */
   size_t n_tokens;
   const char *text;           /* what became complete: may lag behind the tokens. PROGRESS: phase */
   size_t text_size;

@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
       const troupe_event *event = TROUPE_EVENT(events, i);
       kind = event->kind;
       if (kind == TROUPE_EVENT_DONE) {
-        CHECK(event->finish_reason == TROUPE_FINISH_STOP && event->completion_tokens >= 44);
+        CHECK(event->finish_reason == TROUPE_FINISH_STOP && event->completion_tokens == 48);
       }
       if (kind != TROUPE_EVENT_TOKENS) continue;
       CHECK(event->index >= 0 && event->index < 4 && !finish[event->index]);

@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
     troupe_events_free(events);
   }
   for (int i = 0; i < kRequests; ++i) {
-    CHECK(tokens[i] == 1000);
+    CHECK(tokens[i] == 1001);
     CHECK(events_of[i] <= 3); /* admitted, tokens, done */
   }
   troupe_request_free(request);

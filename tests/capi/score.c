@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     }
     troupe_events_free(events);
   }
-  CHECK(seen == 2);
+  CHECK(seen == 3); /* and the end of text */
   troupe_request_free(request);
   troupe_queue_free(queue);
   troupe_engine_free(engine);

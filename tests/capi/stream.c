@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
     }
     troupe_events_free(events);
   }
-  CHECK(kind == TROUPE_EVENT_DONE && strcmp(text, kText) == 0 && n_tokens == strlen(kText));
+  CHECK(kind == TROUPE_EVENT_DONE && strcmp(text, kText) == 0 && n_tokens == strlen(kText) + 1);
   CHECK(token_events >= 4); /* it streamed: the reader was quicker than 2 ms a token */
   troupe_request_free(request);
   troupe_queue_free(queue);

@@ -28,7 +28,7 @@ struct StubOptions {
   int32_t context_length = 8192;
 };
 
-Result<StubOptions> parse(const std::string& endpoint) {
+Result<StubOptions> parse(const std::string &endpoint) {
   StubOptions options;
   if (!endpoint.starts_with("echo:")) {
     return Status(Code::not_found, "model " + endpoint + ": no such folder (the stub knows echo:)");
@@ -56,20 +56,20 @@ Result<StubOptions> parse(const std::string& endpoint) {
   return options;
 }
 
-std::string image_text(const ImageInput& image) {
+std::string image_text(const ImageInput &image) {
   uint64_t hash = 0xcbf29ce484222325U;
   for (size_t i = 0; i < image.bytes.size; ++i) {
     hash = (hash ^ std::to_integer<uint64_t>(image.bytes.data[i])) * 0x100000001b3U;
   }
-  constexpr const char* kFormats[] = {"rgb", "rgba", "bgr", "bgra", "grey"};
-  constexpr const char* kTypes[] = {"f16", "bf16", "f32"};
+  constexpr const char *kFormats[] = {"rgb", "rgba", "bgr", "bgra", "grey"};
+  constexpr const char *kTypes[] = {"f16", "bf16", "f32"};
   const bool embedding = image.kind == ImageKind::embedding;
   int32_t width = embedding ? image.rows : image.width;
   int32_t height = embedding ? image.hidden : image.height;
-  const char* kind = "png";
+  const char *kind = "png";
   if (image.kind == ImageKind::pixels) kind = kFormats[static_cast<size_t>(image.format)];
   if (embedding) kind = kTypes[static_cast<size_t>(image.type)];
-  const auto* b = reinterpret_cast<const unsigned char*>(image.bytes.data);
+  const auto *b = reinterpret_cast<const unsigned char *>(image.bytes.data);
   if (image.kind == ImageKind::encoded && image.bytes.size > 24 && b[1] == 'P' && b[2] == 'N') {
     width = b[18] << 8 | b[19];
     height = b[22] << 8 | b[23];
@@ -80,7 +80,7 @@ std::string image_text(const ImageInput& image) {
   return text;
 }
 
-size_t whole_characters(const std::string& text) {
+size_t whole_characters(const std::string &text) {
   size_t end = text.size(), i = end;
   while (i > 0 && end - i < 4 && (static_cast<unsigned char>(text[i - 1]) & 0xC0) == 0x80) --i;
   if (i == 0) return end;
@@ -108,7 +108,7 @@ struct Job {
 
 class StubPort final : public EnginePort {
  public:
-  StubPort(std::string endpoint, const StubOptions& stub, EngineOptions options)
+  StubPort(std::string endpoint, const StubOptions &stub, EngineOptions options)
       : endpoint_(std::move(endpoint)), stub_(stub), options_(std::move(options)) {
     worker_ = std::thread([this] { work(); });
   }
@@ -137,7 +137,7 @@ class StubPort final : public EnginePort {
     const std::scoped_lock lock(mutex_);
     if (closed_) return closed();
     EngineStats s = stats_;
-    for (const auto& job : jobs_) ++(job->running ? s.running : s.waiting);
+    for (const auto &job : jobs_) ++(job->running ? s.running : s.waiting);
     s.sessions = static_cast<uint32_t>(sessions_.size());
     return s;
   }
@@ -169,9 +169,9 @@ class StubPort final : public EnginePort {
     return text;
   }
 
-  Result<std::string> render(const Request& request) override {
+  Result<std::string> render(const Request &request) override {
     std::string text;
-    for (const PromptMessage& m : request.messages) text += parts_text(request, m.parts) + "\n";
+    for (const PromptMessage &m : request.messages) text += parts_text(request, m.parts) + "\n";
     return request.messages.empty() ? parts_text(request, request.prompt) : text;
   }
 
@@ -187,7 +187,7 @@ class StubPort final : public EnginePort {
       return Status(Code::not_found, "session " + std::to_string(request.session));
     }
     const auto waiting = std::count_if(jobs_.begin(), jobs_.end(),
-                                       [](const auto& other) { return !other->running; });
+                                       [](const auto &other) { return !other->running; });
     if (waiting >= options_.max_waiting) {
       ++stats_.refused;
       return Status(Code::overloaded, "waiting requests: " + std::to_string(waiting) + " of " +
@@ -205,11 +205,11 @@ class StubPort final : public EnginePort {
 
   void cancel(RequestId id) override {
     const std::scoped_lock lock(mutex_);
-    for (const auto& job : jobs_) job->cancelled |= job->id == id;
+    for (const auto &job : jobs_) job->cancelled |= job->id == id;
     changed_.notify_all();
   }
 
-  Result<uint64_t> session_new(const SessionOptions&) override {
+  Result<uint64_t> session_new(const SessionOptions &) override {
     const std::scoped_lock lock(mutex_);
     if (closed_) return closed();
     sessions_[++last_session_];
@@ -255,7 +255,7 @@ class StubPort final : public EnginePort {
       closed_ = true;
       const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(drain_ns);
       changed_.wait_until(lock, until, [&] { return jobs_.empty(); });
-      for (const auto& job : jobs_) job->cancelled = true;
+      for (const auto &job : jobs_) job->cancelled = true;
       quit_ = true;
       changed_.notify_all();
     }
@@ -267,9 +267,9 @@ class StubPort final : public EnginePort {
  private:
   Status closed() const { return {Code::closed, "engine " + endpoint_ + " was closed"}; }
 
-  static std::string parts_text(const Request& request, const std::vector<PromptPart>& parts) {
+  static std::string parts_text(const Request &request, const std::vector<PromptPart> &parts) {
     std::string text;
-    for (const PromptPart& part : parts) {
+    for (const PromptPart &part : parts) {
       text += part.text;
       for (const int32_t id : part.tokens) {
         if (id < 256) text.push_back(static_cast<char>(id));
@@ -279,7 +279,7 @@ class StubPort final : public EnginePort {
     return text;
   }
 
-  Status prepare(const Request& request, Job& job) const {
+  Status prepare(const Request &request, Job &job) const {
     if (!request.messages_json.empty())
       return unsupported("messages as JSON: the stub has no JSON");
     const std::string answer = request.messages.empty()
@@ -302,11 +302,11 @@ class StubPort final : public EnginePort {
     while (true) {
       changed_.wait(lock, [&] { return quit_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
-      std::vector<std::pair<Job*, bool>> batch = admit();
+      std::vector<std::pair<Job *, bool>> batch = admit();
       lock.unlock();
       if (stub_.step_ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(stub_.step_ns));
-      std::vector<Job*> finished;
-      for (const auto& [job, cancelled] : batch) {
+      std::vector<Job *> finished;
+      for (const auto &[job, cancelled] : batch) {
         if (step(*job, cancelled)) finished.push_back(job);
       }
       ++steps_;
@@ -316,10 +316,10 @@ class StubPort final : public EnginePort {
   }
 
   // The jobs of this step, and whether each has been cancelled.
-  std::vector<std::pair<Job*, bool>> admit() {
-    std::vector<std::pair<Job*, bool>> batch;
+  std::vector<std::pair<Job *, bool>> admit() {
+    std::vector<std::pair<Job *, bool>> batch;
     int32_t running = 0;
-    for (const auto& job : jobs_) {
+    for (const auto &job : jobs_) {
       const bool fresh = !job->running;
       if (running >= options_.max_sequences && fresh && !job->cancelled && !late(*job)) continue;
       ++running;
@@ -329,11 +329,11 @@ class StubPort final : public EnginePort {
     return batch;
   }
 
-  static bool late(const Job& job) {
+  static bool late(const Job &job) {
     return job.request.deadline_ns && steady_now_ns() - job.submitted_ns > *job.request.deadline_ns;
   }
 
-  bool step(Job& job, bool cancelled) {
+  bool step(Job &job, bool cancelled) {
     if (cancelled) return end(job, EventKind::cancelled, {});
     if (late(job)) {
       return end(job, EventKind::failed, Status(Code::deadline, "the request's deadline passed"));
@@ -355,9 +355,9 @@ class StubPort final : public EnginePort {
   }
 
   // One token of one choice; whether it goes on.
-  bool speak(Job& job, size_t index) {
-    Choice& choice = job.choices[index];
-    const SamplingParams& s = job.request.sampling;
+  bool speak(Job &job, size_t index) {
+    Choice &choice = job.choices[index];
+    const SamplingParams &s = job.request.sampling;
     const int64_t most = s.max_tokens ? *s.max_tokens : stub_.context_length;
     Event event;
     event.index = static_cast<int32_t>(index);
@@ -368,13 +368,15 @@ class StubPort final : public EnginePort {
         if (i > 0) event.prompt_logprobs.back().push_back({job.prompt[i], -0.5F, 1});
       }
     }
-    if (std::ssize(choice.said) + 0 >= 0 && static_cast<int64_t>(choice.made) >= most) {
+    if (static_cast<int64_t>(choice.made) >= most) {
       choice.finish = FinishReason::length;
-    } else if (choice.made >= job.answer.size()) {
-      choice.finish = FinishReason::stop;
-      event.stop_token = kEos;
     } else {
-      add_token(job, choice, event);
+      const bool over = choice.made >= job.answer.size();
+      add_token(job, choice, over ? kEos : job.answer[choice.made], event);
+      if (over) {
+        choice.finish = FinishReason::stop;
+        event.stop_token = kEos;
+      }
     }
     if (choice.finish != FinishReason::none) {
       event.text += std::exchange(choice.pending, {});
@@ -384,8 +386,8 @@ class StubPort final : public EnginePort {
     return choice.finish == FinishReason::none;
   }
 
-  static void add_token(Job& job, Choice& choice, Event& event) {
-    const int32_t token = job.answer[choice.made++];
+  static void add_token(Job &job, Choice &choice, int32_t token, Event &event) {
+    ++choice.made;
     ++job.usage.completion_tokens;
     event.tokens.push_back(token);
     if (job.request.sampling.logprobs) {
@@ -396,19 +398,20 @@ class StubPort final : public EnginePort {
             {(token + k) % kVocab, -0.25F - static_cast<float>(k), k + 1});
       }
     }
+    if (token == kEos) return;  // it has no text
     choice.pending.push_back(static_cast<char>(token));
     const size_t whole = whole_characters(choice.pending);
     event.text = choice.pending.substr(0, whole);
     choice.pending.erase(0, whole);
     choice.said += event.text;
-    for (const std::string& stop : job.request.sampling.stop) {
+    for (const std::string &stop : job.request.sampling.stop) {
       if (!choice.said.ends_with(stop)) continue;
       choice.finish = FinishReason::stop;
       event.stop_text = stop;
     }
   }
 
-  bool end(Job& job, EventKind kind, Status status) {
+  bool end(Job &job, EventKind kind, Status status) {
     Event event;
     event.kind = kind;
     event.status = std::move(status);
@@ -423,7 +426,7 @@ class StubPort final : public EnginePort {
     return true;
   }
 
-  void remember(const Job& job, EventKind kind) {
+  void remember(const Job &job, EventKind kind) {
     const std::scoped_lock lock(mutex_);
     ++(kind == EventKind::done     ? stats_.done
        : kind == EventKind::failed ? stats_.failed
@@ -431,27 +434,28 @@ class StubPort final : public EnginePort {
     stats_.completion_tokens += static_cast<uint64_t>(job.usage.completion_tokens);
     const auto session = sessions_.find(job.request.session);
     if (session == sessions_.end()) return;
-    auto& held = session->second;
+    auto &held = session->second;
     held.insert(held.end(), job.prompt.begin(), job.prompt.end());
     held.insert(held.end(), job.answer.begin(),
-                job.answer.begin() + static_cast<std::ptrdiff_t>(job.choices[0].made));
+                job.answer.begin() +
+                    static_cast<std::ptrdiff_t>(std::min(job.choices[0].made, job.answer.size())));
   }
 
-  static void send(Job& job, Event&& event) {
+  static void send(Job &job, Event &&event) {
     event.id = job.id;
     event.user_data = job.request.user_data;
     event.usage = job.usage;
     job.sink->push(std::move(event));
   }
 
-  void retire(const std::vector<Job*>& finished) {
+  void retire(const std::vector<Job *> &finished) {
     std::vector<std::unique_ptr<Job>> gone;
-    for (auto& job : jobs_) {
+    for (auto &job : jobs_) {
       if (std::find(finished.begin(), finished.end(), job.get()) != finished.end()) {
         gone.push_back(std::move(job));
       }
     }
-    std::erase_if(jobs_, [](const auto& job) { return job == nullptr; });
+    std::erase_if(jobs_, [](const auto &job) { return job == nullptr; });
     if (jobs_.empty()) changed_.notify_all();
   }
 
@@ -470,8 +474,8 @@ class StubPort final : public EnginePort {
   std::thread worker_;
 };
 
-Result<std::unique_ptr<EnginePort>> open_stub(const std::string& endpoint,
-                                              const EngineOptions& options, LoadProgress progress) {
+Result<std::unique_ptr<EnginePort>> open_stub(const std::string &endpoint,
+                                              const EngineOptions &options, LoadProgress progress) {
   TR_ASSIGN(const StubOptions stub, parse(endpoint));
   constexpr int kPhases = 20;
   for (int i = 0; i < kPhases; ++i) {
@@ -483,12 +487,12 @@ Result<std::unique_ptr<EnginePort>> open_stub(const std::string& endpoint,
   return std::unique_ptr<EnginePort>(std::make_unique<StubPort>(endpoint, stub, options));
 }
 
-Result<std::string> inspect_stub(const std::string& folder, const EngineOptions&) {
+Result<std::string> inspect_stub(const std::string &folder, const EngineOptions &) {
   TR_TRY(parse(folder).status());
   return std::string("{\"family\": \"stub\"}");
 }
 
-[[maybe_unused]] constexpr const char* kForeignBuildId = "foreign-build";
+[[maybe_unused]] constexpr const char *kForeignBuildId = "foreign-build";
 #ifndef TROUPE_STUB_BUILD_ID
 #define TROUPE_STUB_BUILD_ID build_id()
 #endif
@@ -496,7 +500,7 @@ Result<std::string> inspect_stub(const std::string& folder, const EngineOptions&
 }  // namespace
 }  // namespace troupe
 
-extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin*
+extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin *
 troupe_engine_plugin() {
   static const troupe::EnginePlugin plugin{troupe::TROUPE_STUB_BUILD_ID, troupe::open_stub,
                                            troupe::inspect_stub, troupe::set_log_forward, nullptr};

@@ -5,7 +5,7 @@ int main(int argc, char **argv) {
   troupe_engine *engine = open_engine(argc, argv, "echo:");
   const answer *a = ask(engine, "hello, world");
   CHECK(strcmp(a->text, "hello, world") == 0);
-  CHECK(a->n_tokens == 12 && a->tokens[0] == 'h');
+  CHECK(a->n_tokens == 13 && a->tokens[12] == 256 && a->tokens[0] == 'h');
   CHECK(a->kind == TROUPE_EVENT_DONE && a->finish_reason == TROUPE_FINISH_STOP);
   CHECK(a->prompt_tokens >= 12 && a->completion_tokens >= 12);
 
