@@ -43,6 +43,7 @@ int main(int argc, char **argv) {
   CHECK(tokens_in(session) == 10);
   CHECK_FAILS(TROUPE_ERROR_INVALID, "tokens", troupe_session_rewind(session, -1));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "11", troupe_session_rewind(session, 11));
+  CHECK_OK(troupe_session_rewind(session, 0)); /* and all of it */
   CHECK(strcmp(ask_in(engine, session, "second turn")->text, "second turn") == 0);
 
   /* Another engine does not know it. */

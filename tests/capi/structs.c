@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
   memset(&stats, 0x5a, sizeof stats);
   stats.known.struct_size = offsetof(troupe_stats, refused);
   CHECK_OK(troupe_engine_stats(engine, &stats.known));
-  CHECK(stats.known.submitted == 2 && stats.known.refused == 0x5a5a5a5a5a5a5a5a);
+  CHECK(stats.known.submitted >= 2 && stats.known.refused == 0x5a5a5a5a5a5a5a5a);
   troupe_info info;
   info.struct_size = 3;
   CHECK_FAILS(TROUPE_ERROR_INVALID, "troupe_info.struct_size is 3",

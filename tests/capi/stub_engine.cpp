@@ -20,7 +20,7 @@
 namespace troupe {
 namespace {
 
-constexpr int32_t kEos = 256, kVocab = 260;
+constexpr int32_t kEos = 256, kVocab = 257;
 
 struct StubOptions {
   int64_t step_ns = 0, load_ns = 0;

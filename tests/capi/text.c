@@ -19,7 +19,7 @@ int main(int argc, char **argv) {
   CHECK_FAILS(TROUPE_ERROR_INVALID, "offset 1", troupe_tokenize(engine, "a\xff", 2, 0, &ids));
   CHECK(!ids);
   const int32_t wrong[] = {1 << 20};
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "tokens[0] is 1048576: it must be 0 to 259",
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "tokens[0] is 1048576: it must be 0 to 256",
               troupe_detokenize(engine, wrong, 1, 0, &text));
 
   troupe_request *request = NULL;
@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
   troupe_info info;
   info.struct_size = sizeof info;
   CHECK_OK(troupe_engine_info(engine, &info));
-  CHECK(info.struct_size == sizeof info && info.vocab_size == 260 && info.context_length > 0);
+  CHECK(info.struct_size == sizeof info && info.vocab_size == 257 && info.context_length > 0);
   CHECK(strcmp(info.model, "echo") == 0 && strcmp(info.endpoint, "echo:") == 0);
   CHECK(info.chat_template_origin[0] && (info.capabilities & TROUPE_CAN_CHAT));
   troupe_bytes *metrics = NULL;
