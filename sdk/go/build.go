@@ -36,6 +36,9 @@ func build(r *Request) (*builder, error) {
 		return C.troupe_request_template_kwargs(b.raw, p, n)
 	})
 	b.options(r)
+	if c := r.Constraint; c != nil && b.err == nil {
+		b.do(C.troupe_request_constraint(b.raw, C.int32_t(c.Kind), stringData(c.Text), C.size_t(len(c.Text))))
+	}
 	if b.err != nil {
 		b.free()
 		return nil, b.err
@@ -101,12 +104,36 @@ func (b *builder) prompt(r *Request) {
 			for _, picture := range message.Images {
 				b.image(picture)
 			}
-			b.text(message.Text)
+			if message.Text != "" || len(message.Parts) == 0 {
+				b.text(message.Text)
+			}
+			b.parts(message.Parts)
 		}
 	case len(r.Tokens) > 0:
-		b.do(C.troupe_request_tokens(b.raw, (*C.int32_t)(unsafe.Pointer(&r.Tokens[0])), C.size_t(len(r.Tokens))))
+		b.tokens(r.Tokens)
+	case len(r.Parts) > 0:
+		b.parts(r.Parts)
 	default:
 		b.text(r.Prompt)
+	}
+}
+
+func (b *builder) parts(parts []Part) {
+	for _, part := range parts {
+		switch {
+		case !part.Image.isZero():
+			b.image(part.Image)
+		case len(part.Tokens) > 0:
+			b.tokens(part.Tokens)
+		default:
+			b.text(part.Text)
+		}
+	}
+}
+
+func (b *builder) tokens(ids []int32) {
+	if b.err == nil {
+		b.do(C.troupe_request_tokens(b.raw, (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(ids))), C.size_t(len(ids))))
 	}
 }
 
@@ -154,6 +181,17 @@ func (b *builder) image(picture Image) {
 		raw.width, raw.height = C.int32_t(rgba.Rect.Dx()), C.int32_t(rgba.Rect.Dy())
 		raw.row_stride = C.int64_t(rgba.Stride)
 		b.imageData(&raw, rgba.Pix)
+	case picture.raw != nil:
+		p := picture.raw
+		raw.kind, raw.format = C.TROUPE_IMAGE_PIXELS, C.int32_t(p.Format)
+		raw.width, raw.height = C.int32_t(p.Width), C.int32_t(p.Height)
+		if p.Planar {
+			raw.layout = C.TROUPE_LAYOUT_CHW
+		}
+		if p.RowStride != 0 {
+			raw.row_stride = C.int64_t(p.RowStride)
+		}
+		b.imageData(&raw, p.Data)
 	case picture.embedding != nil:
 		e := picture.embedding
 		if e.Rows <= 0 || e.Hidden <= 0 || len(e.Values) != e.Rows*e.Hidden {
@@ -169,7 +207,7 @@ func (b *builder) image(picture Image) {
 		}
 		b.imageData(&raw, unsafe.Slice((*byte)(unsafe.Pointer(&e.Values[0])), 4*len(e.Values)))
 	default:
-		b.err = &Error{Code: ErrInvalid.Code, Message: "Image: empty; make one with EncodedImage, PixelImage or EmbeddingImage"}
+		b.err = &Error{Code: ErrInvalid.Code, Message: "Image: empty; make one with EncodedImage, PixelImage, RawImage or EmbeddingImage"}
 	}
 }
 

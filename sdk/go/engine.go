@@ -33,17 +33,11 @@ type Options struct {
 
 // Engine is a model, here or elsewhere. Close it when done.
 type Engine struct {
-	raw      *C.troupe_engine
-	queue    *C.troupe_queue
-	progress func(string, float64)
-	opened   chan error
-	stopped  chan struct{} // closed when the reader has returned
-
-	mu      sync.Mutex
-	boxes   map[uint64]*mailbox
+	*reader
+	raw     *C.troupe_engine
 	keys    atomic.Uint64
 	closing sync.Once
-	// calls hold it to read; Close to write, before it frees.
+	// calls hold it to read; Drain to write, before it frees.
 	alive  sync.RWMutex
 	closed bool
 }
@@ -53,10 +47,10 @@ func Open(endpoint string, options *Options) (*Engine, error) {
 	if options == nil {
 		options = &Options{}
 	}
-	e := &Engine{
+	e := &Engine{reader: &reader{
 		progress: options.Progress, opened: make(chan error, 1), stopped: make(chan struct{}),
 		boxes: map[uint64]*mailbox{},
-	}
+	}}
 	if err := takeError(C.troupe_queue_new(&e.queue)); err != nil {
 		return nil, err
 	}
@@ -64,14 +58,16 @@ func Open(endpoint string, options *Options) (*Engine, error) {
 		C.troupe_queue_free(e.queue)
 		return nil, err
 	}
-	go e.read()
+	go e.reader.run()
 	if err := <-e.opened; err != nil {
 		e.Close()
 		return nil, err
 	}
+	// A guard against leaks: the reader holds no reference to the engine, so a lost one is found.
 	runtime.SetFinalizer(e, func(lost *Engine) {
 		if !lost.closed {
 			os.Stderr.WriteString("troupe: an Engine was dropped without Close\n")
+			go lost.Close()
 		}
 	})
 	return e, nil
@@ -130,49 +126,6 @@ func (e *Engine) open(endpoint string, o *Options) error {
 	return takeError(C.troupe_engine_open(b.cstring(endpoint), &raw, &e.raw))
 }
 
-// read is the engine's one goroutine: it waits on the queue until Close.
-func (e *Engine) read() {
-	runtime.LockOSThread()
-	defer close(e.stopped)
-	for {
-		var list *C.troupe_events
-		timeout := C.int64_t(-1)
-		stopping := e.isClosing()
-		if stopping {
-			timeout = 0
-		}
-		if err := takeError(C.troupe_queue_wait(e.queue, timeout, 0, &list)); err != nil {
-			return
-		}
-		if list == nil {
-			if stopping {
-				return
-			}
-			continue
-		}
-		e.dispatch(list)
-		C.troupe_events_free(list)
-	}
-}
-
-func (e *Engine) isClosing() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.boxes == nil
-}
-
-func (e *Engine) mailbox(key uint64) *mailbox {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.boxes[key]
-}
-
-func (e *Engine) forget(key uint64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.boxes, key)
-}
-
 // Close cancels what runs and frees the engine. Idempotent.
 func (e *Engine) Close() error { return e.Drain(0) }
 
@@ -184,30 +137,11 @@ func (e *Engine) Drain(patience time.Duration) error {
 		e.alive.Lock()
 		e.closed = true
 		e.alive.Unlock()
-		// Every terminal event is in the queue now: one more look without waiting, then the reader ends.
-		C.troupe_queue_wake(e.queue)
-		e.drainBoxes()
-		<-e.stopped
+		e.stop()
 		C.troupe_engine_free(e.raw)
 		C.troupe_queue_free(e.queue)
 	})
 	return err
-}
-
-// drainBoxes waits for the streams to have their ends, and tells the reader to stop.
-func (e *Engine) drainBoxes() {
-	for {
-		e.mu.Lock()
-		left := len(e.boxes)
-		if left == 0 {
-			e.boxes = nil
-			e.mu.Unlock()
-			C.troupe_queue_wake(e.queue)
-			return
-		}
-		e.mu.Unlock()
-		time.Sleep(time.Millisecond)
-	}
 }
 
 var errClosed = &Error{Code: ErrClosed.Code, Message: "the engine is closed"}
@@ -280,13 +214,7 @@ func (e *Engine) submit(r *Request) (id, key uint64, box *mailbox, err error) {
 	defer b.free()
 	key, box = e.keys.Add(1), newMailbox()
 	err = e.with(func() error {
-		e.mu.Lock()
-		if e.boxes == nil {
-			e.mu.Unlock()
-			return errClosed
-		}
-		e.boxes[key] = box
-		e.mu.Unlock()
+		e.expect(key, box)
 		var out C.uint64_t
 		failure := takeError(C.troupe_submit(e.raw, b.raw, e.queue, C.uint64_t(key), &out))
 		id = uint64(out)
@@ -314,7 +242,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Result, error) {
 		c.Logprobs = append(c.Logprobs, d.Logprobs...)
 		c.TopLogprobs = append(c.TopLogprobs, d.TopLogprobs...)
 		if d.FinishReason != "" {
-			c.FinishReason = d.FinishReason
+			c.FinishReason, c.StopText, c.StopToken = d.FinishReason, d.StopText, d.StopToken
 		}
 		return true
 	})

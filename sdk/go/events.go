@@ -42,6 +42,12 @@ func deltaOf(e *C.troupe_event) Delta {
 		}
 	}
 	d.TopLogprobs = tableOf(e.top_logprobs)
+	if e.finish_reason != C.TROUPE_FINISH_NONE {
+		d.StopText = C.GoStringN(e.stop_text, C.int(e.stop_text_size))
+		if e.stop_token >= 0 {
+			d.StopToken = Ptr(int32(e.stop_token))
+		}
+	}
 	return d
 }
 
@@ -76,17 +82,16 @@ func tableOf(t *C.troupe_logprob_table) [][]Logprob {
 	return rows
 }
 
-// dispatch hands every event of one wait to its request. Channels have room for everything that can
-// be pending between two waits: the library merges a lagging request's tokens, so the reader appends to
-// the mailbox and never blocks.
-func (e *Engine) dispatch(list *C.troupe_events) {
+// dispatch hands every event of one wait to its request. It appends to mailboxes and never blocks: a
+// slow stream holds up no other.
+func (r *reader) dispatch(list *C.troupe_events) {
 	for i := C.uint32_t(0); i < list.count; i++ {
 		event := C.event_at(list, i)
 		if event.id == 0 {
-			e.hearOpening(event)
+			r.hearOpening(event)
 			continue
 		}
-		box := e.mailbox(uint64(event.user_data))
+		box := r.mailbox(uint64(event.user_data))
 		if box == nil {
 			continue
 		}
@@ -94,25 +99,25 @@ func (e *Engine) dispatch(list *C.troupe_events) {
 		case C.TROUPE_EVENT_TOKENS:
 			box.put(item{delta: deltaOf(event), promptLogprobs: tableOf(event.prompt_logprobs)})
 		case C.TROUPE_EVENT_DONE, C.TROUPE_EVENT_CANCELLED, C.TROUPE_EVENT_FAILED:
-			e.forget(uint64(event.user_data))
+			r.forget(uint64(event.user_data))
 			box.put(item{end: endingOf(event), promptLogprobs: tableOf(event.prompt_logprobs)})
 		}
 	}
 }
 
-func (e *Engine) hearOpening(event *C.troupe_event) {
+func (r *reader) hearOpening(event *C.troupe_event) {
 	switch event.kind {
 	case C.TROUPE_EVENT_PROGRESS:
-		if e.progress != nil {
-			e.progress(C.GoStringN(event.text, C.int(event.text_size)), float64(event.progress))
+		if r.progress != nil {
+			r.progress(C.GoStringN(event.text, C.int(event.text_size)), float64(event.progress))
 		}
 	case C.TROUPE_EVENT_READY:
-		e.opened <- nil
+		r.opened <- nil
 	case C.TROUPE_EVENT_FAILED:
 		err := borrowedError(event.error)
 		if err == nil {
 			err = errors.New("troupe: the engine did not open")
 		}
-		e.opened <- err
+		r.opened <- err
 	}
 }

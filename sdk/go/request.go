@@ -16,18 +16,32 @@ const (
 	Tool
 )
 
-// Message is one turn of a chat. Images stand before the text.
+// Message is one turn of a chat: Images, then Text; or Parts, where another order matters.
 type Message struct {
 	Role   Role
 	Text   string
 	Images []Image
+	Parts  []Part
 }
 
-// Image is a picture in one of its forms; make one with EncodedImage, PixelImage or EmbeddingImage.
+// Part is a piece of a prompt or of a message: the one field that is set.
+type Part struct {
+	Text   string
+	Tokens []int32
+	Image  Image
+}
+
+// Image is a picture in one of its forms; make one with EncodedImage, PixelImage, RawImage or
+// EmbeddingImage.
 type Image struct {
 	encoded   []byte
 	pixels    image.Image
+	raw       *Pixels
 	embedding *Embedding
+}
+
+func (i Image) isZero() bool {
+	return i.encoded == nil && i.pixels == nil && i.raw == nil && i.embedding == nil
 }
 
 // EncodedImage is the bytes of a JPEG, PNG or WebP file.
@@ -35,6 +49,31 @@ func EncodedImage(file []byte) Image { return Image{encoded: file} }
 
 // PixelImage is a decoded picture.
 func PixelImage(pixels image.Image) Image { return Image{pixels: pixels} }
+
+// RawImage is pixels as they lie in memory.
+func RawImage(pixels Pixels) Image { return Image{raw: &pixels} }
+
+// Format is the order of a pixel's channels, 8 bits each.
+type Format int32
+
+// The formats of raw pixels.
+const (
+	RGB Format = iota
+	RGBA
+	BGR
+	BGRA
+	Grey
+)
+
+// Pixels is a picture in memory. RowStride is the bytes from one row to the next, 0 for dense rows;
+// Planar is one channel after the other instead of pixel after pixel.
+type Pixels struct {
+	Width, Height int
+	Format        Format
+	Planar        bool
+	RowStride     int
+	Data          []byte
+}
 
 // EmbeddingImage is what the model's projector would have made of a picture.
 func EmbeddingImage(e Embedding) Image { return Image{embedding: &e} }
@@ -47,11 +86,29 @@ type Embedding struct {
 	Grid         [3]int32
 }
 
-// Request is what is asked. Give one of Prompt, Tokens, Messages or MessagesJSON. The zero value of
+// ConstraintKind says how a constraint is written.
+type ConstraintKind int32
+
+// The kinds of constraints; OneOf is a JSON array of strings.
+const (
+	JSONSchema ConstraintKind = iota + 1
+	Regex
+	EBNF
+	OneOf
+)
+
+// Constraint is what the answer must match. Engines that cannot constrain answer ErrUnsupported.
+type Constraint struct {
+	Kind ConstraintKind
+	Text string
+}
+
+// Request is what is asked. Give one of Prompt, Tokens, Parts, Messages or MessagesJSON. The zero value of
 // everything else means: as the model's generation_config.json says, else the default.
 type Request struct {
 	Prompt   string
 	Tokens   []int32
+	Parts    []Part // text, tokens and images in the order of a raw prompt
 	Messages []Message
 	// OpenAI's "messages" array; an image part is {"type": "image"}: the next of Images.
 	MessagesJSON string
@@ -61,13 +118,14 @@ type Request struct {
 	Documents      string // JSON
 	TemplateKwargs string // JSON
 
-	Sampling Sampling
-	Session  *Session
-	Priority int
-	Timeout  time.Duration // from submission; 0: none
-	Adapter  string
-	Client   string // tenant: its prefixes are shared with no other
-	Task     string // generate, score, embed, encode_image
+	Sampling   Sampling
+	Constraint *Constraint
+	Session    *Session
+	Priority   int
+	Timeout    time.Duration // from submission; 0: none
+	Adapter    string
+	Client     string // tenant: its prefixes are shared with no other
+	Task       string // generate, score, embed, encode_image
 
 	NoSpecialTokens    bool
 	NoGenerationPrompt bool
@@ -104,6 +162,8 @@ type Delta struct {
 	Logprobs     []float32
 	TopLogprobs  [][]Logprob
 	FinishReason string // "stop" or "length" on the last delta of a choice, else ""
+	StopText     string // the stop string that ended the choice
+	StopToken    *int32 // the id that ended the choice
 }
 
 // Usage counts tokens.
@@ -119,6 +179,8 @@ type Choice struct {
 	Logprobs     []float32
 	TopLogprobs  [][]Logprob
 	FinishReason string
+	StopText     string
+	StopToken    *int32
 }
 
 // Result is what Generate gives: the choices, of which Text, Tokens and FinishReason are the first's.

@@ -19,7 +19,7 @@ BINDINGS = HERE / "troupe-sys" / "src" / "bindings.rs"
 TYPES = {"int": "c_int", "char": "c_char", "void": "c_void", "float": "f32", "double": "f64",
          "size_t": "usize", "int8_t": "i8", "uint8_t": "u8", "int32_t": "i32", "uint32_t": "u32",
          "int64_t": "i64", "uint64_t": "u64"}
-KEYWORDS = {"type": "type_"}
+KEYWORDS = {"type": "type_", "fn": "fn_"}
 PRELUDE = "".join(f"typedef int {name};" for name in TYPES if name.endswith("_t"))
 HEAD = """\
 // Generated from troupe.h by make_bindings.py: do not edit.

@@ -358,7 +358,7 @@ extern "C" {
     pub fn troupe_error_message(error: *const troupe_error) -> *const c_char;
     pub fn troupe_error_free(error: *mut troupe_error);
     pub fn troupe_error_name(code: i32) -> *const c_char;
-    pub fn troupe_log_set(level: i32, fn: troupe_log_fn, user: *mut c_void);
+    pub fn troupe_log_set(level: i32, fn_: troupe_log_fn, user: *mut c_void);
     pub fn troupe_bytes_free(bytes: *mut troupe_bytes);
     pub fn troupe_queue_new(out: *mut *mut troupe_queue) -> *mut troupe_error;
     pub fn troupe_queue_free(queue: *mut troupe_queue);

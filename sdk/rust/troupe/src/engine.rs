@@ -66,6 +66,10 @@ impl Shared {
 
     pub(crate) fn abandon(&self, id: u64, key: u64) {
         self.reader.forget(key);
+        self.cancel(id);
+    }
+
+    pub(crate) fn cancel(&self, id: u64) {
         // SAFETY: the engine is freed with self; cancelling an id that has ended does nothing.
         unsafe { sys::troupe_cancel(self.raw(), id) }
     }

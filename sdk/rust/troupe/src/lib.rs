@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! A [`Stream`] is a blocking iterator and a [`futures_core::Stream`] at once, on any runtime: one
+//! A [`Stream`] is a [`futures_core::Stream`] on any runtime, and a blocking iterator in a `for` loop: one
 //! thread per engine reads events and wakes whoever waits. Dropping a stream cancels its request.
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
@@ -30,8 +30,8 @@ mod types;
 
 pub use engine::{Engine, Options};
 pub use error::{Code, Error};
-pub use request::{Image, Message, Pixels, Request, Role};
+pub use request::{Constraint, Image, Message, Part, Pixels, Request, Role};
 pub use sampling::Sampling;
 pub use session::{Session, SessionState};
-pub use stream::Stream;
+pub use stream::{Deltas, Stream};
 pub use types::{Answer, Choice, Delta, FinishReason, Info, Logprob, Stats, Timings, Usage};

@@ -137,6 +137,9 @@ unsafe fn delta_of(event: &sys::troupe_event) -> Delta {
             logprobs: slice(event.logprobs, if event.logprobs.is_null() { 0 } else { event.n_tokens }).to_vec(),
             top_logprobs: table_of(event.top_logprobs),
             finish_reason: finish_of(event.finish_reason),
+            stop_text: (!event.stop_text.is_null())
+                .then(|| String::from_utf8_lossy(slice(event.stop_text.cast::<u8>(), event.stop_text_size)).into_owned()),
+            stop_token: (event.finish_reason != sys::TROUPE_FINISH_NONE && event.stop_token >= 0).then_some(event.stop_token),
         }
     }
 }

@@ -61,38 +61,80 @@ pub enum Image {
     },
 }
 
-/// One turn of a chat; images stand before the text.
+/// A piece of a prompt or of a message. Strings and images turn into one by `into()`.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Part {
+    Text(String),
+    Tokens(Vec<i32>),
+    Image(Image),
+}
+
+impl From<&str> for Part {
+    fn from(text: &str) -> Self {
+        Part::Text(text.into())
+    }
+}
+
+impl From<String> for Part {
+    fn from(text: String) -> Self {
+        Part::Text(text)
+    }
+}
+
+impl From<Image> for Part {
+    fn from(image: Image) -> Self {
+        Part::Image(image)
+    }
+}
+
+/// One turn of a chat: who speaks, and what, in order.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What.
-    pub text: String,
-    /// What is shown.
-    pub images: Vec<Image>,
+    /// What is said and shown.
+    pub parts: Vec<Part>,
 }
 
 impl Message {
+    /// A message of several parts.
+    pub fn new(role: Role, parts: impl Into<Vec<Part>>) -> Self {
+        Message { role, parts: parts.into() }
+    }
+
     /// A message of the user.
-    pub fn user(text: impl Into<String>) -> Self {
-        Message { role: Role::User, text: text.into(), images: Vec::new() }
+    pub fn user(text: impl Into<Part>) -> Self {
+        Message::new(Role::User, [text.into()])
     }
 
     /// A message of the system.
-    pub fn system(text: impl Into<String>) -> Self {
-        Message { role: Role::System, text: text.into(), images: Vec::new() }
+    pub fn system(text: impl Into<Part>) -> Self {
+        Message::new(Role::System, [text.into()])
     }
 
     /// A message of the assistant.
-    pub fn assistant(text: impl Into<String>) -> Self {
-        Message { role: Role::Assistant, text: text.into(), images: Vec::new() }
+    pub fn assistant(text: impl Into<Part>) -> Self {
+        Message::new(Role::Assistant, [text.into()])
     }
+}
+
+/// What the answer must match. Engines that cannot constrain answer [`Code::Unsupported`].
+#[derive(Clone, Debug)]
+pub enum Constraint {
+    /// A JSON schema.
+    JsonSchema(String),
+    /// A regular expression.
+    Regex(String),
+    /// A grammar.
+    Ebnf(String),
+    /// One of a JSON array of strings.
+    Choice(String),
 }
 
 #[derive(Clone, Debug)]
 enum Prompt {
-    Text(String),
-    Tokens(Vec<i32>),
+    Parts(Vec<Part>),
     Messages(Vec<Message>),
     Json(String),
 }
@@ -113,8 +155,9 @@ pub struct Request {
     images: Vec<Image>,
     pub(crate) sampling: Sampling,
     session: Option<Session>,
+    constraint: Option<Constraint>,
     json: [(Json, Option<String>); 3],
-    options: Vec<(&'static str, String)>,
+    options: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +174,7 @@ impl Request {
             images: Vec::new(),
             sampling: Sampling::default(),
             session: None,
+            constraint: None,
             json: [(Json::Tools, None), (Json::Documents, None), (Json::TemplateKwargs, None)],
             options: Vec::new(),
         }
@@ -138,12 +182,17 @@ impl Request {
 
     /// Raw text, without a chat template.
     pub fn prompt(text: impl Into<String>) -> Self {
-        Self::of(Prompt::Text(text.into()))
+        Self::parts([Part::Text(text.into())])
+    }
+
+    /// Text, token ids and images in the order of the prompt.
+    pub fn parts(parts: impl Into<Vec<Part>>) -> Self {
+        Self::of(Prompt::Parts(parts.into()))
     }
 
     /// Token ids.
     pub fn tokens(ids: impl Into<Vec<i32>>) -> Self {
-        Self::of(Prompt::Tokens(ids.into()))
+        Self::parts([Part::Tokens(ids.into())])
     }
 
     /// A chat.
@@ -171,6 +220,12 @@ impl Request {
     /// Continues what the session holds.
     pub fn session(mut self, session: &Session) -> Self {
         self.session = Some(session.clone());
+        self
+    }
+
+    /// What the answer must match.
+    pub fn constraint(mut self, constraint: Constraint) -> Self {
+        self.constraint = Some(constraint);
         self
     }
 
@@ -204,8 +259,8 @@ impl Request {
     }
 
     /// Any option of troupe_request_option by name.
-    pub fn option(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.options.push((key, value.into()));
+    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.push((key.into(), value.into()));
         self
     }
 
@@ -221,6 +276,7 @@ impl Request {
             add_image(&request, image)?;
         }
         self.add_prompt(&request)?;
+        self.add_constraint(&request)?;
         for (kind, json) in &self.json {
             let Some(json) = json else { continue };
             let give = match kind {
@@ -236,9 +292,10 @@ impl Request {
             unsafe { check(sys::troupe_request_session(request.get(), session.raw()))? };
         }
         for (key, value) in &self.options {
-            let key = CString::new(*key).expect("keys are ours");
-            let value = CString::new(value.as_str())
-                .map_err(|_| Error::new(Code::Invalid, format!("{key:?}: the value has a NUL character")))?;
+            let c_string = |text: &str| {
+                CString::new(text).map_err(|_| Error::new(Code::Invalid, format!("{key:?}: has a NUL character")))
+            };
+            let (key, value) = (c_string(key)?, c_string(value)?);
             // SAFETY: both strings end in NUL and outlive the call.
             unsafe { check(sys::troupe_request_option(request.get(), key.as_ptr(), value.as_ptr()))? };
         }
@@ -246,20 +303,40 @@ impl Request {
     }
 
     fn add_prompt(&self, request: &RawRequest) -> Result<(), Error> {
-        // SAFETY (each): what is pointed to outlives the call, which copies it.
         match &self.prompt {
-            Prompt::Text(text) => add_text(request, text),
-            Prompt::Tokens(ids) => unsafe { check(sys::troupe_request_tokens(request.get(), ids.as_ptr(), ids.len())) },
+            Prompt::Parts(parts) => add_parts(request, parts),
+            // SAFETY: the text outlives the call, which copies it.
             Prompt::Json(json) => unsafe {
                 check(sys::troupe_request_messages(request.get(), json.as_ptr().cast(), json.len()))
             },
             Prompt::Messages(messages) => messages.iter().try_for_each(|message| {
+                // SAFETY: the request is alive.
                 unsafe { check(sys::troupe_request_message(request.get(), message.role as i32))? };
-                message.images.iter().try_for_each(|image| add_image(request, image))?;
-                add_text(request, &message.text)
+                add_parts(request, &message.parts)
             }),
         }
     }
+
+    fn add_constraint(&self, request: &RawRequest) -> Result<(), Error> {
+        let (kind, text) = match &self.constraint {
+            None => return Ok(()),
+            Some(Constraint::JsonSchema(text)) => (sys::TROUPE_CONSTRAINT_JSON_SCHEMA, text),
+            Some(Constraint::Regex(text)) => (sys::TROUPE_CONSTRAINT_REGEX, text),
+            Some(Constraint::Ebnf(text)) => (sys::TROUPE_CONSTRAINT_EBNF, text),
+            Some(Constraint::Choice(text)) => (sys::TROUPE_CONSTRAINT_CHOICE, text),
+        };
+        // SAFETY: the text outlives the call, which copies it.
+        unsafe { check(sys::troupe_request_constraint(request.get(), kind, text.as_ptr().cast(), text.len())) }
+    }
+}
+
+fn add_parts(request: &RawRequest, parts: &[Part]) -> Result<(), Error> {
+    parts.iter().try_for_each(|part| match part {
+        Part::Text(text) => add_text(request, text),
+        Part::Image(image) => add_image(request, image),
+        // SAFETY: the ids outlive the call, which copies them.
+        Part::Tokens(ids) => unsafe { check(sys::troupe_request_tokens(request.get(), ids.as_ptr(), ids.len())) },
+    })
 }
 
 fn add_text(request: &RawRequest, text: &str) -> Result<(), Error> {

@@ -6,32 +6,54 @@ use std::task::{Context, Poll};
 
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::mailbox::{Ending, Item, Mailbox};
+use crate::mailbox::{Item, Mailbox};
 use crate::types::{Answer, Choice, Delta};
 
-/// The deltas of one answer: a blocking iterator and a `futures_core::Stream`. Dropping it early cancels
-/// the request. An error is the last item.
+/// The deltas of one answer: a `futures_core::Stream`, and in a `for` loop a blocking iterator. Dropping
+/// it early cancels the request. An error is the last item.
 pub struct Stream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) id: u64,
     pub(crate) key: u64,
     answer: Answer,
-    end: Option<Ending>,
+    ended: bool,
 }
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, mailbox: Arc<Mailbox>, id: u64, key: u64, n: usize) -> Self {
         let answer = Answer { choices: vec![Choice::default(); n], ..Answer::default() };
-        Stream { shared, mailbox, id, key, answer, end: None }
+        Stream { shared, mailbox, id, key, answer, ended: false }
+    }
+
+    /// Cancels the request without leaving it: what was made before still comes, and then the end, an
+    /// error with [`crate::Code::Cancelled`].
+    pub fn cancel(&self) {
+        self.shared.cancel(self.id);
+    }
+
+    /// What has come so far: whole when the iteration has ended, the beginning after an error.
+    pub fn so_far(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// The next delta, blocking; `None` after the end.
+    pub fn wait_next(&mut self) -> Option<Result<Delta, Error>> {
+        while !self.ended {
+            let item = self.mailbox.wait();
+            if let Some(outcome) = self.digest(item) {
+                return outcome;
+            }
+        }
+        None
     }
 
     /// Reads on to the end, blocking, and gives the whole answer.
     pub fn finish(mut self) -> Result<Answer, Error> {
-        while let Some(delta) = self.next() {
+        while let Some(delta) = self.wait_next() {
             delta?;
         }
-        Ok(self.into_answer())
+        Ok(std::mem::take(&mut self.answer))
     }
 
     /// The same for async callers.
@@ -39,18 +61,7 @@ impl Stream {
         while let Some(delta) = std::future::poll_fn(|context| self.poll_delta(context)).await {
             delta?;
         }
-        Ok(self.into_answer())
-    }
-
-    fn into_answer(mut self) -> Answer {
-        let mut answer = std::mem::take(&mut self.answer);
-        if let Some(end) = &self.end {
-            (answer.usage, answer.timings) = (end.usage, end.timings);
-            if let Some(first) = answer.choices.first_mut() {
-                first.finish_reason = first.finish_reason.or(end.finish_reason);
-            }
-        }
-        answer
+        Ok(std::mem::take(&mut self.answer))
     }
 
     /// What the next item means for the caller: Some(Some(…)) to hand on, Some(None) the end, None: go on.
@@ -63,6 +74,8 @@ impl Stream {
                     choice.logprobs.extend_from_slice(&delta.logprobs);
                     choice.top_logprobs.extend_from_slice(&delta.top_logprobs);
                     choice.finish_reason = delta.finish_reason.or(choice.finish_reason);
+                    choice.stop_text.clone_from(&delta.stop_text);
+                    choice.stop_token = delta.stop_token;
                 }
                 Some(Some(Ok(delta)))
             }
@@ -71,15 +84,18 @@ impl Stream {
                 None
             }
             Item::End(end) => {
-                let error = end.error.clone();
-                self.end = Some(end);
-                Some(error.map(Err))
+                (self.answer.usage, self.answer.timings) = (end.usage, end.timings);
+                if let Some(first) = self.answer.choices.first_mut() {
+                    first.finish_reason = first.finish_reason.or(end.finish_reason);
+                }
+                self.ended = true;
+                Some(end.error.map(Err))
             }
         }
     }
 
     fn poll_delta(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Delta, Error>>> {
-        while self.end.is_none() {
+        while !self.ended {
             match self.mailbox.poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(item) => {
@@ -93,17 +109,23 @@ impl Stream {
     }
 }
 
-impl Iterator for Stream {
+/// A [`Stream`] as a blocking iterator; dropping it early cancels the request too.
+pub struct Deltas(Stream);
+
+impl Iterator for Deltas {
     type Item = Result<Delta, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.end.is_none() {
-            let item = self.mailbox.wait();
-            if let Some(outcome) = self.digest(item) {
-                return outcome;
-            }
-        }
-        None
+        self.0.wait_next()
+    }
+}
+
+impl IntoIterator for Stream {
+    type Item = Result<Delta, Error>;
+    type IntoIter = Deltas;
+
+    fn into_iter(self) -> Deltas {
+        Deltas(self)
     }
 }
 
@@ -117,7 +139,7 @@ impl futures_core::Stream for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.end.is_none() {
+        if !self.ended {
             self.shared.abandon(self.id, self.key);
         }
     }

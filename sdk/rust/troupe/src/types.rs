@@ -42,6 +42,10 @@ pub struct Delta {
     pub top_logprobs: Vec<Vec<Logprob>>,
     /// On the last delta of a choice.
     pub finish_reason: Option<FinishReason>,
+    /// The stop string that ended the choice.
+    pub stop_text: Option<String>,
+    /// The id that ended the choice.
+    pub stop_token: Option<i32>,
 }
 
 /// Token counts.
@@ -81,6 +85,10 @@ pub struct Choice {
     pub top_logprobs: Vec<Vec<Logprob>>,
     /// Why it ended.
     pub finish_reason: Option<FinishReason>,
+    /// The stop string that ended it.
+    pub stop_text: Option<String>,
+    /// The id that ended it.
+    pub stop_token: Option<i32>,
 }
 
 /// What `generate` gives.

@@ -25,7 +25,7 @@ fn generate_and_stream() {
     assert_eq!(answer.text(), "héllo 🎭");
     assert_eq!(answer.choices[0].finish_reason, Some(FinishReason::Stop));
     assert!(answer.usage.prompt > 0 && answer.timings.total > Duration::ZERO);
-    let text: String = engine.stream(&Request::prompt("as it comes")).expect("a stream").map(|d| d.expect("a delta").text).collect();
+    let text: String = engine.stream(&Request::prompt("as it comes")).expect("a stream").into_iter().map(|d| d.expect("a delta").text).collect();
     assert_eq!(text, "as it comes");
 }
 
@@ -67,7 +67,7 @@ fn scoring_gives_a_row_a_token() {
 fn dropping_a_stream_cancels() {
     let engine = open("echo:?step_ms=5");
     let mut stream = engine.stream(&Request::prompt("x".repeat(3000))).expect("a stream");
-    stream.next().expect("a delta").expect("no error");
+    stream.wait_next().expect("a delta").expect("no error");
     drop(stream);
     wait_cancelled(&engine, 1);
 }
@@ -172,7 +172,7 @@ async fn streams_are_futures_streams_too() {
 async fn collect(engine: &Engine, prompt: &str) -> String {
     let mut stream = engine.stream(&Request::prompt(prompt)).expect("a stream");
     let mut text = String::new();
-    while let Some(delta) = StreamExt::next(&mut stream).await {
+    while let Some(delta) = stream.next().await {
         text += &delta.expect("a delta").text;
     }
     text
