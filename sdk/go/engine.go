@@ -10,7 +10,6 @@ import (
 	"iter"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,22 +227,9 @@ func (e *Engine) submit(r *Request) (id, key uint64, box *mailbox, err error) {
 
 // Generate gives the whole answer.
 func (e *Engine) Generate(ctx context.Context, r Request) (*Result, error) {
-	n := max(1, int(r.Sampling.N))
-	result := &Result{Choices: make([]Choice, n)}
-	texts := make([]strings.Builder, n)
+	result := newResult(&r)
 	end, err := e.run(ctx, &r, func(i item) bool {
-		if len(i.promptLogprobs) > 0 {
-			result.PromptLogprobs = i.promptLogprobs
-		}
-		d := i.delta
-		c := &result.Choices[d.Index]
-		texts[d.Index].WriteString(d.Text)
-		c.Tokens = append(c.Tokens, d.Tokens...)
-		c.Logprobs = append(c.Logprobs, d.Logprobs...)
-		c.TopLogprobs = append(c.TopLogprobs, d.TopLogprobs...)
-		if d.FinishReason != "" {
-			c.FinishReason, c.StopText, c.StopToken = d.FinishReason, d.StopText, d.StopToken
-		}
+		result.add(i)
 		return true
 	})
 	if err == nil {
@@ -252,16 +238,8 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range texts {
-		result.Choices[i].Text = texts[i].String()
-	}
-	first := &result.Choices[0]
-	if first.FinishReason == "" {
-		first.FinishReason = end.finishReason
-	}
-	result.Text, result.Tokens, result.FinishReason = first.Text, first.Tokens, first.FinishReason
-	result.Usage, result.Timings = end.usage, end.timings
-	return result, nil
+	result.finish(end)
+	return &result.Result, nil
 }
 
 // Batch answers many requests at once, in their order; errs[i] is nil where results[i] is an answer.

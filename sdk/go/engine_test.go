@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -271,6 +272,55 @@ func TestTextRoundTrip(t *testing.T) {
 	}
 	if _, err := e.Tokenize("a\xff", false); !errors.Is(err, ErrInvalid) {
 		t.Errorf("%v", err)
+	}
+}
+
+func residentBytes(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(data))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+func TestSubmittingAndCancellingKeepsMemoryFlat(t *testing.T) {
+	cycles := 4000
+	if given := os.Getenv("TROUPE_TEST_CYCLES"); given != "" {
+		cycles, _ = strconv.Atoi(given)
+	}
+	e := open(t, "echo:?step_ms=1")
+	rounds := func(count int) {
+		for range count / 200 {
+			var all sync.WaitGroup
+			ctx, cancel := context.WithCancel(context.Background())
+			for range 200 {
+				all.Add(1)
+				go func() {
+					defer all.Done()
+					_, err := e.Generate(ctx, Request{Prompt: strings.Repeat("x", 200)})
+					if err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+				}()
+			}
+			cancel()
+			all.Wait()
+			for s, _ := e.Stats(); s.Running+s.Waiting > 0; s, _ = e.Stats() {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		runtime.GC()
+	}
+	rounds(2000)
+	before := residentBytes(t)
+	rounds(cycles)
+	if grown := residentBytes(t) - before; grown > 16<<20 {
+		t.Errorf("%d bytes more after %d cycles", grown, cycles)
 	}
 }
 

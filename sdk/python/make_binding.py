@@ -6,6 +6,7 @@
 The header is plain C99, so taking out comments, preprocessor lines and attributes leaves what cffi reads.
 """
 
+import contextlib
 import re
 import sys
 import tempfile
@@ -35,7 +36,8 @@ def generate() -> str:
     ffi.set_source("troupe._binding", None)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "_binding.py")
-        ffi.emit_python_code(str(target))
+        with contextlib.redirect_stdout(None):
+            ffi.emit_python_code(str(target))
         return target.read_text(encoding="utf-8")
 
 

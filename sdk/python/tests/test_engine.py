@@ -1,6 +1,7 @@
 """The sync face over `echo:`, which answers with its prompt."""
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -171,6 +172,42 @@ def test_ten_thousand_requests_leave_no_leak(engine):
     before = resident_kib()
     rounds(100)
     assert resident_kib() - before < 8 * 1024
+
+
+CYCLES = int(os.environ.get("TROUPE_TEST_CYCLES", "4000"))
+
+
+def test_submitting_and_cancelling_keeps_memory_flat():
+    with Engine("echo:?step_ms=1") as engine:
+
+        def rounds(count):
+            for _ in range(count // 200):
+                streams = [engine.stream("x" * 200) for _ in range(200)]
+                for stream in streams:
+                    stream.close()
+                while engine.stats().running + engine.stats().waiting:
+                    time.sleep(0.001)
+            gc.collect()
+
+        rounds(2000)
+        before = resident_kib()
+        rounds(CYCLES)
+        assert resident_kib() - before < 8 * 1024
+        stats = engine.stats()
+        assert stats.submitted == stats.done + stats.cancelled + stats.failed
+
+
+def test_a_fork_of_the_process_is_told_so():
+    code = ("import os, sys, troupe\n"
+            "engine = troupe.Engine('echo:')\n"
+            "child = os.fork()\n"
+            "if child == 0:\n"
+            "    try:\n        engine.generate('x')\n"
+            "    except troupe.TroupeError as error:\n        sys.exit(7 if error.code == 'FORKED' else 8)\n"
+            "    sys.exit(9)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), engine.generate('still here'))\n")
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
+    assert done.stdout == "7 still here\n", done
 
 
 def test_keyboard_interrupt_ends_a_generate():

@@ -15,13 +15,13 @@ from .engine import Engine, Stream
 from .errors import (Cancelled, Closed, ConnectionLost, CorruptModel, DeadlineExceeded, EngineFailed,
                      InvalidArgument, LimitExceeded, NotFound, OutOfMemory, Overloaded, TroupeError,
                      Unauthorised, Unsupported)
-from .types import (Choice, Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling,
+from .types import (Choice, Constraint, Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling,
                     SessionState, Timings, Usage)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AsyncEngine", "AsyncStream", "Cancelled", "Choice", "Closed", "ConnectionLost", "CorruptModel",
+    "AsyncEngine", "AsyncStream", "Cancelled", "Choice", "Closed", "ConnectionLost", "Constraint", "CorruptModel",
     "DeadlineExceeded", "Delta", "Embedding", "Engine", "EngineFailed", "EngineInfo", "EngineStats",
     "InvalidArgument", "LimitExceeded", "Logprob", "Message", "NotFound", "OutOfMemory", "Overloaded",
     "Prompt", "Result", "Sampling", "Session", "SessionState", "Stream", "Timings", "TroupeError",

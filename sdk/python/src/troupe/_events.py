@@ -16,6 +16,7 @@ FAILED: int = lib.TROUPE_EVENT_FAILED
 READY: int = lib.TROUPE_EVENT_READY
 PROGRESS: int = lib.TROUPE_EVENT_PROGRESS
 
+FINISH_NONE: int = lib.TROUPE_FINISH_NONE
 FINISH: dict[int, str | None] = {
     lib.TROUPE_FINISH_NONE: None, lib.TROUPE_FINISH_STOP: "stop", lib.TROUPE_FINISH_LENGTH: "length",
     lib.TROUPE_FINISH_CANCELLED: "cancelled", lib.TROUPE_FINISH_ERROR: "error",
@@ -27,8 +28,14 @@ class End:
 
     __slots__ = ("error", "finish_reason", "usage", "timings", "prompt_logprobs")
 
-    def __init__(self, event: Any) -> None:
-        self.error: TroupeError | None = None
+    def __init__(self, event: Any, error: TroupeError | None = None) -> None:
+        """Of a terminal event, or, without one, of an error."""
+        self.error = error
+        self.finish_reason: str | None = "error"
+        self.usage, self.timings = Usage(), Timings()
+        self.prompt_logprobs: list[list[Logprob]] | None = None
+        if event is None:
+            return
         if event.kind != DONE:
             self.error = error_from(event.error) if event.error else Cancelled("the request was cancelled")
         self.finish_reason = FINISH.get(event.finish_reason)
@@ -52,9 +59,14 @@ def table_of(pointer: Any) -> list[list[Logprob]] | None:
 
 
 def delta_of(event: Any) -> Delta:
-    count = event.n_tokens
-    delta = Delta(ffi.buffer(event.text, event.text_size)[:].decode() if event.text_size else "",
-                  ffi.unpack(event.tokens, count) if count else [], event.index, FINISH.get(event.finish_reason))
+    count, size, finish = event.n_tokens, event.text_size, event.finish_reason
+    delta = Delta(ffi.unpack(event.text, size).decode("utf-8", "replace") if size else "",
+                  ffi.unpack(event.tokens, count) if count else [], event.index)
+    if finish != FINISH_NONE:
+        delta.finish_reason = FINISH.get(finish)
+        delta.stop_token = event.stop_token if event.stop_token >= 0 else None
+        if event.stop_text != ffi.NULL:
+            delta.stop_text = ffi.unpack(event.stop_text, event.stop_text_size).decode("utf-8", "replace")
     if event.logprobs != ffi.NULL:
         delta.logprobs = ffi.unpack(event.logprobs, count) if count else []
         delta.top_logprobs = table_of(event.top_logprobs)
@@ -67,6 +79,7 @@ class Collector:
     def __init__(self, n: int) -> None:
         self._choices = [Choice() for _ in range(n)]
         self._texts: list[list[str]] = [[] for _ in range(n)]
+        self._usage, self._timings = Usage(), Timings()
         self._prompt_logprobs: list[list[Logprob]] | None = None
 
     def add(self, delta: Delta) -> None:
@@ -77,15 +90,21 @@ class Collector:
             choice.logprobs = (choice.logprobs or []) + delta.logprobs
         if delta.top_logprobs is not None:
             choice.top_logprobs = (choice.top_logprobs or []) + delta.top_logprobs
-        choice.finish_reason = delta.finish_reason or choice.finish_reason
+        if delta.finish_reason is not None:
+            choice.finish_reason = delta.finish_reason
+            choice.stop_text, choice.stop_token = delta.stop_text, delta.stop_token
 
     def prompt(self, table: list[list[Logprob]] | None) -> None:
         self._prompt_logprobs = table or self._prompt_logprobs
 
-    def result(self, end: End) -> Result:
-        for choice, texts in zip(self._choices, self._texts):
-            choice.text = "".join(texts)
+    def end(self, end: End) -> None:
         self.prompt(end.prompt_logprobs)
+        self._usage, self._timings = end.usage, end.timings
         first = self._choices[0]
         first.finish_reason = first.finish_reason or end.finish_reason
-        return Result(self._choices, end.usage, end.timings, self._prompt_logprobs)
+
+    def result(self) -> Result:
+        """What came so far; the whole answer after the end."""
+        for choice, texts in zip(self._choices, self._texts):
+            choice.text = "".join(texts)
+        return Result(self._choices, self._usage, self._timings, self._prompt_logprobs)

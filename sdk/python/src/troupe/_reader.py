@@ -11,7 +11,7 @@ from ._binding import ffi
 from ._core import Handle, Progress
 from ._events import CANCELLED, DONE, FAILED, PROGRESS, READY, TOKENS, End, delta_of, table_of
 from ._library import lib
-from .errors import EngineFailed, TroupeError, error_from
+from .errors import Closed, EngineFailed, TroupeError, error_from
 from .types import Delta, Logprob
 
 Item = Union[Delta, End, "list[list[Logprob]]"]
@@ -69,10 +69,20 @@ class Reader:
                 if stopping:
                     break
                 continue
-            self._dispatch(events)
-            lib.troupe_events_free(events)
-        for key in list(self._channels):
+            try:
+                self._dispatch(events)
+            except Exception as error:  # a bug of ours must not leave callers waiting for ever
+                self._fail(EngineFailed(f"the reader of this engine failed: {error!r}", code="INTERNAL"))
+                raise
+            finally:
+                lib.troupe_events_free(events)
+        self._fail(Closed("the engine is closed"))
+
+    def _fail(self, error: TroupeError) -> None:
+        self._opened.put(error)
+        for key, channel in list(self._channels.items()):
             self.forget(key)
+            channel.put(End(None, error))
 
     def _dispatch(self, events: Any) -> None:
         base, stride = ffi.cast("char *", events.events), events.event_size

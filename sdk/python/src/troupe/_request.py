@@ -10,26 +10,27 @@ from ._binding import ffi
 from ._images import fill_image
 from ._library import lib
 from .errors import InvalidArgument, check
-from .types import Message, Prompt, Sampling
+from .types import Constraint, Message, Prompt, Sampling
 
 _INTS = {"top_k", "seed", "max_tokens", "min_tokens", "logprobs", "prompt_logprobs"}
 _FLOATS = {"temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
-_INT_RANGE = {"seed": (-(2**63) + 1, 2**63 - 1)}
+_CONSTRAINTS = {"json_schema": lib.TROUPE_CONSTRAINT_JSON_SCHEMA, "regex": lib.TROUPE_CONSTRAINT_REGEX,
+                "ebnf": lib.TROUPE_CONSTRAINT_EBNF, "choice": lib.TROUPE_CONSTRAINT_CHOICE}
 
 
 class Options:
     """What a request may be given beside its prompt; one place for both engines' keyword arguments."""
 
-    __slots__ = ("images", "sampling", "tools", "documents", "template_kwargs", "session", "settings")
+    __slots__ = ("images", "sampling", "constraint", "tools", "documents", "template_kwargs", "session", "settings")
 
     def __init__(self, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
-                 tools: Sequence[Mapping[str, Any]] | None = None,
+                 constraint: Constraint | None = None, tools: Sequence[Mapping[str, Any]] | None = None,
                  documents: Sequence[Mapping[str, Any]] | None = None,
                  template_kwargs: Mapping[str, Any] | None = None, session: Any = None,
                  timeout: float | None = None, priority: int | None = None, adapter: str | None = None,
                  client: str | None = None, add_special_tokens: bool | None = None,
                  add_generation_prompt: bool | None = None, task: str | None = None) -> None:
-        self.images, self.sampling, self.tools = images, sampling, tools
+        self.images, self.sampling, self.constraint, self.tools = images, sampling, constraint, tools
         self.documents, self.template_kwargs, self.session = documents, template_kwargs, session
         self.settings = {
             "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
@@ -45,11 +46,7 @@ def build_request(prompt: Prompt, options: Options) -> Any:
     check(lib.troupe_request_new(out))
     request = ffi.gc(out[0], lib.troupe_request_free)
     for source in options.images:
-        image = ffi.new("troupe_image *")
-        lib.troupe_image_init(image, ffi.sizeof("troupe_image"))
-        alive = fill_image(image, source)
-        check(lib.troupe_request_image(request, image))
-        del alive
+        _add_image(request, source)
     _add_prompt(request, prompt)
     for value, give in ((options.tools, lib.troupe_request_tools),
                         (options.documents, lib.troupe_request_documents),
@@ -59,6 +56,11 @@ def build_request(prompt: Prompt, options: Options) -> Any:
             check(give(request, text, len(text)))
     if options.sampling is not None:
         _add_sampling(request, options.sampling)
+    if options.constraint is not None:
+        kind, text = options.constraint.kind, options.constraint.text.encode()
+        if kind not in _CONSTRAINTS:
+            raise InvalidArgument(f"constraint.kind is {kind!r}: it must be one of {', '.join(_CONSTRAINTS)}")
+        check(lib.troupe_request_constraint(request, _CONSTRAINTS[kind], text, len(text)))
     if options.session is not None:
         check(lib.troupe_request_session(request, options.session._pointer()))
     for key, setting in options.settings.items():
@@ -69,23 +71,45 @@ def build_request(prompt: Prompt, options: Options) -> Any:
 
 def _add_prompt(request: Any, prompt: Prompt) -> None:
     if isinstance(prompt, str):
-        # Lone surrogates are no text: the library refuses their bytes and says where they stand.
-        text = prompt.encode("utf-8", "surrogatepass")
-        check(lib.troupe_request_text(request, text, len(text)))
+        _add_text(request, prompt)
         return
     items = list(prompt)
     if items and all(isinstance(item, Mapping) for item in items):
-        messages: list[Message] = items  # type: ignore[assignment]
+        messages: list[Message] = items
         text = json.dumps(messages).encode()
         check(lib.troupe_request_messages(request, text, len(text)))
-        return
-    if not all(isinstance(item, int) for item in items):
-        raise InvalidArgument("prompt: must be a str, token ids, or a list of messages")
+    elif all(isinstance(item, int) for item in items):
+        _add_tokens(request, items)
+    else:
+        for part in items:
+            if isinstance(part, str):
+                _add_text(request, part)
+            elif isinstance(part, (list, tuple)):
+                _add_tokens(request, part)
+            else:
+                _add_image(request, part)
+
+
+def _add_text(request: Any, part: str) -> None:
+    # Lone surrogates are no text: the library refuses their bytes and says where they stand.
+    text = part.encode("utf-8", "surrogatepass")
+    check(lib.troupe_request_text(request, text, len(text)))
+
+
+def _add_tokens(request: Any, tokens: Sequence[int]) -> None:
     try:
-        ids = ffi.new("int32_t[]", items)
-    except OverflowError as error:
-        raise InvalidArgument(f"prompt: {error}") from None
-    check(lib.troupe_request_tokens(request, ids, len(items)))
+        ids = ffi.new("int32_t[]", tokens)
+    except (OverflowError, TypeError) as error:
+        raise InvalidArgument(f"prompt: token ids must be whole numbers of 32 bits: {error}") from None
+    check(lib.troupe_request_tokens(request, ids, len(tokens)))
+
+
+def _add_image(request: Any, source: Any) -> None:
+    image = ffi.new("troupe_image *")
+    lib.troupe_image_init(image, ffi.sizeof("troupe_image"))
+    alive = fill_image(image, source)
+    check(lib.troupe_request_image(request, image))
+    del alive
 
 
 def _strings(values: Sequence[str], alive: list[Any]) -> Any:
@@ -105,11 +129,13 @@ def _add_sampling(request: Any, given: Sampling) -> None:
         value = getattr(given, name)
         if value is None:
             continue
-        if name in _INTS:
-            low, high = _INT_RANGE.get(name, (-1, 2**31 - 1))
-            if not isinstance(value, int) or not low <= value <= high or value == -1 and name != "seed":
-                raise InvalidArgument(f"{name}: must be a whole number of at least 0, not {value!r}")
-        setattr(raw, name, value)
+        # -1 would mean "not given" in the library; it judges all the rest itself.
+        if value == -1 and name in _INTS and name != "seed":
+            raise InvalidArgument(f"{name} is -1: it must be 0 or more")
+        try:
+            setattr(raw, name, value)
+        except (OverflowError, TypeError) as error:
+            raise InvalidArgument(f"{name} is {value!r}: {error}") from None
     raw.n = given.n
     raw.ignore_eos, raw.include_stop = int(given.ignore_eos), int(given.include_stop)
     raw.skip_special_tokens = int(given.skip_special_tokens)

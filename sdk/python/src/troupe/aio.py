@@ -42,6 +42,7 @@ class AsyncStream(AsyncIterator[Delta]):
                 return item
             if isinstance(item, End):
                 self._end = item
+                self._collector.end(item)
                 if item.error is not None:
                     raise item.error
             else:
@@ -54,7 +55,15 @@ class AsyncStream(AsyncIterator[Delta]):
         assert self._end is not None
         if self._end.error is not None:
             raise self._end.error
-        return self._collector.result(self._end)
+        return self._collector.result()
+
+    def so_far(self) -> Result:
+        """What has come until now: after an error, the beginning of an answer."""
+        return self._collector.result()
+
+    def cancel(self) -> None:
+        """Cancels the request without leaving it: what was made before still comes, then Cancelled is raised."""
+        self._engine._handle.cancel(self._request)
 
     def _abandon(self) -> None:
         if self._end is None:

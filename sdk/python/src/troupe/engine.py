@@ -40,6 +40,7 @@ class Stream(Iterator[Delta]):
                 return item
             if isinstance(item, End):
                 self._end = item
+                self._collector.end(item)
                 if item.error is not None:
                     raise item.error
             else:
@@ -53,7 +54,15 @@ class Stream(Iterator[Delta]):
         assert self._end is not None
         if self._end.error is not None:
             raise self._end.error
-        return self._collector.result(self._end)
+        return self._collector.result()
+
+    def so_far(self) -> Result:
+        """What has come until now: after an error, the beginning of an answer."""
+        return self._collector.result()
+
+    def cancel(self) -> None:
+        """Cancels the request without leaving it: what was made before still comes, then Cancelled is raised."""
+        self._engine._handle.cancel(self._request)
 
     def close(self) -> None:
         if self._end is None:
@@ -108,9 +117,9 @@ class Engine:
 
     def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                  **options: Any) -> Result:
-        """The whole answer to a prompt: text, token ids, or a list of messages.
+        """The whole answer to a prompt: text, token ids, messages, or a list of parts.
 
-        Keyword options: tools, documents, template_kwargs, session, timeout (seconds), priority,
+        Keyword options: constraint, tools, documents, template_kwargs, session, timeout (seconds), priority,
         adapter, client, add_special_tokens, add_generation_prompt."""
         with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
             return stream.result()

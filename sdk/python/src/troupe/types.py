@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
@@ -9,8 +10,34 @@ from typing import Any, Union
 Message = Mapping[str, Any]
 """A message in OpenAI's shape: {"role": "user", "content": "..."}."""
 
-Prompt = Union[str, Sequence[int], Sequence[Message]]
-"""Text, token ids, or the messages of a chat."""
+Prompt = Union[str, Sequence[int], Sequence[Message], Sequence[Any]]
+"""Text, token ids, the messages of a chat, or parts in their order: ["What is in ", picture, "?"], of text,
+images and lists of token ids."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What the answer must match; made by one of the functions below. Engines that cannot constrain raise
+    Unsupported: `"constrain" in engine.info.capabilities`."""
+
+    kind: str
+    text: str
+
+    @staticmethod
+    def json_schema(schema: Mapping[str, Any]) -> Constraint:
+        return Constraint("json_schema", json.dumps(schema))
+
+    @staticmethod
+    def regex(pattern: str) -> Constraint:
+        return Constraint("regex", pattern)
+
+    @staticmethod
+    def ebnf(grammar: str) -> Constraint:
+        return Constraint("ebnf", grammar)
+
+    @staticmethod
+    def choice(answers: Sequence[str]) -> Constraint:
+        return Constraint("choice", json.dumps(list(answers)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +100,8 @@ class Delta:
     finish_reason: str | None = None
     logprobs: list[float] | None = None
     top_logprobs: list[list[Logprob]] | None = None
+    stop_text: str | None = None
+    stop_token: int | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -85,6 +114,8 @@ class Choice:
     finish_reason: str | None = None
     logprobs: list[float] | None = None
     top_logprobs: list[list[Logprob]] | None = None
+    stop_text: str | None = None
+    stop_token: int | None = None
 
 
 @dataclass
@@ -107,6 +138,16 @@ class Result:
     @property
     def finish_reason(self) -> str | None:
         return self.choices[0].finish_reason
+
+    @property
+    def stop_text(self) -> str | None:
+        """The stop string that ended it."""
+        return self.choices[0].stop_text
+
+    @property
+    def stop_token(self) -> int | None:
+        """The id that ended it."""
+        return self.choices[0].stop_token
 
     @property
     def logprobs(self) -> list[float] | None:

@@ -130,6 +130,33 @@ fn a_thousand_streams_and_a_batch() {
     }
 }
 
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a line");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn submitting_and_cancelling_keeps_memory_flat() {
+    let cycles: usize = std::env::var("TROUPE_TEST_CYCLES").map_or(4000, |given| given.parse().expect("a number"));
+    let engine = open("echo:?step_ms=1");
+    let request = Request::prompt("x".repeat(200));
+    let rounds = |count: usize| {
+        for _ in 0..count / 200 {
+            let streams: Vec<_> = (0..200).map(|_| engine.stream(&request).expect("a stream")).collect();
+            drop(streams);
+            while engine.stats().is_ok_and(|s| s.running + s.waiting > 0) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    };
+    rounds(2000);
+    let before = resident_kib();
+    rounds(cycles);
+    // Other tests of this process run beside it: hence the room.
+    assert!(resident_kib() < before + 32 * 1024, "{} KiB, {before} before", resident_kib());
+}
+
 #[test]
 fn images_of_every_kind() {
     let engine = open("echo:");

@@ -1,0 +1,38 @@
+package troupe
+
+import "strings"
+
+// collector gathers what comes of a request into its Result.
+type collector struct {
+	Result
+	texts []strings.Builder
+}
+
+func newResult(r *Request) *collector {
+	n := max(1, int(r.Sampling.N))
+	return &collector{Result: Result{Choices: make([]Choice, n)}, texts: make([]strings.Builder, n)}
+}
+
+func (c *collector) add(i item) {
+	if len(i.promptLogprobs) > 0 {
+		c.PromptLogprobs = i.promptLogprobs
+	}
+	d, choice := i.delta, &c.Choices[i.delta.Index]
+	c.texts[d.Index].WriteString(d.Text)
+	choice.Text = c.texts[d.Index].String()
+	choice.Tokens = append(choice.Tokens, d.Tokens...)
+	choice.Logprobs = append(choice.Logprobs, d.Logprobs...)
+	choice.TopLogprobs = append(choice.TopLogprobs, d.TopLogprobs...)
+	if d.FinishReason != "" {
+		choice.FinishReason, choice.StopText, choice.StopToken = d.FinishReason, d.StopText, d.StopToken
+	}
+}
+
+func (c *collector) finish(end *ending) {
+	first := &c.Choices[0]
+	if first.FinishReason == "" {
+		first.FinishReason = end.finishReason
+	}
+	c.Text, c.Tokens, c.FinishReason = first.Text, first.Tokens, first.FinishReason
+	c.Usage, c.Timings = end.usage, end.timings
+}
