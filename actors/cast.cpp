@@ -28,7 +28,6 @@ constexpr size_t kLongTextBytes = 16 * 1024;
 constexpr std::chrono::seconds kVisitTimeout{10};
 constexpr std::chrono::seconds kCancelTimeout{20};  // for cancelled requests to end by themselves
 constexpr std::chrono::seconds kExitTimeout{60};    // for a device to come back from its step
-constexpr std::chrono::milliseconds kPoll{1};
 
 // Gives CAF's threads the names of the plan.
 class NamingHook final : public caf::thread_hook {
@@ -319,11 +318,7 @@ Status Cast::close(int64_t drain_ns) {
   if (s.closed) return s.close_status;
   s.admission->shut({Code::closed, "the engine is closed"});
   const auto wait_idle = [&](std::chrono::nanoseconds span) {
-    const auto until = std::chrono::steady_clock::now() + span;
-    while (s.admission->in_flight() > 0 && std::chrono::steady_clock::now() < until) {
-      std::this_thread::sleep_for(kPoll);
-    }
-    return s.admission->in_flight() == 0;
+    return s.admission->wait_idle(std::chrono::steady_clock::now() + span);
   };
   if (!s.parts.simulated && !wait_idle(std::chrono::nanoseconds(std::max<int64_t>(drain_ns, 0)))) {
     caf::anon_send(s.frontdesk, stop_atom_v,

@@ -48,7 +48,15 @@ Status Admission::enter(uint64_t image_bytes) {
 void Admission::leaves(bool had_started, uint64_t image_bytes) {
   if (!had_started) waiting_.fetch_sub(1, std::memory_order_relaxed);
   if (image_bytes > 0) image_bytes_.fetch_sub(image_bytes);
-  in_flight_.fetch_sub(1, std::memory_order_acq_rel);
+  if (in_flight_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    const std::scoped_lock lock(idle_mutex_);
+    idle_.notify_all();
+  }
+}
+
+bool Admission::wait_idle(std::chrono::steady_clock::time_point until) {
+  std::unique_lock lock(idle_mutex_);
+  return idle_.wait_until(lock, until, [this] { return in_flight() == 0; });
 }
 
 void Admission::shut(const Status& why) {

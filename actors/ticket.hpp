@@ -8,6 +8,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -41,6 +43,8 @@ class Admission {
   Status enter(uint64_t image_bytes);
   void starts() { waiting_.fetch_sub(1, std::memory_order_relaxed); }
   void leaves(bool had_started, uint64_t image_bytes);
+  // Waits until nobody is in flight; false when `until` came first.
+  bool wait_idle(std::chrono::steady_clock::time_point until);
   // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
   void shut(const Status& why);
 
@@ -58,6 +62,8 @@ class Admission {
   std::atomic<bool> open_{true};
   std::mutex why_mutex_;
   Status why_;
+  std::mutex idle_mutex_;  // orders the last leave before the look of who waits for it
+  std::condition_variable idle_;
 };
 
 class Ticket {
