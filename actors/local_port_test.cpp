@@ -11,8 +11,6 @@
 #include <set>
 #include <thread>
 
-#include "actors/cast.hpp"
-#include "actors/echo_house.hpp"
 #include "actors/test_sinks.hpp"
 #include "base/thread_plan.hpp"
 
@@ -290,31 +288,6 @@ TEST(LocalPort, NothingIsWrittenToTheStandardStreams) {
   }
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
-}
-
-// Only executors may wait or work long; everybody else has 200 us of CPU time. Rare exceptions are
-// the kernel's and the allocator's (first touches), so one handler in a hundred is forgiven.
-TEST(Cast, HandlersAreShort) {
-  engine::EchoOptions echo;
-  echo.step_ns = 500'000;
-  EngineOptions options;
-  options.max_sequences = 32;
-  CastParts parts = echo_parts(echo, options);
-  parts.precise_clocks = true;
-  auto cast = Cast::open(std::move(parts));
-  ASSERT_TRUE(cast.ok()) << cast.status().message();
-  auto sink = std::make_shared<Listener>();
-  // Some take long to read: the pool's affair, not the tokenizer's.
-  for (int i = 0; i < 200; ++i) {
-    const size_t bytes = i % 50 == 0 ? 6000 : 300;
-    ASSERT_TRUE((*cast)->submit(text_request(std::string(bytes, 'h'), 40), sink).ok());
-  }
-  ASSERT_TRUE(sink->wait_for(200));
-  for (const HandlerClockPtr& clock : (*cast)->handler_clocks()) {
-    if (std::string_view(clock->actor) == "executor") continue;
-    EXPECT_GT(clock->calls, 0U) << clock->actor;
-    EXPECT_LE(clock->slow * 100, clock->calls + 100) << clock->actor << ", worst " << clock->worst_ns;
-  }
 }
 
 TEST(LocalPort, MetricsAreThere) {

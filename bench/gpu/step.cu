@@ -37,7 +37,7 @@ struct PlanLayout {
 struct Options {
   const char* name = "";
   bool graphs = true, cublas = false;
-  int share = 0, variant = -1, prefetch = -1;
+  int share = 0, variant = -1, parts = -1;
   bool sampled = false;  // top-k, top-p and a seed in place of greedy
   bool attention = true, rope = true, norms = true, products = true;  // left out to see what they cost
 };
@@ -112,7 +112,7 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
       wider_(Memory::random(elements(batch, 2 * s_.inner), 1.0F, 12)), logits_(Memory::zeros(elements(batch, s_.vocab) * 4)),
       attention_partials_(Memory::zeros(elements(batch, s_.kv_heads) * kShares * decode_partials_floats(s_.dim) * 4)),
       attention_counters_(Memory::zeros(elements(batch, s_.kv_heads) * 4)),
-      partials_(Memory::zeros(skinny_gemm_partials_bytes(132))), counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)) {
+      partials_(Memory::zeros(skinny_gemm_partials_bytes(64))), counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)) {
   cudaDeviceProp device = {};
   BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
   sms_ = device.multiProcessorCount;
@@ -142,7 +142,7 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
 int Decoder::share_of(int kv_len) const {
   if (options_.share > 0) return options_.share;
   const int even = (batch_ * kv_len * s_.kv_heads / (sms_ * 2) + 63) / 64 * 64;
-  return std::min(1024, std::max(128, even));
+  return std::min(kDecodeShareMax, std::max(128, even));
 }
 
 void Decoder::plan(int step, char* host) {
@@ -180,7 +180,8 @@ void Decoder::plan(int step, char* host) {
 
 void Decoder::product(const Memory& weight, const void* in, void* out, int n, int k, bool gated, bool f32) {
   if (!options_.products) return;
-  const bool few = batch_ <= 32 || (batch_ <= kSkinnyRowsMax && (gated || n >= 65536));
+  // As the backend chooses (kernels/cuda/cuda_ops.cpp).
+  const bool few = batch_ <= 32 || (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || k >= 8192 || n >= 65536));
   if (options_.cublas || !few) {
     large_.multiply(batch_, n, k, in, weight.as(), gated ? wider_.as() : out, stream_, f32);
     if (!gated) return;
@@ -200,7 +201,7 @@ void Decoder::product(const Memory& weight, const void* in, void* out, int n, in
   g.output_f32 = f32;
   g.gated_silu = gated;
   g.variant = options_.variant;
-  g.prefetch = options_.prefetch;
+  g.parts = options_.parts;
   g.partials = partials_.as<float>();
   g.counters = counters_.as<uint32_t>();
   check(skinny_gemm(g, sms_, stream_), "skinny_gemm");
@@ -388,17 +389,17 @@ int main(int argc, char** argv) {
     const Model eight(kEight);
     for (const int batch : {1, 8}) {
       run(eight, batch, "default", [](Options&) {});
-      for (const int p : {2, 4, 8}) run(eight, batch, ("prefetch " + std::to_string(p)).c_str(), [=](Options& o) { o.prefetch = p; });
-      for (const int v : {1, 2}) run(eight, batch, ("variant " + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
-      run(eight, batch, "variant 1, prefetch 3", [](Options& o) { o.variant = 1; o.prefetch = 3; });
+      for (const int p : {1, 2}) run(eight, batch, ("parts " + std::to_string(p)).c_str(), [=](Options& o) { o.parts = p; });
+      for (const int v : {1}) run(eight, batch, ("variant " + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
+      if (batch == 8) continue;
       run(eight, batch, "products only", [](Options& o) { o.attention = o.rope = o.norms = false; });
       run(eight, batch, "no products", [](Options& o) { o.products = false; });
       run(eight, batch, "cuBLASLt", [](Options& o) { o.cublas = true; });
       run(eight, batch, "no graph", [](Options& o) { o.graphs = false; });
     }
-    for (const int batch : {16, 32, 64, 128, 256}) run(eight, batch, "default", [](Options&) {});
+    for (const int batch : {16, 32, 64, 256}) run(eight, batch, "default", [](Options&) {});
     run(eight, 64, "top-k, top-p, seed", [](Options& o) { o.sampled = true; });
-    run(eight, 64, "prefetch 2", [](Options& o) { o.prefetch = 2; });
+    run(eight, 64, "skinny", [](Options& o) { o.variant = 0; });
     run(eight, 64, "cuBLASLt", [](Options& o) { o.cublas = true; });
     run(eight, 64, "no products", [](Options& o) { o.products = false; });
   }

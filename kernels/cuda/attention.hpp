@@ -107,8 +107,12 @@ struct PrefillAttention {
   const PrefillWork* work = nullptr;  // the longest first
   int32_t work_count = 0;
   const int32_t* blocks = nullptr;
+  // Sequences that begin with these rows may read keys and values where the projection left them:
+  // layer.keys and layer.values are then rows of row_stride elements, beside the query's.
+  int64_t row_stride = 0;  // 0: the paged cache
 };
 bool prefill_attention_fits(const AttentionShape& shape, const PagedLayer& layer);
+bool prefill_attention_fits_rows(const AttentionShape& shape);
 cudaError_t prefill_attention(const PrefillAttention& args, cudaStream_t stream);
 
 

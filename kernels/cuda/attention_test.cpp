@@ -124,6 +124,51 @@ std::vector<DecodeWork> decode_work(const Scene& scene) {
   return work;
 }
 
+void check(const Case& c, bool prefill);
+
+// Sequences that start here, their keys and values in the rows of one projection.
+void check_rows(const Case& c) {
+  Scene scene(c);
+  const auto dim = static_cast<size_t>(c.dim), kv = static_cast<size_t>(c.kv_heads) * dim, all = static_cast<size_t>(c.heads) * dim;
+  const size_t stride = all + 2 * kv;
+  std::vector<float> rows(static_cast<size_t>(scene.rows) * stride);
+  for (const AttentionSequence& s : scene.sequences) {
+    for (int t = 0; t < s.row_count; ++t) {
+      float* row = rows.data() + static_cast<size_t>(s.row_begin + t) * stride;
+      std::copy_n(scene.query.data() + static_cast<size_t>(s.row_begin + t) * all, all, row);
+      for (int h = 0; h < c.kv_heads; ++h) {
+        std::copy_n(scene.keys.data() + scene.at(s, t, h), dim, row + all + static_cast<size_t>(h) * dim);
+        std::copy_n(scene.values.data() + scene.at(s, t, h), dim, row + all + kv + static_cast<size_t>(h) * dim);
+      }
+    }
+  }
+  OnDevice<uint16_t> qkv(packed(rows, c.dtype)), output(scene.query.size());
+  OnDevice<float> slopes(scene.slopes), sinks(scene.sinks);
+  OnDevice<AttentionSequence> sequences(scene.sequences);
+  std::vector<PrefillWork> work;
+  for (size_t i = 0; i < c.sequences.size(); ++i) {
+    for (int tile = (c.sequences[i].rows - 1) / 128; tile >= 0; --tile) work.push_back({static_cast<int32_t>(i), tile});
+  }
+  OnDevice<PrefillWork> on_device(work);
+  PrefillAttention a;
+  a.shape = scene.shape(slopes, sinks);
+  a.layer = scene.layer(qkv.get() + all, qkv.get() + all + kv);
+  a.query = qkv.get();
+  a.query_stride = a.row_stride = static_cast<int64_t>(stride);
+  a.query_rows = scene.rows;
+  a.output = output.get();
+  a.output_stride = static_cast<int64_t>(all);
+  a.sequences = sequences.get();
+  a.work = on_device.get();
+  a.work_count = static_cast<int32_t>(work.size());
+  TR_CUDA_OK(prefill_attention(a, nullptr));
+  TR_CUDA_OK(cudaDeviceSynchronize());
+  const auto bits = output.read();
+  std::vector<float> got(bits.size());
+  std::transform(bits.begin(), bits.end(), got.begin(), [&](uint16_t b) { return from_bits(b, c.dtype); });
+  EXPECT_LT(relative_error(got, plain(scene)), c.dtype == DType::f16 ? 2e-3 : 1e-2);
+}
+
 void check(const Case& c, bool prefill) {
   const Scene scene(c);
   OnDevice<uint16_t> query(packed(scene.query, c.dtype)), keys(packed(scene.keys, c.dtype)),
@@ -204,6 +249,14 @@ TEST(PrefillAttention, EqualsThePlainDefinition) {
   check({ragged, 4, 4, 64, 64, DType::f16}, true);
   check({ragged, 4, 1, 128, 128}, true);
   check({{{200, 900}}, 2, 1, 128, 256}, true);
+}
+
+TEST(PrefillAttention, ReadsTheProjectionsRows) {
+  TR_NEEDS_SM90();
+  check_rows({{{1, 1}, {130, 130}, {300, 300}, {64, 64}}});
+  Case c{{{200, 200}, {129, 129}}, 4, 4, 64, 16, DType::f16};
+  c.window = 50;
+  check_rows(c);
 }
 
 TEST(PrefillAttention, WindowsSinksAndFullView) {

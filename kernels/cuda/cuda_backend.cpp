@@ -59,8 +59,8 @@ Status CudaBackend::start(int32_t device) {
   for (cudaEvent_t& e : loaded_) TR_TRY(status_of(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event"));
   TR_ASSIGN(lt_, CublasLt::open());
   TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
-  TR_TRY(grow(partials_, skinny_gemm_partials_bytes(multiprocessors_), "shared sums"));
-  return grow(counters_, skinny_gemm_counters(1 << 20) * sizeof(uint32_t), "counters", true);
+  TR_TRY(grow(partials_, skinny_gemm_partials_bytes(kSkinnyRowsMax), "shared sums"));
+  return grow(counters_, skinny_gemm_counters(1 << 22) * sizeof(uint32_t), "counters", true);
 }
 
 CudaBackend::~CudaBackend() {

@@ -115,6 +115,8 @@ class CudaBackend final : public Backend {
   Graph* recording_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::optional<LinearArgs> waiting_;
+  // What the last rope_write() wrote into the cache, until any other op: attention may read it there.
+  std::optional<RopeWriteArgs> written_;
   Status failure_;
 };
 

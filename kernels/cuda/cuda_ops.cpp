@@ -21,13 +21,11 @@ Status check_dtype(const Matrix& m, const char* what) {
   return unsupported(std::string(what) + " of dtype " + dtype_name(m.dtype) + ": the CUDA backend takes f32, f16 and bf16");
 }
 
-// Where our own kernel beats cuBLASLt on Hopper (docs/kernels.md): few rows always; up to 64 when the
-// weight is large or the gate's activation comes with it.
-constexpr int64_t kSkinnyRowsBest = 32;
-constexpr int64_t kSkinnyOutputs = 65536;
+// Where our own kernel beats cuBLASLt on Hopper (docs/kernels.md).
+constexpr int kSkinnyRowsBest = 32, kLongInner = 8192, kManyOutputs = 65536;
 
 bool skinny_pays(const SkinnyGemm& g) {
-  return skinny_gemm_fits(g) && (g.m <= kSkinnyRowsBest || g.gated_silu || g.n >= kSkinnyOutputs);
+  return skinny_gemm_fits(g) && (g.m <= kSkinnyRowsBest || g.k >= kLongInner || g.n >= kManyOutputs);
 }
 
 Rope rope_of(const RopeSpec& s) {
@@ -167,6 +165,7 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
 }
 
 void CudaBackend::flush() {
+  written_.reset();
   if (!waiting_) return;
   const LinearArgs a = *std::exchange(waiting_, std::nullopt);
   product(a.weight->parts[0], a.input, a.output);
@@ -348,6 +347,7 @@ void CudaBackend::rope_write(const Batch& batch, const RopeWriteArgs& a) {
     if (spec.values_in_keys) r.value = {};
   }
   check(cuda::rope_write(r, stream_), "rope_write");
+  if (a.cache != nullptr && a.key && a.value) written_ = a;
 }
 
 void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32_t rows_above) {
@@ -369,6 +369,7 @@ void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32
 }
 
 void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
+  const auto written = written_;
   flush();
   if (a.query.rows == 0) return;
   const StepPlan& plan = plan_of(batch);
@@ -382,15 +383,23 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   const bool simple = a.span == AttentionSpan::causal && !plan.counts.span_ends && spec.key_dim == spec.value_dim &&
                       !spec.values_in_keys && spec.dtype == a.query.dtype && aligned(a.query) && aligned(a.output);
   const bool decodes = simple && decode_attention_fits(shape, layer) && group * plan.counts.decode_rows_max <= kDecodeRowsMax;
-  const bool prefills = simple && major_ == 9 && prefill_attention_fits(shape, layer);
+  // Whole prompts read keys and values where they still lie in rows: larger copies than cache blocks.
+  const bool in_rows = written && plan.counts.prefills_whole && written->cache == a.cache && written->layer == a.layer &&
+                       written->key.stride == written->value.stride && aligned(written->key) && aligned(written->value) &&
+                       prefill_attention_fits_rows(shape);
+  const bool prefills = simple && major_ == 9 && (in_rows || prefill_attention_fits(shape, layer));
   if (!decodes && (!prefills || plan.counts.decode_items > 0)) return attend_plain(batch, a, 0);
   const AttentionSequence* sequences = plan.at.sequences + int64_t{a.group} * plan.counts.sequences;
   if (plan.counts.prefill_items > 0 && !prefills) attend_plain(batch, a, plan.counts.decode_longest);
   if (plan.counts.prefill_items > 0 && prefills) {
-    check(prefill_attention({shape, layer, a.query.data, a.query.stride, a.query.rows, a.output.data, a.output.stride, sequences,
-                             plan.at.prefill, plan.counts.prefill_items, plan.at.blocks},
-                            stream_),
-          "attention");
+    PrefillAttention p = {shape, layer, a.query.data, a.query.stride, a.query.rows, a.output.data, a.output.stride, sequences,
+                          plan.at.prefill, plan.counts.prefill_items, plan.at.blocks};
+    if (in_rows) {
+      p.layer.keys = written->key.data;
+      p.layer.values = written->value.data;
+      p.row_stride = written->key.stride;
+    }
+    check(prefill_attention(p, stream_), "attention");
   }
   if (plan.counts.decode_items == 0) return;
   DecodeAttention d;

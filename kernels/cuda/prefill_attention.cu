@@ -1,7 +1,8 @@
 // Attention of long runs of query rows over the paged cache, on Hopper's warpgroup products.
 //
 // A block takes 128 query rows of one head. One producer thread brings key and value tiles of 128
-// tokens from the cache, page by page, into two rings; two consumer warpgroups own 64 query rows
+// tokens from the cache, page by page (or from the projection's rows, when a sequence starts here),
+// into two rings; two consumer warpgroups own 64 query rows
 // each. A consumer starts the scores of the next tile before the weighted sum of this one, and works
 // on the next softmax while that sum runs; the two consumers take turns on the tensor cores so that
 // one's softmax hides behind the other's products. Tiles are walked from the newest back, so only
@@ -31,6 +32,7 @@ struct Params {
   const AttentionSequence* sequences;
   const PrefillWork* work;
   const int32_t* blocks;
+  bool in_rows;
 };
 
 template <int kDim>
@@ -89,14 +91,14 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys, const
     }
   }
   const int32_t* table = p.blocks + s.sequence.table_begin;
-  const int block_tokens = p.layer.block_tokens;
+  const int block_tokens = p.in_rows ? kTokens : p.layer.block_tokens;
   const int box = min(block_tokens, kTokens);
   const int boxes = kTokens / box * S::kHalves;  // at most 32
   const int last = (s.sequence.kv_len - 1 - s.sequence.first_position) / block_tokens;
   const int token = lane / S::kHalves * box, half = lane % S::kHalves;
   const auto place = [&](int tile) { return max(0, tile * kTokens + token - s.sequence.first_position); };
   const auto look_up = [&](int tile) {
-    return lane < boxes && tile >= s.tile_begin ? table[min(place(tile) / block_tokens, last)] : 0;
+    return lane < boxes && tile >= s.tile_begin && !p.in_rows ? table[min(place(tile) / block_tokens, last)] : 0;
   };
   const auto bring = [&](const CUtensorMap& map, uint64_t* full, uint64_t* empty, uint32_t parity,
                          uint8_t* to, int tile, int block) {
@@ -107,7 +109,7 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys, const
     __syncwarp();
     if (lane < boxes) {
       ptx::load_box(to + half * kTokens * 128 + token * 128, &map, full, ptx::kEvictLast, half * 64,
-                    place(tile) % block_tokens, s.kv_head, block);
+                    p.in_rows ? s.sequence.row_begin + tile * kTokens : place(tile) % block_tokens, s.kv_head, block);
     }
   };
   uint8_t* key_ring = shared + S::kQueryBytes;
@@ -389,10 +391,12 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   q.box[1] = kRowTile;
   TensorShape kv;
   kv.axes = 4;
-  const uint64_t sizes[4] = {kDim, static_cast<uint64_t>(l.block_tokens),
-                             static_cast<uint64_t>(l.kv_heads), static_cast<uint64_t>(l.blocks)};
-  const int64_t strides[3] = {l.token_stride, l.head_stride, l.block_stride};
-  const auto tokens = static_cast<uint32_t>(l.block_tokens < kTokens ? l.block_tokens : kTokens);
+  const bool in_rows = a.row_stride > 0;
+  const uint64_t sizes[4] = {kDim, in_rows ? static_cast<uint64_t>(a.query_rows) : static_cast<uint64_t>(l.block_tokens),
+                             static_cast<uint64_t>(l.kv_heads), in_rows ? 1 : static_cast<uint64_t>(l.blocks)};
+  const int64_t strides[3] = {in_rows ? a.row_stride : l.token_stride, in_rows ? kDim : l.head_stride,
+                              in_rows ? a.row_stride * a.query_rows : l.block_stride};
+  const auto tokens = static_cast<uint32_t>(in_rows || l.block_tokens > kTokens ? kTokens : l.block_tokens);
   const uint32_t box[4] = {64, tokens, 1, 1};
   for (int i = 0; i < 4; ++i) {
     kv.sizes[i] = sizes[i];
@@ -403,7 +407,7 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   TR_CUDA_TRY(make_tensor_map(&query, a.query, a.shape.dtype, q));
   TR_CUDA_TRY(make_tensor_map(&keys, l.keys, a.shape.dtype, kv));
   TR_CUDA_TRY(make_tensor_map(&values, l.values, a.shape.dtype, kv));
-  const Params p = {a.shape, l, a.output, a.output_stride, a.sequences, a.work, a.blocks};
+  const Params p = {a.shape, l, a.output, a.output_stride, a.sequences, a.work, a.blocks, in_rows};
   const auto kernel = prefill_attention_kernel<T, kDim>;
   TR_CUDA_TRY(allow_shared(kernel, Shared<kDim>::kBytes));
   return launch(kernel,
@@ -414,11 +418,15 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
 
 }  // namespace
 
+bool prefill_attention_fits_rows(const AttentionShape& s) {
+  return (s.head_dim == 64 || s.head_dim == 128) && s.dtype != DType::f32 && s.softcap == 0.0F &&
+         s.alibi_slopes == nullptr;
+}
+
 bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
   const bool blocks_fit = (l.block_tokens >= 16 && kTokens % l.block_tokens == 0) ||
                           l.block_tokens % kTokens == 0;
-  return (s.head_dim == 64 || s.head_dim == 128) && s.dtype != DType::f32 && s.softcap == 0.0F &&
-         s.alibi_slopes == nullptr && blocks_fit;
+  return prefill_attention_fits_rows(s) && blocks_fit;
 }
 
 cudaError_t prefill_attention(const PrefillAttention& a, cudaStream_t stream) {

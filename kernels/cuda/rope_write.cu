@@ -132,6 +132,71 @@ __global__ void __launch_bounds__(kThreads) rope_write_kernel(const __grid_const
   }
 }
 
+// The usual case in 16-byte pieces: halves of a whole head turned against one another, a cache of the
+// same type. A work item is a piece of a head's first half with its partner in the second half, or a
+// piece of a value.
+template <class T, int kDim>
+__global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_constant__ RopeWrite p) {
+  constexpr int kPairs = kDim / 16;   // pairs of pieces in a head
+  constexpr int kPieces = kDim / 8;   // pieces of a value
+  __shared__ float2 angles[kDim / 2];
+  ptx::let_next_kernel_start();
+  const auto row = static_cast<int>(blockIdx.x);
+  make_angles(p, row, angles);  // of the plan alone: the kernels in front do not matter
+  const int64_t cache_row = p.cache.keys != nullptr ? p.cache_rows[row] : -1;
+  __syncthreads();
+  ptx::wait_for_earlier_kernels();
+  const int queries = present(p.query) ? p.heads * kPairs : 0, keys = p.kv_heads * kPairs;
+  const int values = present(p.value) && cache_row >= 0 ? p.kv_heads * kPieces : 0;
+  const auto threads = static_cast<int>(blockDim.x * gridDim.y);
+  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w < queries + keys + values; w += threads) {
+    if (w >= queries + keys) {
+      const int head = (w - queries - keys) / kPieces, piece = (w - queries - keys) % kPieces;
+      const T* from = static_cast<const T*>(p.value.data) + row * p.value.stride + head * kDim;
+      T* to = static_cast<T*>(p.cache.values) + cache_at(p.cache, cache_row, head, kDim);
+      reinterpret_cast<uint4*>(to)[piece] = reinterpret_cast<const uint4*>(from)[piece];
+      continue;
+    }
+    const bool is_key = w >= queries;
+    const int head = (is_key ? w - queries : w) / kPairs, piece = (is_key ? w - queries : w) % kPairs;
+    const Matrix& m = is_key ? p.key : p.query;
+    auto* at = reinterpret_cast<uint4*>(static_cast<T*>(m.data) + row * m.stride + head * kDim);
+    uint4 low = at[piece], high = at[piece + kPairs];
+    T* u = reinterpret_cast<T*>(&low);
+    T* v = reinterpret_cast<T*>(&high);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const float2 turn = angles[piece * 8 + e];
+      const float x = to_float(u[e]), y = to_float(v[e]);
+      u[e] = from_float<T>(x * turn.x - y * turn.y);
+      v[e] = from_float<T>(y * turn.x + x * turn.y);
+    }
+    at[piece] = low;
+    at[piece + kPairs] = high;
+    if (!is_key || cache_row < 0) continue;
+    auto* to = reinterpret_cast<uint4*>(static_cast<T*>(p.cache.keys) + cache_at(p.cache, cache_row, head, kDim));
+    to[piece] = low;
+    to[piece + kPairs] = high;
+  }
+}
+
+bool whole_pieces(const Matrix& m) {
+  return !m || (m.stride % 8 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0);
+}
+bool fits_pieces(const RopeWrite& p, DType dtype) {
+  const int dim = p.rope.rotary_dim;
+  return (dim == 64 || dim == 128) && dim == p.head_dim && dim == p.key_dim && !p.rope.interleaved && p.key &&
+         dtype != DType::f32 && (p.cache.keys == nullptr || p.cache.dtype == dtype) && (!p.value || p.value_dim == dim) &&
+         whole_pieces(p.query) && whole_pieces(p.key) && whole_pieces(p.value);
+}
+
+template <class T>
+cudaError_t run_pieces(const RopeWrite& p, int64_t rows, cudaStream_t stream) {
+  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 256 ? 1 : 2), dim3(kThreads)};
+  if (p.rope.rotary_dim == 64) return launch(rope_write_pieces<T, 64>, shape, stream, p);
+  return launch(rope_write_pieces<T, 128>, shape, stream, p);
+}
+
 template <class T>
 cudaError_t by_cache(const RopeWrite& p, const LaunchShape& shape, cudaStream_t stream) {
   if (p.cache.keys == nullptr) return launch(rope_write_kernel<T, T>, shape, stream, p);
@@ -179,6 +244,9 @@ cudaError_t rope_write(const RopeWrite& p, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   if (p.rope.rotary_dim / 2 > kPairsMax) return cudaErrorInvalidValue;
   const DType dtype = p.query ? p.query.dtype : p.key.dtype;
+  if (fits_pieces(p, dtype)) {
+    return dtype == DType::f16 ? run_pieces<__half>(p, rows, stream) : run_pieces<__nv_bfloat16>(p, rows, stream);
+  }
   const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 1024 ? 2 : 4), dim3(kThreads)};
   TR_DISPATCH_FLOAT(dtype, return by_cache<T>(p, shape, stream));
 }

@@ -1,12 +1,13 @@
 // A matrix product for few rows. The weight is read once, and everything serves that: the weight
 // takes the place of A in the warpgroup product (64 of its rows at a time), the input that of B.
 //
-// One block per multiprocessor. The tiles (64 or 128 weight rows) times the steps along k form one
-// line of units that is cut evenly among the blocks, so no multiprocessor idles at the end; a tile
-// cut in two is summed by whichever block finishes it last, in the order of the blocks, so that
-// results do not depend on timing. A producer warp keeps kStages units in flight; it asks for
-// weights before the kernel in front has finished (they do not depend on it), which hides the
-// small kernels between two products. Weights pass through L2 marked as first to go.
+// One block per multiprocessor. The work is cut into chunks: a tile of 64 or 128 weight rows times a
+// part of k. A block begins with the chunk of its own number and then takes the next free one, since
+// multiprocessors do not get memory at the same speed; a tile's parts are summed by whichever block
+// finishes it last, in the order of the parts, so results do not depend on timing. A producer thread
+// keeps kStages steps in flight; it asks for weights before the kernel in front has finished (they do
+// not depend on it), which hides part of the small kernels between two products. Weights pass through
+// L2 marked as first to go.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -22,12 +23,12 @@ namespace troupe::cuda {
 namespace {
 
 struct Params {
-  int m, n, steps, tiles, prefetch;
+  int m, n, steps, tiles, parts;
   const void* bias;
   void* output;
   int64_t output_stride;
   float* partials;
-  uint32_t* counters;
+  uint32_t* counters;  // per tile; before them the next free chunk and how many blocks are done
   bool output_f32, gated;
 };
 
@@ -69,14 +70,6 @@ struct Stage {
   static constexpr int kBytes = kBoxes * (kWeightBox + kInputBox);
 };
 
-// Units of the line that block b of `blocks` works on: [first(b), first(b + 1)).
-__device__ __forceinline__ int first_unit(int units, int block, int blocks) {
-  return static_cast<int>(static_cast<int64_t>(units) * block / blocks);
-}
-__device__ __forceinline__ int block_of(int unit, int units, int blocks) {
-  return static_cast<int>(((static_cast<int64_t>(unit) + 1) * blocks - 1) / units);
-}
-
 template <class T, int kN, int kGroups>
 __device__ __forceinline__ void write_tile(const Params& p, int tile, const float (&sum)[kN / 2]) {
   const int strip = tile * kGroups * 4 + static_cast<int>(threadIdx.x) / 32;
@@ -90,40 +83,39 @@ __device__ __forceinline__ void write_tile(const Params& p, int tile, const floa
   }
 }
 
-// Leaves this block's share of the tile in memory; the last block to come adds the shares up.
+// Leaves a part of a tile in memory; the last part to come adds all of them up.
 template <class T, int kN, int kGroups>
-__device__ void share_tile(const Params& p, int tile, int units, float (&sum)[kN / 2]) {
+__device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
   constexpr int kThreads = kGroups * 128;
   constexpr int kShare = kThreads * (kN / 2);
   __shared__ bool last;
-  const auto blocks = static_cast<int>(gridDim.x);
-  const auto share_of = [&](int block) {
-    const bool is_first_tile = first_unit(units, block, blocks) / p.steps == tile;
-    return p.partials + (static_cast<int64_t>(block) * 2 + (is_first_tile ? 0 : 1)) * kShare;
-  };
-  float* mine = share_of(static_cast<int>(blockIdx.x));
+  const int tile = chunk / p.parts;
+  float* mine = p.partials + static_cast<int64_t>(chunk) * kShare + threadIdx.x;
 #pragma unroll
-  for (int i = 0; i < kN / 2; ++i) __stcg(mine + i * kThreads + threadIdx.x, sum[i]);
-  const int from = block_of(tile * p.steps, units, blocks);
-  const int to = block_of((tile + 1) * p.steps - 1, units, blocks);
-  __threadfence();
+  for (int i = 0; i < kN / 2; ++i) __stcg(mine + i * kThreads, sum[i]);
   asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
   if (threadIdx.x == 0) {
-    last = atomicAdd(p.counters + tile, 1U) == static_cast<uint32_t>(to - from);
-    if (last) p.counters[tile] = 0;
+    __threadfence();
+    uint32_t* counter = p.counters + 2 + tile;
+    last = atomicAdd(counter, 1U) + 1 == static_cast<uint32_t>(p.parts);
+    if (last) *counter = 0;
     __threadfence();
   }
   asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
   if (!last) return;
+  const float* share = p.partials + static_cast<int64_t>(tile) * p.parts * kShare + threadIdx.x;
 #pragma unroll
   for (int i = 0; i < kN / 2; ++i) sum[i] = 0.0F;
-  for (int block = from; block <= to; ++block) {
-    const float* share = share_of(block);
+  for (int part = 0; part < p.parts; ++part, share += kShare) {
 #pragma unroll
-    for (int i = 0; i < kN / 2; ++i) sum[i] += __ldcg(share + i * kThreads + threadIdx.x);
+    for (int i = 0; i < kN / 2; ++i) sum[i] += __ldcg(share + i * kThreads);
   }
   write_tile<T, kN, kGroups>(p, tile, sum);
 }
+
+constexpr int kNone = -1;
+
+constexpr int kChunksMax = 4096;  // of a weight whose tiles are cut: bounds the memory for sums
 
 template <class T, int kN, int kGroups, int kBoxes, int kStages>
 __global__ void __launch_bounds__(kGroups * 128 + 32)
@@ -134,6 +126,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   extern __shared__ uint8_t dynamic[];
   uint8_t* stages = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
   __shared__ uint64_t full[kStages], empty[kStages];
+  __shared__ int held[kStages];  // the chunk that a stage belongs to, or kNone: no more work
   const int warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
@@ -144,89 +137,121 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   }
   __syncthreads();
   ptx::let_next_kernel_start();
-  const int units = p.tiles * p.steps;
-  const auto block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
-  const int begin = first_unit(units, block, blocks);
-  const int count = first_unit(units, block + 1, blocks) - begin;
+  const auto chunks = p.tiles * p.parts;
+  const auto first_step = [&](int chunk) { return p.steps * (chunk % p.parts) / p.parts; };
+  const auto end_step = [&](int chunk) { return p.steps * (chunk % p.parts + 1) / p.parts; };
 
   if (warp == kGroups * 4) {
     if (threadIdx.x % 32 != 0) return;
-    const auto load_weight = [&](int i) {
-      const int tile = (begin + i) / p.steps, step = (begin + i) % p.steps;
-      uint8_t* to = stages + i % kStages * S::kBytes;
-      ptx::mbarrier_expect_bytes(full + i % kStages, S::kBytes);
+    const auto load_weight = [&](int slot, int chunk, int step) {
+      uint8_t* to = stages + slot * S::kBytes;
+      held[slot] = chunk;
+      ptx::mbarrier_expect_bytes(full + slot, S::kBytes);
 #pragma unroll
       for (int b = 0; b < kBoxes; ++b) {
-        ptx::load_box(to + b * S::kWeightBox, &weight, full + i % kStages, ptx::kEvictFirst,
-                      (step * kBoxes + b) * 64, 0, 0, tile * kGroups * 4);
+        ptx::load_box(to + b * S::kWeightBox, &weight, full + slot, ptx::kEvictFirst,
+                      (step * kBoxes + b) * 64, 0, 0, chunk / p.parts * kGroups * 4);
       }
     };
-    const auto load_input = [&](int i) {
-      const int step = (begin + i) % p.steps;
-      uint8_t* to = stages + i % kStages * S::kBytes + S::kWeightBytes;
+    const auto load_input = [&](int slot, int step) {
+      uint8_t* to = stages + slot * S::kBytes + S::kWeightBytes;
 #pragma unroll
       for (int b = 0; b < kBoxes; ++b) {
-        ptx::load_box(to + b * S::kInputBox, &input, full + i % kStages, ptx::kEvictNormal,
+        ptx::load_box(to + b * S::kInputBox, &input, full + slot, ptx::kEvictNormal,
                       (step * kBoxes + b) * 64, 0);
       }
     };
     ptx::prefetch_descriptor(&weight);
     ptx::prefetch_descriptor(&input);
-    const int ahead = count < kStages ? count : kStages;
-    for (int i = 0; i < ahead; ++i) load_weight(i);
-    const int wanted = ahead + p.prefetch < count ? ahead + p.prefetch : count;
-    for (int i = ahead; i < wanted; ++i) {
-      const int tile = (begin + i) / p.steps, step = (begin + i) % p.steps;
-#pragma unroll
-      for (int b = 0; b < kBoxes; ++b) {
-        ptx::prefetch_box(&weight, (step * kBoxes + b) * 64, 0, 0, tile * kGroups * 4);
-      }
-    }
+    auto chunk = static_cast<int>(blockIdx.x);
+    const int first = first_step(chunk), own = end_step(chunk) - first;
+    const int ahead = own < kStages ? own : kStages;
+    for (int i = 0; i < ahead; ++i) load_weight(i, chunk, first + i);
     ptx::wait_for_earlier_kernels();
-    for (int i = 0; i < ahead; ++i) load_input(i);
-    for (int i = ahead; i < count; ++i) {
-      ptx::mbarrier_wait(empty + i % kStages, (i / kStages - 1) & 1);
-      load_weight(i);
-      load_input(i);
+    for (int i = 0; i < ahead; ++i) load_input(i, first + i);
+    int used = ahead;
+    const auto free_slot = [&] {
+      const int slot = used % kStages;
+      if (used >= kStages) ptx::mbarrier_wait(empty + slot, (used / kStages - 1) & 1);
+      ++used;
+      return slot;
+    };
+    int step = first + ahead;
+    while (chunk < chunks) {
+      // Asked for before it is needed: the answer takes as long as a step.
+      const int next = static_cast<int>(atomicAdd(p.counters, 1U) + gridDim.x);
+      for (; step < end_step(chunk); ++step) {
+        const int slot = free_slot();
+        load_weight(slot, chunk, step);
+        load_input(slot, step);
+      }
+      chunk = next;
+      step = first_step(chunk);
+    }
+    const int slot = free_slot();
+    held[slot] = kNone;
+    ptx::mbarrier_arrive(full + slot);
+    if (atomicAdd(p.counters + 1, 1U) + 1 == gridDim.x) {
+      p.counters[0] = 0;
+      p.counters[1] = 0;
     }
     return;
   }
 
   ptx::wait_for_earlier_kernels();
   const int group = warp / 4;
-  float sum[kN / 2];
-  int tile = begin / p.steps, step = begin % p.steps;
-  bool whole = step == 0;
-#pragma unroll
-  for (int j = 0; j < kN / 2; ++j) sum[j] = 0.0F;
-  for (int i = 0; i < count; ++i) {
-    const int s = i % kStages;
-    const uint8_t* at = stages + s * S::kBytes;
-    ptx::mbarrier_wait(full + s, i / kStages & 1);
-    ptx::wgmma_begin();
-#pragma unroll
-    for (int b = 0; b < kBoxes; ++b) {
-      const uint64_t rows = ptx::swizzled_operand(at + b * S::kWeightBox + group * 64 * 128);
-      const uint64_t columns = ptx::swizzled_operand(at + S::kWeightBytes + b * S::kInputBox);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) ptx::wgmma_ss<T, kN>(sum, rows + k * 2, columns + k * 2, true);
-    }
-    ptx::wgmma_commit();
-    ptx::wgmma_wait<0>();
-    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(empty + s);
-    if (++step < p.steps && i + 1 < count) continue;
-    if (whole && step == p.steps) {
-      write_tile<T, kN, kGroups>(p, tile, sum);
-    } else {
-      share_tile<T, kN, kGroups>(p, tile, units, sum);
-    }
-    ++tile;
-    step = 0;
-    whole = true;
+  int i = 0;
+  for (;;) {
+    ptx::mbarrier_wait(full + i % kStages, i / kStages & 1);
+    const int chunk = __shfl_sync(0xffffffff, held[i % kStages], 0);
+    if (chunk == kNone) break;
+    const int steps = end_step(chunk) - first_step(chunk);
+    float sum[kN / 2];
 #pragma unroll
     for (int j = 0; j < kN / 2; ++j) sum[j] = 0.0F;
+    for (int step = 0; step < steps; ++step, ++i) {
+      const int s = i % kStages;
+      const uint8_t* at = stages + s * S::kBytes;
+      ptx::mbarrier_wait(full + s, i / kStages & 1);
+      ptx::wgmma_begin();
+#pragma unroll
+      for (int b = 0; b < kBoxes; ++b) {
+        const uint64_t rows = ptx::swizzled_operand(at + b * S::kWeightBox + group * 64 * 128);
+        const uint64_t columns = ptx::swizzled_operand(at + S::kWeightBytes + b * S::kInputBox);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) ptx::wgmma_ss<T, kN>(sum, rows + k * 2, columns + k * 2, true);
+      }
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<0>();
+      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(empty + s);
+    }
+    if (p.parts == 1) {
+      write_tile<T, kN, kGroups>(p, chunk, sum);
+    } else {
+      share_tile<T, kN, kGroups>(p, chunk, sum);
+    }
   }
 #endif
+}
+
+// Parts of k per tile. A multiprocessor alone can take steps about 1.7 times as fast as memory feeds
+// all of them, so a product may leave some idle and still run at memory's speed; only where a tile is
+// too much for one multiprocessor is k cut, and the sums then cost about one and a half steps.
+int parts_of(int tiles, int steps, int blocks) {
+  constexpr double kFastestStep = 0.6, kSums = 1.5;
+  int best = 1;
+  double best_cost = 1e30;
+  for (int parts = 1; parts <= 16 && parts * 2 <= steps && (parts == 1 || tiles * parts <= kChunksMax); parts *= 2) {
+    const int rounds = (tiles * parts + blocks - 1) / blocks;
+    const double memory = static_cast<double>(tiles) * steps / blocks;
+    const double alone = static_cast<double>(rounds) * steps / parts * kFastestStep;
+    const double cost = (alone > memory ? alone : memory) + (parts > 1 ? kSums + 0.3 * rounds : 0.0);
+    if (cost < best_cost) {
+      best_cost = cost;
+      best = parts;
+    }
+  }
+  return best;
 }
 
 template <class T, int kN, int kGroups, int kBoxes, int kStages>
@@ -262,7 +287,6 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.n = a.n;
   p.steps = (a.k + 64 * kBoxes - 1) / (64 * kBoxes);
   p.tiles = (a.n + 64 * kGroups - 1) / (64 * kGroups);
-  p.prefetch = a.prefetch >= 0 ? a.prefetch : 0;
   p.bias = a.bias;
   p.output = a.output;
   p.output_stride = a.output_stride;
@@ -270,8 +294,9 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.gated = a.gated_silu;
   p.partials = a.partials;
   p.counters = a.counters;
-  const int64_t units = static_cast<int64_t>(p.tiles) * p.steps;
-  const auto grid = static_cast<unsigned>(units < multiprocessors ? units : multiprocessors);
+  p.parts = a.parts > 0 ? a.parts : parts_of(p.tiles, p.steps, multiprocessors);
+  const int chunks = p.tiles * p.parts;
+  const auto grid = static_cast<unsigned>(chunks < multiprocessors ? chunks : multiprocessors);
   // More than half of a multiprocessor's memory: two blocks of one product on one multiprocessor
   // would leave another without any, and all would wait for these two.
   constexpr size_t kMoreThanHalf = 116 << 10;
@@ -285,21 +310,22 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
 template <class T>
 cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
   if (a.m <= 8) {
-    if (a.variant == 1) return run<T, 8, 1, 4, 6>(a, sms, stream);
-    if (a.variant == 2) return run<T, 8, 1, 2, 6>(a, sms, stream);
-    return run<T, 8, 1, 4, 3>(a, sms, stream);
+    if (a.variant == 1) return run<T, 8, 1, 4, 3>(a, sms, stream);
+    return run<T, 8, 1, 4, 6>(a, sms, stream);
   }
-  if (a.m <= 16) return run<T, 16, 1, 4, 3>(a, sms, stream);
-  if (a.m <= 32) return run<T, 32, 2, 2, 5>(a, sms, stream);
-  return run<T, 64, 2, 2, 4>(a, sms, stream);
+  if (a.m <= 16) return run<T, 16, 1, 4, 5>(a, sms, stream);
+  if (a.m <= 32) return run<T, 32, 1, 4, 4>(a, sms, stream);
+  if (a.variant == 1) return run<T, 64, 2, 2, 4>(a, sms, stream);
+  return run<T, 64, 1, 4, 3>(a, sms, stream);
 }
 
 }  // namespace
 
-size_t skinny_gemm_partials_bytes(int multiprocessors) {
-  return static_cast<size_t>(multiprocessors) * 2 * 256 * (kSkinnyRowsMax / 2) * sizeof(float);
+size_t skinny_gemm_partials_bytes(int rows) {
+  const size_t share = rows <= 8 ? 64 * 8 : rows <= 16 ? 64 * 16 : rows <= 32 ? 128 * 32 : 128 * 64;
+  return kChunksMax * share * sizeof(float);
 }
-size_t skinny_gemm_counters(int64_t n_max) { return static_cast<size_t>(n_max / 64 + 1); }
+size_t skinny_gemm_counters(int64_t n_max) { return static_cast<size_t>(n_max / 64 + 3); }
 
 bool skinny_gemm_fits(const SkinnyGemm& a) {
   return a.m >= 1 && a.m <= kSkinnyRowsMax && a.n >= 1 && a.k >= 8 && a.k % 8 == 0 &&

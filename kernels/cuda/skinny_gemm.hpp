@@ -25,14 +25,14 @@ struct SkinnyGemm {
   // The weight is [gate; up]: output[m, n / 2] = silu(gate) * up. n a multiple of 16.
   bool gated_silu = false;
   int variant = -1;   // benchmarks choose; -1: by shape
-  int prefetch = -1;  // units that a block asks into L2 ahead of its turn; -1: the default
+  int parts = -1;     // of k per tile; -1: by shape
   // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
   float* partials = nullptr;
   uint32_t* counters = nullptr;
 };
 
-constexpr int kSkinnyVariants = 3;
-size_t skinny_gemm_partials_bytes(int multiprocessors);
+constexpr int kSkinnyVariants = 2;
+size_t skinny_gemm_partials_bytes(int rows_max);
 size_t skinny_gemm_counters(int64_t n_max);
 
 bool skinny_gemm_fits(const SkinnyGemm& args);

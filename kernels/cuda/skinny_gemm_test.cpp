@@ -57,7 +57,7 @@ void check(const Case& c) {
   cudaDeviceProp device = {};
   TR_CUDA_OK(cudaGetDeviceProperties(&device, 0));
   const int sms = device.multiProcessorCount;
-  OnDevice<float> partials(skinny_gemm_partials_bytes(sms) / sizeof(float));
+  OnDevice<float> partials(skinny_gemm_partials_bytes(c.m) / sizeof(float));
   OnDevice<uint32_t> counters(skinny_gemm_counters(c.n));
   counters.zero();
   SkinnyGemm g;
@@ -121,6 +121,7 @@ TEST(SkinnyGemm, EveryVariantAgrees) {
   for (const int m : {1, 12, 24, 60}) {
     for (int v = 0; v < kSkinnyVariants; ++v) {
       check({m, 4096, 1024, DType::bf16, false, false, true, v});
+      check({m, 9000, 2048, DType::bf16, true, false, false, v});
     }
   }
 }

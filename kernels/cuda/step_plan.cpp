@@ -21,7 +21,7 @@ int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_lo
     if (s.row_count <= decode_longest) positions += s.kv_len;
   }
   const int64_t slots = int64_t{shape.multiprocessors} * 2;
-  return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, 1024);
+  return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, kDecodeShareMax);
 }
 
 template <class T>
@@ -174,6 +174,7 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches, c
   for (const PlanSequence& s : plan.sequences()) {
     if (s.row_count > c.decode_longest) {
       c.prefill_items += (s.row_count + 127) / 128;
+      c.prefills_whole = c.prefills_whole && s.kv_len == s.row_count;
       continue;
     }
     c.decode_items += (s.kv_len + share - 1) / share;

@@ -25,6 +25,7 @@ struct StepCounts {
   int32_t decode_rows_max = 0;    // longest query among decoding sequences
   int32_t shares_max = 1;
   int32_t prefill_items = 0;
+  bool prefills_whole = true;     // no prefilling sequence has a past
   int32_t decode_longest = 0;     // sequences with at most so many rows decode
   bool rope_positions = false, span_ends = false, modality = false;
 };
