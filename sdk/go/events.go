@@ -1,8 +1,6 @@
 package troupe
 
 // #include <troupe.h>
-//
-// static inline const troupe_event *event_at(const troupe_events *list, uint32_t i) { return TROUPE_EVENT(list, i); }
 import "C"
 
 import (
@@ -86,7 +84,8 @@ func tableOf(t *C.troupe_logprob_table) [][]Logprob {
 // slow stream holds up no other.
 func (r *reader) dispatch(list *C.troupe_events) {
 	for i := C.uint32_t(0); i < list.count; i++ {
-		event := C.event_at(list, i)
+		at := unsafe.Add(unsafe.Pointer(list.events), uintptr(i)*uintptr(list.event_size))
+		event := (*C.troupe_event)(at)
 		if event.id == 0 {
 			r.hearOpening(event)
 			continue

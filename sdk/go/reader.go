@@ -22,7 +22,6 @@ type reader struct {
 }
 
 func (r *reader) run() {
-	runtime.LockOSThread()
 	defer close(r.stopped)
 	for {
 		stopping := r.stopping.Load()
@@ -40,6 +39,9 @@ func (r *reader) run() {
 		if list != nil {
 			r.dispatch(list)
 			C.troupe_events_free(list)
+			// Let the streams have what came before this thread sleeps in C: else each of them is
+			// woken on another one.
+			runtime.Gosched()
 		}
 	}
 }

@@ -73,8 +73,12 @@ def _add_prompt(request: Any, prompt: Prompt) -> None:
     if isinstance(prompt, str):
         _add_text(request, prompt)
         return
+    if isinstance(prompt, Mapping):
+        raise InvalidArgument("prompt: messages are a list of dicts, not one dict")
     items = list(prompt)
-    if items and all(isinstance(item, Mapping) for item in items):
+    if not items:
+        raise InvalidArgument("prompt: it is empty: no text, no token ids, no messages")
+    if all(isinstance(item, Mapping) for item in items):
         messages: list[Message] = items
         text = json.dumps(messages).encode()
         check(lib.troupe_request_messages(request, text, len(text)))
