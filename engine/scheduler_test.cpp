@@ -1,0 +1,409 @@
+// What the scheduler promises, one behaviour per test, over the checked fake device. Worlds of
+// random behaviour are the simulator's (simulator_test.cpp).
+#include "engine/scheduler.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+
+#include "engine/fake_device.hpp"
+#include "engine/step_loop.hpp"
+
+// counting_new.cpp: calls of operator new so far.
+extern std::atomic<int64_t> allocations_counted;
+
+namespace troupe::engine {
+namespace {
+
+using ::testing::HasSubstr;
+constexpr int32_t kVocab = 97, kEos = 96;
+
+class TestTime final : public Waiter {
+ public:
+  [[nodiscard]] int64_t now_ns() const override { return now; }
+  void wait_until(int64_t ns) override { now = std::max(now, ns); }
+  int64_t now = 1;
+};
+
+SchedulerConfig small_config(int32_t blocks = 64) {
+  SchedulerConfig c;
+  c.slots = 4;
+  c.step_rows = 36;
+  c.context_length = 256;
+  c.vocab = kVocab;
+  c.block_tokens = 8;
+  models::CacheGroup g;
+  g.cache.blocks = blocks;
+  c.groups = {g};
+  return c;
+}
+
+struct Rig {
+  explicit Rig(SchedulerConfig c) : scheduler(c), device(options(c), time), loop(scheduler, device, time) {}
+  static FakeDeviceOptions options(const SchedulerConfig& c) {
+    FakeDeviceOptions o;
+    o.vocab = c.vocab;
+    o.slots = c.slots;
+    o.block_tokens = c.block_tokens;
+    o.groups = c.groups;
+    o.step_ns = 1000;
+    o.checked = true;
+    return o;
+  }
+  Status submit(uint64_t id, int32_t prompt, int32_t max_tokens, void (*change)(Job&) = nullptr) {
+    Job job;
+    job.id = id;
+    job.submitted_ns = time.now;
+    job.sampling.max_tokens = max_tokens;
+    job.sampling.temperature = 0.0F;
+    for (int32_t i = 0; i < prompt; ++i) job.prompt.tokens.push_back((i * 7 + static_cast<int32_t>(id)) % 90);
+    if (change != nullptr) change(job);
+    return scheduler.admit(std::move(job));
+  }
+  void turn() {
+    const auto r = loop.turn(out);
+    ASSERT_TRUE(r.ok()) << r.status().message();
+    const Status sound = scheduler.check_integrity();
+    ASSERT_TRUE(sound.ok()) << sound.message();
+  }
+  void run() {
+    for (int32_t i = 0; i < 5000 && !scheduler.idle(); ++i) turn();
+    ASSERT_TRUE(scheduler.idle());
+  }
+  [[nodiscard]] const RequestEnd* end_of(uint64_t id) const {
+    for (const RequestEnd& e : out.requests) {
+      if (e.request == id) return &e;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] std::vector<int32_t> said(uint64_t id, int32_t choice = 0) const {
+    std::vector<int32_t> tokens;
+    for (const TokenOutput& t : out.tokens) {
+      if (t.request == id && t.choice == choice) tokens.push_back(t.token);
+    }
+    return tokens;
+  }
+
+  TestTime time;
+  Scheduler scheduler;
+  FakeDevice device;
+  StepLoop loop;
+  Outputs out;
+};
+
+TEST(Scheduler, RefusesByType) {
+  SchedulerConfig c = small_config(8);
+  c.waiting_max = 2;
+  Rig rig(c);
+  EXPECT_EQ(rig.submit(1, 0, 4).code(), Code::invalid);
+  const Status longer = rig.submit(1, 64, 4);
+  EXPECT_EQ(longer.code(), Code::limit);
+  EXPECT_THAT(longer.message(), HasSubstr("64 tokens, and the context holds 64"));
+  EXPECT_TRUE(rig.submit(1, 64, 0).ok()) << "nothing is generated: the prompt may fill the context";
+  EXPECT_EQ(rig.submit(1, 3, 4).code(), Code::invalid) << "the id is in use";
+  EXPECT_TRUE(rig.submit(2, 3, 4).ok());
+  const Status full = rig.submit(3, 3, 4);
+  EXPECT_EQ(full.code(), Code::overloaded);
+  EXPECT_TRUE(full.retryable());
+  EXPECT_EQ(rig.submit(4, 3, 4, [](Job& j) { j.priority = 101; }).code(), Code::invalid);
+  EXPECT_EQ(rig.submit(4, 3, 4, [](Job& j) { j.session = 9; }).code(), Code::not_found);
+  rig.run();
+  EXPECT_EQ(rig.out.requests.size(), 2U);
+}
+
+TEST(Scheduler, TheContextEndsAnAnswer) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.submit(1, 250, -1).ok());
+  rig.run();
+  EXPECT_EQ(rig.said(1).size(), 6U);
+  EXPECT_EQ(rig.out.choices[0].reason, FinishReason::length);
+}
+
+TEST(Scheduler, DecodesAndPromptsShareAStep) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.submit(1, 5, 40).ok());
+  rig.turn();
+  rig.turn();
+  ASSERT_TRUE(rig.submit(2, 100, 2).ok());
+  rig.turn();
+  const StepPlanDraft& d = rig.loop.draft();
+  ASSERT_EQ(d.sequences.size(), 2U);
+  EXPECT_EQ(d.sequences[0].row_count, 1);
+  EXPECT_EQ(d.sequences[1].row_count, 35);
+  EXPECT_EQ(d.token_ids[0], kTokenFromSlot) << "overlapped: its token is not known here yet";
+  rig.run();
+  EXPECT_EQ(rig.said(1).size(), 40U);
+}
+
+TEST(Scheduler, TheTwinsSayTheSame) {
+  std::vector<std::vector<int32_t>> answers[2];
+  for (const bool overlap : {false, true}) {
+    SchedulerConfig c = small_config(40);
+    c.overlap = overlap;
+    Rig rig(c);
+    for (uint64_t id = 1; id <= 12; ++id) {
+      ASSERT_TRUE(rig.submit(id, 10 + static_cast<int32_t>(id) * 5, 30, [](Job& j) {
+                       j.sampling.stop_tokens = {3, 5, 11, 17, 40, 41};
+                       j.sampling.choices = j.id % 3 == 0 ? 3 : 1;
+                       j.sampling.temperature = 1.0F;
+                     }).ok());
+    }
+    rig.run();
+    EXPECT_EQ(rig.scheduler.stats().speculative_rows_dropped > 0, overlap);
+    for (uint64_t id = 1; id <= 12; ++id) {
+      for (int32_t choice = 0; choice < 3; ++choice) answers[overlap].push_back(rig.said(id, choice));
+    }
+  }
+  EXPECT_EQ(answers[0], answers[1]);
+}
+
+TEST(Scheduler, ChoicesShareThePromptsBlocks) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.submit(1, 60, 4, [](Job& j) {
+                   j.sampling.choices = 4;
+                   j.sampling.temperature = 1.0F;
+                 }).ok());
+  for (int32_t i = 0; i < 3; ++i) rig.turn();
+  // Eight blocks of prompt once, and a last block of one's own for each choice.
+  EXPECT_LE(rig.scheduler.stats().kv_blocks_used, 8U + 4U);
+  rig.run();
+  EXPECT_NE(rig.said(1, 0), rig.said(1, 1));
+  EXPECT_EQ(rig.end_of(1)->usage.completion_tokens, 16);
+}
+
+TEST(Scheduler, HigherPriorityFirstFifoWithinAndAgeBeatsBoth) {
+  SchedulerConfig c = small_config();
+  c.slots = 1;
+  c.step_rows = 16;
+  c.ageing_ns = 1'000'000;
+  Rig rig(c);
+  ASSERT_TRUE(rig.submit(1, 4, 2).ok());
+  ASSERT_TRUE(rig.submit(2, 4, 2).ok());
+  ASSERT_TRUE(rig.submit(3, 4, 2).ok());
+  ASSERT_TRUE(rig.submit(4, 4, 2, [](Job& j) { j.priority = 1; }).ok());
+  rig.time.now += 5'000'000;
+  ASSERT_TRUE(rig.submit(5, 4, 2, [](Job& j) { j.priority = 2; }).ok());
+  rig.run();
+  std::vector<uint64_t> order;
+  for (const RequestEnd& e : rig.out.requests) order.push_back(e.request);
+  EXPECT_THAT(order, ::testing::ElementsAre(4, 1, 2, 3, 5)) << "5 came five levels of age later";
+}
+
+TEST(Scheduler, PreemptsTheYoungestAndItGoesOnFromItsTokens) {
+  SchedulerConfig c = small_config(12);
+  c.prefix_reuse = false;
+  Rig rig(c);
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(rig.submit(id, 16, 40).ok());
+  rig.run();
+  EXPECT_GT(rig.scheduler.stats().preemptions, 0U);
+  EXPECT_EQ(rig.out.requests[0].request, 1U);
+  for (uint64_t id = 1; id <= 3; ++id) {
+    Rig alone(small_config());
+    ASSERT_TRUE(alone.submit(id, 16, 40).ok());
+    alone.run();
+    EXPECT_EQ(rig.said(id), alone.said(id));
+  }
+}
+
+TEST(Scheduler, CancelAndDeadlineEndAtAnyStage) {
+  SchedulerConfig c = small_config();
+  c.slots = 1;
+  Rig rig(c);
+  ASSERT_TRUE(rig.submit(1, 4, 100).ok());
+  ASSERT_TRUE(rig.submit(2, 4, 100).ok());
+  ASSERT_TRUE(rig.submit(3, 4, 100, [](Job& j) { j.deadline_ns = j.submitted_ns + 5000; }).ok());
+  for (int32_t i = 0; i < 4; ++i) rig.turn();
+  rig.scheduler.end(2, Status(Code::cancelled, "enough"), rig.time.now, rig.out);
+  rig.scheduler.end(1, Status(Code::cancelled, "enough"), rig.time.now, rig.out);
+  rig.scheduler.end(1, Status(Code::cancelled, "twice"), rig.time.now, rig.out);
+  rig.time.now += 10'000;
+  rig.run();
+  EXPECT_EQ(rig.out.requests.size(), 3U);
+  EXPECT_EQ(rig.end_of(1)->kind, EventKind::cancelled);
+  EXPECT_EQ(rig.end_of(3)->status.code(), Code::deadline);
+  EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, 0U);
+}
+
+TEST(Scheduler, SessionsContinueForkAndRewind) {
+  Rig rig(small_config());
+  const uint64_t session = rig.scheduler.session_new({}, rig.time.now).value();
+  ASSERT_EQ(session, 1U);
+  ASSERT_TRUE(rig.submit(1, 40, 9, [](Job& j) { j.session = 1; }).ok());
+  EXPECT_EQ(rig.submit(2, 4, 9, [](Job& j) { j.session = 1; }).code(), Code::invalid) << "busy";
+  rig.run();
+  EXPECT_EQ(rig.scheduler.session_info(1, rig.time.now)->tokens, 49);
+  EXPECT_GT(rig.scheduler.stats().kv_blocks_used, 0U) << "pinned";
+  const uint64_t fork = rig.scheduler.session_fork(1, rig.time.now).value();
+  ASSERT_TRUE(rig.scheduler.session_rewind(fork, 20, rig.time.now).ok());
+  EXPECT_FALSE(rig.scheduler.session_rewind(fork, 21, rig.time.now).ok());
+  ASSERT_TRUE(rig.submit(3, 5, 4, [](Job& j) { j.session = 1; }).ok());
+  ASSERT_TRUE(rig.submit(4, 5, 4, [](Job& j) { j.session = 2; }).ok());
+  rig.run();
+  EXPECT_EQ(rig.end_of(3)->usage.prompt_tokens, 54);
+  EXPECT_EQ(rig.end_of(3)->usage.cached_tokens, 48);
+  EXPECT_EQ(rig.end_of(4)->usage.prompt_tokens, 25);
+  EXPECT_EQ(rig.end_of(4)->usage.cached_tokens, 16);
+  rig.scheduler.session_free(1);
+  rig.scheduler.session_free(2);
+  EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, 0U);
+  EXPECT_EQ(rig.scheduler.session_info(1, 0).status().code(), Code::not_found);
+}
+
+TEST(Scheduler, SessionsEndWithTheirLeaseAndKeepTheirShare) {
+  SchedulerConfig c = small_config(32);
+  c.session_share = 0.25;
+  Rig rig(c);
+  SessionOptions brief;
+  brief.lease_ns = 50'000'000;
+  for (int32_t i = 0; i < 3; ++i) ASSERT_TRUE(rig.scheduler.session_new(brief, rig.time.now).ok());
+  for (uint64_t id = 1; id <= 3; ++id) {
+    ASSERT_TRUE(rig.submit(id, 40, 8, [](Job& j) { j.session = j.id; }).ok());
+    rig.run();
+  }
+  EXPECT_LE(rig.scheduler.stats().kv_blocks_used, 8U) << "INV-SESSION-2";
+  EXPECT_EQ(rig.scheduler.next_deadline_ns() > rig.time.now, true);
+  rig.time.now += 500'000'000;
+  rig.turn();
+  EXPECT_EQ(rig.scheduler.stats().sessions, 0U);
+  EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, 0U);
+}
+
+TEST(Scheduler, ACutFollowsIntoTheSession) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.scheduler.session_new({}, rig.time.now).ok());
+  ASSERT_TRUE(rig.submit(1, 10, 30, [](Job& j) { j.session = 1; }).ok());
+  for (int32_t i = 0; i < 8; ++i) rig.turn();
+  const auto said = static_cast<int32_t>(rig.said(1).size());
+  ASSERT_GT(said, 3);
+  rig.scheduler.cut(1, 0, 3, rig.time.now, rig.out);
+  rig.run();
+  EXPECT_EQ(rig.end_of(1)->usage.completion_tokens, 3);
+  EXPECT_EQ(rig.scheduler.session_info(1, rig.time.now)->tokens, 13);
+  // And when the request had ended before the stop string was found.
+  ASSERT_TRUE(rig.submit(2, 5, 6, [](Job& j) { j.session = 1; }).ok());
+  rig.run();
+  rig.scheduler.cut(2, 0, 2, rig.time.now, rig.out);
+  EXPECT_EQ(rig.scheduler.session_info(1, rig.time.now)->tokens, 20);
+}
+
+TEST(Scheduler, ALostDeviceCostsTimeAndNothingElse) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.submit(1, 30, 20).ok());
+  for (int32_t i = 0; i < 6; ++i) rig.turn();
+  rig.scheduler.device_lost(Status(Code::device_failed, "gone"), rig.time.now, rig.out);
+  FakeDevice next(Rig::options(small_config()), rig.time);
+  rig.loop.replace(next);
+  rig.run();
+  Rig alone(small_config());
+  ASSERT_TRUE(alone.submit(1, 30, 20).ok());
+  alone.run();
+  EXPECT_EQ(rig.said(1), alone.said(1));
+  EXPECT_EQ(rig.end_of(1)->kind, EventKind::done);
+}
+
+TEST(Scheduler, WhoeverKillsDevicesIsGivenUp) {
+  SchedulerConfig c = small_config();
+  c.restarts_max = 2;
+  Rig rig(c);
+  ASSERT_TRUE(rig.submit(1, 30, 20).ok());
+  StepPlanDraft draft;
+  for (int32_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(rig.scheduler.plan(rig.time.now, draft, rig.out));
+    rig.scheduler.device_lost(Status(Code::device_failed, "gone"), rig.time.now, rig.out);
+  }
+  ASSERT_NE(rig.end_of(1), nullptr);
+  EXPECT_EQ(rig.end_of(1)->kind, EventKind::failed);
+  EXPECT_EQ(rig.end_of(1)->status.code(), Code::device_failed);
+  EXPECT_TRUE(rig.scheduler.idle());
+}
+
+TEST(Scheduler, AResultThatIsNotThePlansIsRefused) {
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.submit(1, 3, 5).ok());
+  StepPlanDraft draft;
+  ASSERT_TRUE(rig.scheduler.plan(1, draft, rig.out));
+  StepResult result;
+  result.step = draft.step + 1;
+  EXPECT_EQ(rig.scheduler.commit(result, 1, rig.out).code(), Code::internal);
+  result.step = draft.step;
+  EXPECT_EQ(rig.scheduler.commit(result, 1, rig.out).code(), Code::internal);
+  result.tokens.push_back({.token = kVocab});
+  EXPECT_EQ(rig.scheduler.commit(result, 1, rig.out).code(), Code::internal);
+}
+
+// On lengths as a server meets them, at most 4 % of the blocks' tokens hold nothing.
+TEST(Scheduler, WastesLittleCache) {
+  SchedulerConfig c = small_config(40000);
+  c.slots = 256;
+  c.step_rows = 2048;
+  c.context_length = 4096;
+  c.block_tokens = 16;
+  Rig rig(c);
+  std::map<uint64_t, int64_t> lengths;
+  for (uint64_t id = 1; id <= 256; ++id) {
+    const auto length = static_cast<int32_t>(40 + (id * 2654435761U) % 900);
+    ASSERT_TRUE(rig.submit(id, length, 200).ok());
+    lengths[id] = length;
+  }
+  double held = 0, used = 0;
+  for (int32_t turn = 0; turn < 250; ++turn) {
+    ASSERT_TRUE(rig.loop.turn(rig.out).ok());
+    for (const TokenOutput& t : rig.out.tokens) ++lengths[t.request];
+    for (const RequestEnd& e : rig.out.requests) lengths.erase(e.request);
+    rig.out.clear();
+    if (rig.scheduler.stats().running < 256 || turn < 80) continue;
+    int64_t tokens = 0;
+    for (const auto& [id, length] : lengths) tokens += length;
+    held += static_cast<double>(rig.scheduler.stats().kv_blocks_used) * 16;
+    used += static_cast<double>(tokens);
+  }
+  ASSERT_GT(used, 0);
+  const double waste = 1.0 - used / held;
+  RecordProperty("waste_percent", std::to_string(100 * waste));
+  EXPECT_LT(waste, 0.04);
+}
+
+TEST(Scheduler, SteadyDecodingAllocatesNothing) {
+  SchedulerConfig c = small_config(8000);
+  c.slots = 64;
+  c.step_rows = 256;
+  c.context_length = 2048;
+  Scheduler scheduler(c);
+  Outputs out;
+  for (uint64_t id = 1; id <= 64; ++id) {
+    Job job;
+    job.id = id;
+    job.sampling.max_tokens = 1500;
+    job.sampling.logprobs = id % 4 == 0 ? 2 : -1;
+    job.prompt.tokens.assign(20 + id, 1);
+    ASSERT_TRUE(scheduler.admit(std::move(job)).ok());
+  }
+  StepPlanDraft draft;
+  std::vector<std::byte> bytes;
+  StepResult results[2];
+  uint64_t planned = 0, committed = 0;
+  const auto turn = [&] {
+    if (scheduler.plan(1, draft, out)) {
+      draft.seal(bytes);
+      StepResult& r = results[planned++ % 2];
+      r.step = draft.step;
+      r.tokens.clear();
+      for (size_t i = 0; i < draft.logit_rows.size(); ++i) r.tokens.push_back({.token = 5});
+    }
+    if (scheduler.steps_in_flight() == 2) {
+      out.clear();
+      EXPECT_TRUE(scheduler.commit(results[committed++ % 2], 1, out).ok());
+    }
+  };
+  for (int32_t i = 0; i < 900; ++i) turn();
+  ASSERT_EQ(scheduler.stats().running, 64U);
+  // Tables and keys double now and then: between two doublings nothing is asked of the heap.
+  const int64_t before = allocations_counted.load();
+  for (int32_t i = 0; i < 100; ++i) turn();
+  EXPECT_EQ(allocations_counted.load() - before, 0);
+}
+
+}  // namespace
+}  // namespace troupe::engine
