@@ -20,14 +20,12 @@ struct OutputSpec {
   RequestId id = 0;
   uint64_t user_data = 0;
   int32_t choices = 1;
-  int32_t prompt_tokens = 0;
   int32_t min_tokens = 0;        // no stop string ends a choice before
   std::vector<std::string> stop;
   bool include_stop = false;     // show the text of what stopped it
   bool skip_special = true;
   bool logprobs = false;         // any asked for
   bool prompt_logprobs = false;
-  std::vector<int32_t> prompt;
 };
 
 struct Cut {
