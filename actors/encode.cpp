@@ -176,7 +176,6 @@ Status encode_order(Order& order, const EncodeParts& parts) {
   spec.id = job.id;
   spec.user_data = order.ticket->stub().user_data;
   spec.choices = job.sampling.choices;
-  spec.prompt_tokens = static_cast<int32_t>(job.prompt.tokens.size());
   spec.min_tokens = job.sampling.min_tokens;
   spec.stop = params.stop;
   spec.include_stop = params.include_stop;
