@@ -100,6 +100,12 @@ class Engine {
     EXPECT_TRUE(sound.ok()) << sound.message();
   }
 
+  [[nodiscard]] bool keeps_everything() const {
+    const auto& groups = scheduler_->config().groups;
+    return std::any_of(groups.begin(), groups.end(), [](const models::CacheGroup& g) {
+      return g.kind == models::CacheKind::whole || g.kind == models::CacheKind::latent;
+    });
+  }
   [[nodiscard]] SchedulerStats stats() const { return scheduler_->stats(); }
   std::map<uint64_t, Case> said;
   std::map<uint64_t, int64_t> cached;
@@ -202,7 +208,8 @@ TEST_P(EndToEnd, ThroughPreemptions) {
     engine.run();
     expect_all(engine, 1);
     expect_all(engine, 101);
-    EXPECT_GT(engine.stats().preemptions, 0U) << "the cache was not small enough";
+    // A model of windows alone never holds enough to run out.
+    EXPECT_EQ(engine.stats().preemptions > 0, engine.keeps_everything());
   }
 }
 

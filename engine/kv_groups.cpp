@@ -125,6 +125,7 @@ bool KvGroups::write(KvTables& tables, int32_t begin, int32_t end, std::vector<P
   TR_ASSERT(begin >= 0 && begin < end);
   if (tables.groups.empty()) tables.groups.resize(specs_.size());
   for (size_t g = 0; g < specs_.size(); ++g) slide(g, tables.groups[g], begin);
+  if (end <= tables.writable) return true;
   for (size_t g = 0; g < specs_.size(); ++g) {
     if (needed(g, tables.groups[g], begin, end) > pools_[g].available()) return false;
   }
@@ -145,7 +146,15 @@ bool KvGroups::write(KvTables& tables, int32_t begin, int32_t end, std::vector<P
       TR_ASSERT(table.blocks.back() != BlockPool::kNone);
     }
   }
+  tables.writable = blocks_for(end, block_tokens_) * block_tokens_;
   return true;
+}
+
+void KvGroups::reserve(KvTables& tables, int32_t tokens) const {
+  if (tables.groups.empty()) tables.groups.resize(specs_.size());
+  for (KvTable& table : tables.groups) {
+    table.blocks.reserve(static_cast<size_t>(blocks_for(tokens, block_tokens_)));
+  }
 }
 
 void KvGroups::publish(KvTables& tables, std::span<const BlockKey> keys, int32_t tokens) {
@@ -160,8 +169,9 @@ void KvGroups::publish(KvTables& tables, std::span<const BlockKey> keys, int32_t
   }
 }
 
-void KvGroups::fork(const KvTables& from, KvTables& to) {
+void KvGroups::fork(KvTables& from, KvTables& to) {
   TR_ASSERT(to.groups.empty());
+  from.writable = 0;
   to = from;
   for (size_t g = 0; g < to.groups.size(); ++g) {
     const KvTable& table = to.groups[g];
@@ -174,6 +184,7 @@ void KvGroups::fork(const KvTables& from, KvTables& to) {
 void KvGroups::truncate(KvTables& tables, int32_t tokens) {
   const int32_t keep = blocks_for(tokens, block_tokens_);
   tables.published = std::min(tables.published, tokens / block_tokens_);
+  tables.writable = 0;
   for (size_t g = 0; g < tables.groups.size(); ++g) {
     if (specs_[g].kind == CacheKind::fixed) continue;
     KvTable& table = tables.groups[g];
@@ -194,7 +205,7 @@ void KvGroups::release(KvTables& tables) {
     }
   }
   tables.groups.clear();
-  tables.published = 0;
+  tables.published = tables.writable = 0;
 }
 
 void KvGroups::end_step() {

@@ -33,6 +33,7 @@ struct KvTable {
 struct KvTables {
   std::vector<KvTable> groups;
   int32_t published = 0;  // full blocks that have had their names given
+  int32_t writable = 0;   // from the last write's begin up to here, blocks are this one's alone
 };
 
 class KvGroups {
@@ -50,10 +51,12 @@ class KvGroups {
   // Gives up what no row from position `begin` on can see, and makes [begin, end) writable.
   // False, and nothing but the window moved: there are not enough blocks.
   bool write(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies);
+  // Makes room in the tables' own lists, so that growing to `tokens` asks the heap for nothing.
+  void reserve(KvTables& tables, int32_t tokens) const;
   // Names the full blocks of [0, tokens) that have no name yet.
   void publish(KvTables& tables, std::span<const BlockKey> keys, int32_t tokens);
   // `to` becomes a second owner of everything that `from` holds.
-  void fork(const KvTables& from, KvTables& to);
+  void fork(KvTables& from, KvTables& to);
   // Only the first `tokens` positions stay.
   void truncate(KvTables& tables, int32_t tokens);
   void release(KvTables& tables);

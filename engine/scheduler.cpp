@@ -117,7 +117,7 @@ Status Scheduler::State::admit(Job job) {
     Sequence& s = state->choices[static_cast<size_t>(i)];
     s.job = state.get();
     s.choice = i;
-    s.progress.output.reserve(static_cast<size_t>(std::min(state->output_max, 16384)));
+    s.progress.output.reserve(static_cast<size_t>(std::min(state->output_max, kOutputReserved)));
   }
   next_deadline = std::min(next_deadline, state->spec.deadline_ns);
   stats.prompt_tokens += static_cast<uint64_t>(prompt);

@@ -12,6 +12,9 @@
 
 namespace troupe::engine {
 
+// Lists of a sequence are made for so much output at once; longer ones grow as they go.
+inline constexpr int32_t kOutputReserved = 16384;
+
 // What a logit row of a step in flight was asked for.
 struct RowOwner {
   Sequence* sequence = nullptr;
@@ -46,6 +49,7 @@ struct Scheduler::State {
   void yield_to_urgent();
   void admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
   bool try_enter(Sequence& s);
+  void reserve(Sequence& s);
   void plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& flight, bool entering);
   [[nodiscard]] int32_t spare_blocks() const;
   [[nodiscard]] int32_t rows_wanted(const Sequence& s) const;

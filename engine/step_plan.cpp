@@ -122,9 +122,17 @@ bool Scheduler::State::try_enter(Sequence& s) {
     kv.release(s.lease.kv);
     return false;
   }
+  reserve(s);
   s.progress.computed = begin;
   if (!s.job->started) s.job->cached_tokens = begin;
   return true;
+}
+
+// What a sequence will ask of the heap, it takes when it enters.
+void Scheduler::State::reserve(Sequence& s) {
+  const int32_t tokens = s.job->prompt_len() + std::min(s.job->output_max, kOutputReserved);
+  s.keys.reserve(static_cast<size_t>(tokens / config.block_tokens));
+  kv.reserve(s.lease.kv, tokens);
 }
 
 void Scheduler::State::admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
@@ -249,6 +257,7 @@ void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t
     free_slots.pop_back();
     kv.fork(first.lease.kv, s.lease.kv);
     s.keys = first.keys;
+    reserve(s);
     s.progress.computed = first.progress.computed;
     write_draw(draft, s, plan_index, row);
     ++s.progress.pending;
