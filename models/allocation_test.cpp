@@ -20,8 +20,12 @@ std::atomic<long> g_allocations{0};
   if (void* p = std::malloc(bytes)) return p;
   throw std::bad_alloc();
 }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept {
+  std::free(p);
+}
 
 namespace troupe::models::testing {
 namespace {
@@ -39,33 +43,91 @@ class PausingBackend final : public Backend {
   using Arena = std::vector<std::unique_ptr<DeviceBuffer>>;
   const DeviceInfo& info() const override { return inner_->info(); }
   DType activation_dtype(DType t) const override { return inner_->activation_dtype(t); }
-  Result<std::unique_ptr<DeviceBuffer>> allocate(size_t n, std::string_view what) override { return inner_->allocate(n, what); }
-  Status upload(void* to, const void* from, size_t n) override { return inner_->upload(to, from, n); }
-  Status download(void* to, const void* from, size_t n) override { return inner_->download(to, from, n); }
-  Result<LinearWeight> place(const LinearWeight& w, Arena& arena) override { return inner_->place(w, arena); }
+  Result<std::unique_ptr<DeviceBuffer>> allocate(size_t n, std::string_view what) override {
+    return inner_->allocate(n, what);
+  }
+  Status upload(void* to, const void* from, size_t n) override {
+    return inner_->upload(to, from, n);
+  }
+  Status download(void* to, const void* from, size_t n) override {
+    return inner_->download(to, from, n);
+  }
+  Result<LinearWeight> place(const LinearWeight& w, Arena& arena) override {
+    return inner_->place(w, arena);
+  }
   Result<Matrix> place(const Matrix& m, Arena& arena) override { return inner_->place(m, arena); }
-  Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& s) override { return inner_->create_cache(s); }
-  size_t cache_block_bytes(const KvCacheSpec& s) const override { return inner_->cache_block_bytes(s); }
-  Status reserve_steps(int32_t a, int32_t b, int32_t c, int32_t d) override { return inner_->reserve_steps(a, b, c, d); }
-  Result<Batch> begin_step(const PlanView& p, std::span<KvCache* const> c) override { return inner_->begin_step(p, c); }
+  Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& s) override {
+    return inner_->create_cache(s);
+  }
+  size_t cache_block_bytes(const KvCacheSpec& s) const override {
+    return inner_->cache_block_bytes(s);
+  }
+  Status reserve_steps(int32_t a, int32_t b, int32_t c, int32_t d) override {
+    return inner_->reserve_steps(a, b, c, d);
+  }
+  Result<Batch> begin_step(const PlanView& p, std::span<KvCache* const> c) override {
+    return inner_->begin_step(p, c);
+  }
   void sample(const Batch& b, const SampleArgs& a) override { inner_->sample(b, a); }
   Result<StepResult> finish_step(const Batch& b) override { return inner_->finish_step(b); }
   Status synchronize() override { return inner_->synchronize(); }
 
-  void embed(const Batch& b, const EmbedArgs& a) override { Pause p; inner_->embed(b, a); }
-  void inject(const Batch& b, const InjectArgs& a) override { Pause p; inner_->inject(b, a); }
-  void norm(const NormArgs& a) override { Pause p; inner_->norm(a); }
-  void add(const AddArgs& a) override { Pause p; inner_->add(a); }
-  void linear(const Batch& b, const LinearArgs& a) override { Pause p; inner_->linear(b, a); }
-  void head_linear(const HeadLinearArgs& a) override { Pause p; inner_->head_linear(a); }
-  void rope_write(const Batch& b, const RopeWriteArgs& a) override { Pause p; inner_->rope_write(b, a); }
-  void attention(const Batch& b, const AttentionArgs& a) override { Pause p; inner_->attention(b, a); }
-  void cross_write(const Batch& b, const CrossWriteArgs& a) override { Pause p; inner_->cross_write(b, a); }
-  void packed_attention(const PackedAttentionArgs& a) override { Pause p; inner_->packed_attention(a); }
-  void gated_activation(const ActivationArgs& a) override { Pause p; inner_->gated_activation(a); }
-  void activation(const ActivationArgs& a) override { Pause p; inner_->activation(a); }
-  void experts(const Batch& b, const ExpertsArgs& a) override { Pause p; inner_->experts(b, a); }
-  void gather(const Batch& b, const GatherArgs& a) override { Pause p; inner_->gather(b, a); }
+  void embed(const Batch& b, const EmbedArgs& a) override {
+    Pause p;
+    inner_->embed(b, a);
+  }
+  void inject(const Batch& b, const InjectArgs& a) override {
+    Pause p;
+    inner_->inject(b, a);
+  }
+  void norm(const NormArgs& a) override {
+    Pause p;
+    inner_->norm(a);
+  }
+  void add(const AddArgs& a) override {
+    Pause p;
+    inner_->add(a);
+  }
+  void linear(const Batch& b, const LinearArgs& a) override {
+    Pause p;
+    inner_->linear(b, a);
+  }
+  void head_linear(const HeadLinearArgs& a) override {
+    Pause p;
+    inner_->head_linear(a);
+  }
+  void rope_write(const Batch& b, const RopeWriteArgs& a) override {
+    Pause p;
+    inner_->rope_write(b, a);
+  }
+  void attention(const Batch& b, const AttentionArgs& a) override {
+    Pause p;
+    inner_->attention(b, a);
+  }
+  void cross_write(const Batch& b, const CrossWriteArgs& a) override {
+    Pause p;
+    inner_->cross_write(b, a);
+  }
+  void packed_attention(const PackedAttentionArgs& a) override {
+    Pause p;
+    inner_->packed_attention(a);
+  }
+  void gated_activation(const ActivationArgs& a) override {
+    Pause p;
+    inner_->gated_activation(a);
+  }
+  void activation(const ActivationArgs& a) override {
+    Pause p;
+    inner_->activation(a);
+  }
+  void experts(const Batch& b, const ExpertsArgs& a) override {
+    Pause p;
+    inner_->experts(b, a);
+  }
+  void gather(const Batch& b, const GatherArgs& a) override {
+    Pause p;
+    inner_->gather(b, a);
+  }
 
  private:
   std::unique_ptr<Backend> inner_;
@@ -83,11 +145,29 @@ TEST_P(Allocations, NoneInAWarmForwardPass) {
   const auto run = [&] {
     for (const int32_t sequence : {0, 1, 2}) runner->forget(sequence);
     const std::vector<int32_t> prompt = {3, 4, 5, 6, 7, 8, 9};
-    ASSERT_TRUE(runner->step({{.sequence = 0, .prompt_len = 7, .tokens = prompt, .targets = prompt, .modality = {}},
-                              {.sequence = 1, .prompt_len = 7, .tokens = prompt, .targets = {}, .modality = {}}}).ok());
+    ASSERT_TRUE(
+        runner
+            ->step(
+                {{.sequence = 0,
+                  .prompt_len = 7,
+                  .tokens = prompt,
+                  .targets = prompt,
+                  .modality = {}},
+                 {.sequence = 1, .prompt_len = 7, .tokens = prompt, .targets = {}, .modality = {}}})
+            .ok());
     for (int32_t token = 10; token < 14; ++token) {
-      ASSERT_TRUE(runner->step({{.sequence = 0, .prompt_len = 7, .tokens = {token}, .targets = {token}, .modality = {}},
-                                {.sequence = 1, .prompt_len = 7, .tokens = {token}, .targets = {token}, .modality = {}}}).ok());
+      ASSERT_TRUE(runner
+                      ->step({{.sequence = 0,
+                               .prompt_len = 7,
+                               .tokens = {token},
+                               .targets = {token},
+                               .modality = {}},
+                              {.sequence = 1,
+                               .prompt_len = 7,
+                               .tokens = {token},
+                               .targets = {token},
+                               .modality = {}}})
+                      .ok());
     }
   };
   run();
@@ -97,8 +177,8 @@ TEST_P(Allocations, NoneInAWarmForwardPass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Allocations,
-                         ::testing::Values("llama3", "gemma2", "bloom", "neox-parallel", "qwen2-moe",
-                                           "deepseek-v2"),
+                         ::testing::Values("llama3", "gemma2", "bloom", "neox-parallel",
+                                           "qwen2-moe", "deepseek-v2"),
                          [](const auto& model) {
                            std::string name = model.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

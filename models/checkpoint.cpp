@@ -16,8 +16,8 @@ namespace troupe::models {
 namespace {
 
 struct Layout {
-  const char* name;     // of a single file
-  const char* index;    // of the list of shards
+  const char* name;  // of a single file
+  const char* index;  // of the list of shards
   const char* format;
   Result<TensorMap> (*read)(const std::shared_ptr<const MappedFile>&);
 };
@@ -88,9 +88,10 @@ Result<Checkpoint> Checkpoint::open(const std::string& folder) {
   });
   if (layout == kLayouts.end()) {
     return Status(Code::not_found,
-                  folder + ": no weights (model.safetensors, model.safetensors.index.json, "
-                           "pytorch_model.bin or its index); download them, or use --load-format "
-                           "dummy for random ones");
+                  folder +
+                      ": no weights (model.safetensors, model.safetensors.index.json, "
+                      "pytorch_model.bin or its index); download them, or use --load-format "
+                      "dummy for random ones");
   }
   Checkpoint out;
   out.format_ = layout->format;

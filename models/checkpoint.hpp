@@ -23,7 +23,7 @@ class MappedFile;
 
 struct HostTensor {
   std::optional<DType> dtype;  // f32, f16, bf16; none when the weights of a model cannot be that
-  std::string dtype_text;      // as the file calls it
+  std::string dtype_text;  // as the file calls it
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
   size_t bytes = 0;

@@ -100,7 +100,9 @@ Result<Fields> Fields::read(const std::string& path, std::string_view label) {
   return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, label);
 }
 
-bool Fields::has(std::string_view key) const { return look(node_, key) != nullptr; }
+bool Fields::has(std::string_view key) const {
+  return look(node_, key) != nullptr;
+}
 
 std::vector<std::string> Fields::keys() const {
   std::vector<std::string> out;
@@ -119,8 +121,12 @@ void Fields::fail(std::string_view key, std::string_view problem) const {
                                      std::string(problem));
 }
 
-Status Fields::status() const { return document_->failure; }
-const std::string& Fields::label() const { return document_->label; }
+Status Fields::status() const {
+  return document_->failure;
+}
+const std::string& Fields::label() const {
+  return document_->label;
+}
 
 int64_t Fields::integer(std::string_view key, int64_t low, int64_t high,
                         std::optional<int64_t> fallback) const {

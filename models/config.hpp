@@ -1,8 +1,8 @@
 // A checked look into one JSON object of a model folder (config.json, generation_config.json, an
-// index). Every field that is read is checked for type and range; the first problem sticks and names
-// file, field, limit and value, so a family reads all it wants and asks status() once at the end.
-// A null field counts as absent, as it does for transformers. Untrusted input: bounded in size and
-// nesting. The JSON library stays in the .cpp.
+// index). Every field that is read is checked for type and range; the first problem sticks and
+// names file, field, limit and value, so a family reads all it wants and asks status() once at the
+// end. A null field counts as absent, as it does for transformers. Untrusted input: bounded in size
+// and nesting. The JSON library stays in the .cpp.
 #pragma once
 
 #include <cstdint>
@@ -41,11 +41,12 @@ class Fields {
   [[nodiscard]] std::string text(std::string_view key,
                                  std::optional<std::string> fallback = std::nullopt) const;
   // Lists are empty when absent. A lone integer counts as a list of one (eos_token_id).
-  [[nodiscard]] std::vector<int64_t> integers(std::string_view key, int64_t low, int64_t high) const;
+  [[nodiscard]] std::vector<int64_t> integers(std::string_view key, int64_t low,
+                                              int64_t high) const;
   [[nodiscard]] std::vector<double> reals(std::string_view key, double low, double high) const;
   [[nodiscard]] std::vector<std::string> texts(std::string_view key) const;
-  [[nodiscard]] std::vector<std::pair<std::string, std::string>> text_map(
-      std::string_view key, size_t entries_max) const;
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> text_map(std::string_view key,
+                                                                          size_t entries_max) const;
   // A nested object; without keys when absent. Shares the sticking failure with its parent.
   [[nodiscard]] Fields object(std::string_view key) const;
 

@@ -25,10 +25,13 @@ std::string problem(const std::string& config) {
   return opened.ok() ? "" : opened.status().message();
 }
 
-TEST(Config, ATinyLlamaIsFine) { EXPECT_EQ(problem(tiny_config()), ""); }
+TEST(Config, ATinyLlamaIsFine) {
+  EXPECT_EQ(problem(tiny_config()), "");
+}
 
 TEST(Config, BadJsonSaysWhere) {
-  EXPECT_THAT(problem("{\"vocab_size\": 12,, }"), HasSubstr("config.json: is not JSON: parse error at line 1"));
+  EXPECT_THAT(problem("{\"vocab_size\": 12,, }"),
+              HasSubstr("config.json: is not JSON: parse error at line 1"));
   EXPECT_THAT(problem(""), HasSubstr("config.json: is empty"));
   EXPECT_THAT(problem("[1, 2]"), HasSubstr("config.json: must hold a JSON object, is a list of 2"));
   EXPECT_THAT(problem("{\"a\": \"\xff\xfe\"}"), HasSubstr("config.json: is not JSON"));
@@ -43,39 +46,52 @@ TEST(Config, EveryFieldIsChecked) {
   const auto with = [](const std::string& field, const std::string& value) {
     return problem(tiny_config("\"" + field + "\": " + value));  // a later key replaces the earlier
   };
-  EXPECT_THAT(with("vocab_size", "0"), HasSubstr("config.json: vocab_size must be from 1 to 16777216, is 0"));
+  EXPECT_THAT(with("vocab_size", "0"),
+              HasSubstr("config.json: vocab_size must be from 1 to 16777216, is 0"));
   EXPECT_THAT(with("vocab_size", "-5"), HasSubstr("vocab_size must be from 1"));
-  EXPECT_THAT(with("vocab_size", "\"many\""), HasSubstr("vocab_size must be a whole number, is \"many\""));
+  EXPECT_THAT(with("vocab_size", "\"many\""),
+              HasSubstr("vocab_size must be a whole number, is \"many\""));
   EXPECT_THAT(with("vocab_size", "1.5"), HasSubstr("vocab_size must be a whole number, is 1.5"));
   EXPECT_THAT(with("vocab_size", "1e300"), HasSubstr("vocab_size must be a whole number"));
-  EXPECT_THAT(with("vocab_size", "99999999999999999999"), HasSubstr("vocab_size must be a whole number"));
+  EXPECT_THAT(with("vocab_size", "99999999999999999999"),
+              HasSubstr("vocab_size must be a whole number"));
   EXPECT_THAT(with("vocab_size", "null"), HasSubstr("vocab_size is missing"));
-  EXPECT_THAT(with("hidden_size", "[16]"), HasSubstr("hidden_size must be a whole number, is a list of 1"));
-  EXPECT_THAT(with("num_hidden_layers", "9999"), HasSubstr("num_hidden_layers must be from 1 to 1024"));
-  EXPECT_THAT(with("num_attention_heads", "3"), HasSubstr("num_attention_heads is 3, which does not divide hidden_size 16"));
-  EXPECT_THAT(with("num_key_value_heads", "5"), HasSubstr("num_key_value_heads is 5, which does not divide"));
+  EXPECT_THAT(with("hidden_size", "[16]"),
+              HasSubstr("hidden_size must be a whole number, is a list of 1"));
+  EXPECT_THAT(with("num_hidden_layers", "9999"),
+              HasSubstr("num_hidden_layers must be from 1 to 1024"));
+  EXPECT_THAT(with("num_attention_heads", "3"),
+              HasSubstr("num_attention_heads is 3, which does not divide hidden_size 16"));
+  EXPECT_THAT(with("num_key_value_heads", "5"),
+              HasSubstr("num_key_value_heads is 5, which does not divide"));
   EXPECT_THAT(with("rms_norm_eps", "\"small\""), HasSubstr("rms_norm_eps must be a number"));
-  EXPECT_THAT(with("hidden_act", "\"tanhish\""), HasSubstr("hidden_act is \"tanhish\"; known are silu"));
+  EXPECT_THAT(with("hidden_act", "\"tanhish\""),
+              HasSubstr("hidden_act is \"tanhish\"; known are silu"));
   EXPECT_THAT(with("attention_bias", "1"), HasSubstr("attention_bias must be true or false, is 1"));
-  EXPECT_THAT(with("tie_word_embeddings", "\"yes\""), HasSubstr("tie_word_embeddings must be true or false"));
+  EXPECT_THAT(with("tie_word_embeddings", "\"yes\""),
+              HasSubstr("tie_word_embeddings must be true or false"));
   EXPECT_THAT(with("torch_dtype", "\"int4\""), HasSubstr("config.json: dtype is \"int4\""));
-  EXPECT_THAT(with("eos_token_id", "[1, \"x\"]"), HasSubstr("eos_token_id must hold whole numbers"));
+  EXPECT_THAT(with("eos_token_id", "[1, \"x\"]"),
+              HasSubstr("eos_token_id must hold whole numbers"));
   EXPECT_EQ(with("vocab_size", "40.0"), "");
 }
 
 TEST(Config, AnUnknownArchitectureNamesTheNearest) {
   const std::string text = problem(R"({"architectures": ["LlamaForCasualLM"]})");
-  EXPECT_THAT(text, HasSubstr("config.json: architectures is \"LlamaForCasualLM\", which is not known"));
+  EXPECT_THAT(text,
+              HasSubstr("config.json: architectures is \"LlamaForCasualLM\", which is not known"));
   EXPECT_THAT(text, HasSubstr("the nearest is LlamaForCausalLM"));
   EXPECT_THAT(text, HasSubstr("GPTNeoXForCausalLM"));
   EXPECT_THAT(problem(R"({"architectures": ["Zebra"]})"), ::testing::Not(HasSubstr("nearest")));
   EXPECT_THAT(problem("{}"), HasSubstr("config.json: has neither architectures nor model_type"));
-  EXPECT_THAT(problem(R"({"architectures": "Llama"})"), HasSubstr("architectures must be a list of texts"));
+  EXPECT_THAT(problem(R"({"architectures": "Llama"})"),
+              HasSubstr("architectures must be a list of texts"));
 }
 
 TEST(Config, QuantisedWeightsAreRefusedByName) {
-  EXPECT_THAT(problem(tiny_config(R"("quantization_config": {"quant_method": "awq", "bits": 4})")),
-              HasSubstr("config.json: quantization_config: weights quantised by \"awq\" are not read"));
+  EXPECT_THAT(
+      problem(tiny_config(R"("quantization_config": {"quant_method": "awq", "bits": 4})")),
+      HasSubstr("config.json: quantization_config: weights quantised by \"awq\" are not read"));
 }
 
 TEST(Config, AbsurdSizesDoNotOverflow) {
@@ -115,12 +131,15 @@ TEST(Config, OptionsAreChecked) {
     change(options);
     return ModelFolder::open(folder.path(), options).status().message();
   };
-  EXPECT_THAT(with([](LoadOptions& o) { o.dtype = "f64"; }), HasSubstr("dtype is \"f64\", must be auto"));
+  EXPECT_THAT(with([](LoadOptions& o) { o.dtype = "f64"; }),
+              HasSubstr("dtype is \"f64\", must be auto"));
   EXPECT_THAT(with([](LoadOptions& o) { o.kv_dtype = "int3"; }), HasSubstr("kv_dtype is \"int3\""));
   EXPECT_THAT(with([](LoadOptions& o) { o.ranks = 0; }), HasSubstr("ranks is 0"));
   EXPECT_THAT(with([](LoadOptions& o) { o.ranks = 3; }), HasSubstr("which 3 does not divide"));
-  EXPECT_THAT(with([](LoadOptions& o) { o.context_length = 65; }), HasSubstr("context_length is 65, the model's own is 64"));
-  EXPECT_THAT(ModelFolder::open("/nowhere/at/all", {}).status().message(), HasSubstr("is not a folder"));
+  EXPECT_THAT(with([](LoadOptions& o) { o.context_length = 65; }),
+              HasSubstr("context_length is 65, the model's own is 64"));
+  EXPECT_THAT(ModelFolder::open("/nowhere/at/all", {}).status().message(),
+              HasSubstr("is not a folder"));
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 namespace troupe::models {
 
 float half_to_float(uint16_t bits);
-uint16_t float_to_half(float value);      // to nearest, ties to even
-uint16_t float_to_bfloat(float value);    // likewise
+uint16_t float_to_half(float value);  // to nearest, ties to even
+uint16_t float_to_bfloat(float value);  // likewise
 inline float bfloat_to_float(uint16_t bits) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16U);
 }

@@ -2,13 +2,13 @@
 // layers (forward.cpp) runs it. No family has code of its own beyond that.
 //
 // A layer is {mixer, ffn, residual topology, norms}. Mixers and feed-forwards are a few variants,
-// each a struct here and a file under models/layers/. Strange arithmetic becomes a new variant, never
-// a flag in a shared one. Weights may be chosen per token by modality: a LinearSpec's `vision` parts
-// serve the rows that the plan marks as vision.
+// each a struct here and a file under models/layers/. Strange arithmetic becomes a new variant,
+// never a flag in a shared one. Weights may be chosen per token by modality: a LinearSpec's
+// `vision` parts serve the rows that the plan marks as vision.
 //
-// Every weight names its tensor, its shape and its shard axis, so tensor parallelism works for every
-// family from the first day. Fused layouts (NeoX and BLOOM interleave q, k, v per head) are said by
-// RowPick: a part is picked out of the stored rows when it is placed.
+// Every weight names its tensor, its shape and its shard axis, so tensor parallelism works for
+// every family from the first day. Fused layouts (NeoX and BLOOM interleave q, k, v per head) are
+// said by RowPick: a part is picked out of the stored rows when it is placed.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,10 @@ namespace troupe::models {
 
 // How a weight is split over tensor-parallel ranks. Units (TensorSpec::unit) stay whole.
 enum class ShardAxis : uint8_t {
-  none,        // every rank has all of it
-  rows,        // an equal share of the output rows
-  columns,     // an equal share of the inputs: ranks' results are summed, rank 0 adds the bias
-  kv_heads,    // rows, repeated when there are more ranks than units
+  none,  // every rank has all of it
+  rows,  // an equal share of the output rows
+  columns,  // an equal share of the inputs: ranks' results are summed, rank 0 adds the bias
+  kv_heads,  // rows, repeated when there are more ranks than units
   vocabulary,  // rows, rounded up: the last rank may have fewer
 };
 
@@ -57,10 +57,10 @@ struct TensorSpec {
 
 struct LinearPartSpec {
   TensorSpec weight;  // out x in
-  std::string bias;   // out elements, picked and sharded like the weight's rows; empty: none
+  std::string bias;  // out elements, picked and sharded like the weight's rows; empty: none
 };
 struct LinearSpec {
-  std::vector<LinearPartSpec> parts;   // one above the other along the output axis
+  std::vector<LinearPartSpec> parts;  // one above the other along the output axis
   std::vector<LinearPartSpec> vision;  // for vision rows; empty: all rows take `parts`
   explicit operator bool() const { return !parts.empty(); }
 };
@@ -71,7 +71,7 @@ struct NormSpec {
   TensorSpec bias;
   float eps = 1e-5F;
   float weight_offset = 0.0F;  // Gemma stores weight - 1
-  int32_t group = 0;           // columns normalised together; 0: the row
+  int32_t group = 0;  // columns normalised together; 0: the row
   explicit operator bool() const { return static_cast<bool>(weight); }
 };
 
@@ -81,25 +81,25 @@ struct GroupedQuery {
   LinearSpec qkv;  // q, k, v
   LinearSpec out;
   NormSpec q_norm, k_norm;  // per head
-  int32_t rope = -1;        // index into ModelDescription::ropes; -1: none
-  int32_t window = 0;       // tokens seen, the own one included; 0: all
+  int32_t rope = -1;  // index into ModelDescription::ropes; -1: none
+  int32_t window = 0;  // tokens seen, the own one included; 0: all
   float scale = 1.0F;
   float softcap = 0.0F;
   bool alibi = false;
   TensorSpec sinks;  // a learnt logit per head
 };
-// Multi-head latent attention, absorbed: the cache holds one compressed key per token, which is also
-// its value; queries are taken into that space, results out of it, by kv_b's two halves.
+// Multi-head latent attention, absorbed: the cache holds one compressed key per token, which is
+// also its value; queries are taken into that space, results out of it, by kv_b's two halves.
 struct Latent {
   int32_t heads = 0;
   int32_t latent_dim = 0, rope_dim = 0, nope_dim = 0, value_dim = 0;
-  LinearSpec q;        // from hidden, or from the compressed query when q_a is there
+  LinearSpec q;  // from hidden, or from the compressed query when q_a is there
   LinearSpec q_a;
   NormSpec q_a_norm;
-  LinearSpec kv_a;     // latent_dim + rope_dim
+  LinearSpec kv_a;  // latent_dim + rope_dim
   NormSpec kv_a_norm;  // over the latent part
-  TensorSpec key_up;   // heads * nope_dim x latent_dim
-  TensorSpec value_up; // heads * value_dim x latent_dim
+  TensorSpec key_up;  // heads * nope_dim x latent_dim
+  TensorSpec value_up;  // heads * value_dim x latent_dim
   LinearSpec out;
   int32_t rope = -1;
   float scale = 1.0F;
@@ -130,16 +130,16 @@ struct Experts {
   std::vector<LinearSpec> up;  // one per expert: gate, then up
   std::vector<LinearSpec> down;
   std::optional<Dense> shared;  // runs beside the chosen ones, for every row
-  LinearSpec shared_gate;       // sigmoid of it weighs the shared one; empty: weight 1
+  LinearSpec shared_gate;  // sigmoid of it weighs the shared one; empty: weight 1
 };
 using Ffn = std::variant<Dense, Experts>;
 
 // ---- layers ----
 enum class Residual : uint8_t {
-  sequential,    // x += mixer(norm(x)); x += ffn(ffn_norm(x))
-  parallel,      // x += mixer(norm(x)) + ffn(ffn_norm(x)); without ffn_norm both take norm(x)
-  from_norm,     // n = norm(x); x = n + mixer(n); m = ffn_norm(x); x = m + ffn(m)
-  sandwich,      // x += post_norm(mixer(norm(x))); x += post_ffn_norm(ffn(ffn_norm(x)))
+  sequential,  // x += mixer(norm(x)); x += ffn(ffn_norm(x))
+  parallel,  // x += mixer(norm(x)) + ffn(ffn_norm(x)); without ffn_norm both take norm(x)
+  from_norm,  // n = norm(x); x = n + mixer(n); m = ffn_norm(x); x = m + ffn(m)
+  sandwich,  // x += post_norm(mixer(norm(x))); x += post_ffn_norm(ffn(ffn_norm(x)))
 };
 struct Layer {
   Mixer mixer;

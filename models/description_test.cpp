@@ -1,5 +1,6 @@
 // What no family uses yet and vision models will: cross-attention layers, and weights chosen per
-// token by modality. Synthetic descriptions with dummy weights, against arithmetic written out here.
+// token by modality. Synthetic descriptions with dummy weights, against arithmetic written out
+// here.
 #include "models/description.hpp"
 
 #include <gtest/gtest.h>
@@ -20,8 +21,14 @@ using testing::Runner;
 using testing::Scored;
 
 constexpr int32_t kVocab = 29, kHidden = 12, kInner = 20, kHeads = 3, kDim = 4, kEncoder = 10;
-constexpr Sizes kSizes{.vocab = kVocab, .hidden = kHidden, .layers = 1, .heads = kHeads,
-                       .kv_heads = 1, .head_dim = kDim, .inner = kInner, .context = 64};
+constexpr Sizes kSizes{.vocab = kVocab,
+                       .hidden = kHidden,
+                       .layers = 1,
+                       .heads = kHeads,
+                       .kv_heads = 1,
+                       .head_dim = kDim,
+                       .inner = kInner,
+                       .context = 64};
 
 Layer text_layer(const std::string& prefix) {
   Layer layer;
@@ -54,7 +61,8 @@ Layer cross_layer() {
   m.encoder_dim = kEncoder;
   m.scale = 0.5F;
   m.q.parts = {split_rows("x.q", kHeads * kDim, kHidden, false, kDim)};
-  m.kv.parts = {split_kv("x.k", kDim, kEncoder, false, kDim), split_kv("x.v", kDim, kEncoder, false, kDim)};
+  m.kv.parts = {split_kv("x.k", kDim, kEncoder, false, kDim),
+                split_kv("x.v", kDim, kEncoder, false, kDim)};
   m.out.parts = {split_columns("x.o", kHidden, kHeads * kDim, false, kDim)};
   m.q_norm = rms_norm("x.qn", kDim, 1e-6);
   m.q_norm.group = kDim;
@@ -80,10 +88,14 @@ Loaded load(ModelDescription d) {
   return out;
 }
 
-std::vector<Scored> run(Runner& runner, std::vector<int32_t> tokens, std::vector<uint8_t> modality = {},
-                        int32_t cross_len = 0) {
-  Piece piece{.sequence = 0, .prompt_len = 8, .tokens = tokens, .targets = tokens,
-              .modality = std::move(modality), .cross_len = cross_len};
+std::vector<Scored> run(Runner& runner, std::vector<int32_t> tokens,
+                        std::vector<uint8_t> modality = {}, int32_t cross_len = 0) {
+  Piece piece{.sequence = 0,
+              .prompt_len = 8,
+              .tokens = tokens,
+              .targets = tokens,
+              .modality = std::move(modality),
+              .cross_len = cross_len};
   auto scored = runner.step({piece});
   EXPECT_TRUE(scored.ok()) << scored.status().message();
   return std::move(scored).value();

@@ -1,5 +1,5 @@
-// docs/adding-a-model.md says what the code does: its table lists every family, and its snippets are
-// lines of the files they name.
+// docs/adding-a-model.md says what the code does: its table lists every family, and its snippets
+// are lines of the files they name.
 #include <gtest/gtest.h>
 
 #include <fstream>

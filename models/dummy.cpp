@@ -98,8 +98,8 @@ void fill(void* data, size_t count, DType dtype, Fill kind, uint64_t key) {
 std::shared_ptr<const std::byte> make_dummy(std::string_view name, size_t elements, DType dtype,
                                             Fill kind, uint64_t seed) {
   constexpr std::align_val_t kAlign{64};
-  auto* data = static_cast<std::byte*>(::operator new(
-      std::max<size_t>(elements, 1) * dtype_bytes(dtype), kAlign, std::nothrow));
+  auto* data = static_cast<std::byte*>(
+      ::operator new(std::max<size_t>(elements, 1) * dtype_bytes(dtype), kAlign, std::nothrow));
   if (data == nullptr) return nullptr;
   const uint64_t key = mix(seed ^ name_hash(name));
   if (dtype == DType::f32) {
@@ -108,7 +108,7 @@ std::shared_ptr<const std::byte> make_dummy(std::string_view name, size_t elemen
     fill<uint16_t>(data, elements, dtype, kind, key);
   }
   return {data, [](const std::byte* p) {
-            ::operator delete(const_cast<std::byte*>(p), std::align_val_t{64});
+            ::operator delete (const_cast<std::byte*>(p), std::align_val_t{64});
           }};
 }
 

@@ -92,9 +92,11 @@ Status Folder::settle_dtype(const LoadOptions& options, const std::string& confi
   std::optional<DType> dtype;
   if (options.dtype != "auto") {
     dtype = dtype_of(options.dtype);
-    if (!dtype) return invalid("dtype is \"" + options.dtype + "\", must be auto, f32, f16 or bf16");
+    if (!dtype)
+      return invalid("dtype is \"" + options.dtype + "\", must be auto, f32, f16 or bf16");
   } else if (checkpoint_) {
-    dtype = checkpoint_->main_dtype();  // never expanded: what the file has is what is computed with
+    dtype =
+        checkpoint_->main_dtype();  // never expanded: what the file has is what is computed with
     if (!dtype) return unsupported(path_ + ": no tensor is F32, F16 or BF16");
   } else {
     dtype = dtype_of(config_dtype);
@@ -169,8 +171,9 @@ Result<std::shared_ptr<const Folder>> Folder::open_folder(const std::string& pat
                                                           const LoadOptions& options) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
-    return Status(Code::not_found, path + ": is not a folder; a model is opened from the folder as "
-                                          "downloaded (config.json, weights, tokenizer)");
+    return Status(Code::not_found, path +
+                                       ": is not a folder; a model is opened from the folder as "
+                                       "downloaded (config.json, weights, tokenizer)");
   }
   auto folder = std::make_shared<Folder>();
   if (Status s = folder->read(path, options); !s.ok()) return s.at(path);

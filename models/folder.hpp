@@ -22,7 +22,9 @@ class Folder final : public ModelFolder {
   [[nodiscard]] const GenerationDefaults& defaults() const override { return defaults_; }
   [[nodiscard]] const ModelDescription& description() const override { return description_; }
   [[nodiscard]] const std::string& path() const override { return path_; }
-  [[nodiscard]] const Checkpoint* checkpoint() const { return checkpoint_ ? &*checkpoint_ : nullptr; }
+  [[nodiscard]] const Checkpoint* checkpoint() const {
+    return checkpoint_ ? &*checkpoint_ : nullptr;
+  }
   [[nodiscard]] const CachePlan& caches() const { return caches_; }
 
  private:

@@ -16,10 +16,7 @@ int64_t LoadedModel::vocab_share() const {
 
 SampleArgs LoadedModel::sampling(const Matrix& logits) const {
   const ModelDescription& d = folder_->description();
-  return {.logits = logits,
-          .scale = d.logit_scale,
-          .softcap = d.logit_softcap,
-          .grammar_mask = {}};
+  return {.logits = logits, .scale = d.logit_scale, .softcap = d.logit_softcap, .grammar_mask = {}};
 }
 
 void LoadedModel::force_routing(std::vector<std::vector<int32_t>> per_layer) {
@@ -68,7 +65,8 @@ Step LoadedModel::begin(const Batch& batch, std::span<KvCache* const> caches) co
           .ropes = ropes_,
           .scratch = Scratch(workspace_->data(), workspace_->bytes()),
           .activation = backend_.activation_dtype(facts().dtype),
-          .vision_rows = std::any_of(modality.begin(), modality.end(), [](uint8_t m) { return m != 0; }),
+          .vision_rows =
+              std::any_of(modality.begin(), modality.end(), [](uint8_t m) { return m != 0; }),
           .forced = {}};
 }
 
@@ -98,7 +96,8 @@ void LoadedModel::run_branch(Step& step, Sublayer& branch, const Matrix& input,
 // between layers `branch` is pending.
 void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bool first) {
   const auto gate = [&](float scale) {
-    if (scale != 1.0F) backend_.add({.input = b.branch, .addend = {}, .scale = scale, .output = b.branch});
+    if (scale != 1.0F)
+      backend_.add({.input = b.branch, .addend = {}, .scale = scale, .output = b.branch});
   };
   if (first) {
     layer.norm.run(backend_, b.residual, {}, b.normed);
@@ -137,7 +136,8 @@ void LoadedModel::run_layers(Step& step, const Buffers& b) {
   bool first = true;
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (layers_[i].cross && !encoded) continue;  // a gated layer without an image is not there
-    step.forced = i < forced_.size() ? std::span<const int32_t>(forced_[i]) : std::span<const int32_t>();
+    step.forced =
+        i < forced_.size() ? std::span<const int32_t>(forced_[i]) : std::span<const int32_t>();
     run_layer(step, b, layers_[i], first);
     first = false;
   }
@@ -195,7 +195,8 @@ Matrix LoadedModel::forward(const Batch& batch, std::span<KvCache* const> caches
   }
   step.scratch = before;  // the recorded ops wrote where these would have
   step.scratch.take(static_cast<int64_t>(logit_rows), facts().hidden, step.activation);
-  const Matrix logits = step.scratch.take(static_cast<int64_t>(logit_rows), vocab_share(), DType::f32);
+  const Matrix logits =
+      step.scratch.take(static_cast<int64_t>(logit_rows), vocab_share(), DType::f32);
   return logits;
 }
 

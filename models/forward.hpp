@@ -1,8 +1,9 @@
 // A loaded model: the weights of one rank, and the one loop over layers that every family runs.
 //
 // Tensor parallelism: the embedding and the head are split by vocabulary, attention by heads,
-// feed-forwards (experts too) by their inner width. Each branch ends in one all-reduce, the embedding
-// in another, the head in an all-gather, so every rank has the same residual and all the logits.
+// feed-forwards (experts too) by their inner width. Each branch ends in one all-reduce, the
+// embedding in another, the head in an all-gather, so every rank has the same residual and all the
+// logits.
 #pragma once
 
 #include <memory>

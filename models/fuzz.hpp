@@ -23,7 +23,8 @@ int check_tensors(const uint8_t* data, size_t size, Reader read) {
   }
   unsigned sum = 0;
   for (const auto& [name, tensor] : *tensors) {
-    TR_ASSERT(tensor.bytes == 0 || (tensor.data >= bytes && tensor.data + tensor.bytes <= bytes + size));
+    TR_ASSERT(tensor.bytes == 0 ||
+              (tensor.data >= bytes && tensor.data + tensor.bytes <= bytes + size));
     for (size_t i = 0; i < tensor.bytes; ++i) sum += static_cast<unsigned>(tensor.data[i]);
   }
   [[maybe_unused]] volatile unsigned seen = sum;

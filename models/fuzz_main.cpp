@@ -1,5 +1,5 @@
-// Runs a fuzz target without libFuzzer: every file named on the command line, whole, and mutated some
-// thousand times by a fixed seed. A crash prints which mutation of which file it was.
+// Runs a fuzz target without libFuzzer: every file named on the command line, whole, and mutated
+// some thousand times by a fixed seed. A crash prints which mutation of which file it was.
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -25,19 +25,30 @@ void report(int signal) {
 using Bytes = std::vector<uint8_t>;
 
 void mutate(Bytes& bytes, std::mt19937_64& random) {
-  const auto pick = [&](size_t n) { return static_cast<size_t>(random() % std::max<size_t>(n, 1)); };
+  const auto pick = [&](size_t n) {
+    return static_cast<size_t>(random() % std::max<size_t>(n, 1));
+  };
   for (size_t n = 1 + pick(4); n > 0 && !bytes.empty(); --n) {
     const size_t at = pick(bytes.size());
     const auto here = bytes.begin() + static_cast<ptrdiff_t>(at);
     const size_t count = std::min(pick(16) + 1, bytes.size() - at);
     switch (pick(6)) {
-      case 0: *here = static_cast<uint8_t>(random()); break;
-      case 1: *here = static_cast<uint8_t>(*here ^ (1U << pick(8))); break;
-      case 2: bytes.resize(at); break;
-      case 3: bytes.erase(here, here + static_cast<ptrdiff_t>(count)); break;
+      case 0:
+        *here = static_cast<uint8_t>(random());
+        break;
+      case 1:
+        *here = static_cast<uint8_t>(*here ^ (1U << pick(8)));
+        break;
+      case 2:
+        bytes.resize(at);
+        break;
+      case 3:
+        bytes.erase(here, here + static_cast<ptrdiff_t>(count));
+        break;
       case 4: {
         const Bytes copy(here, here + static_cast<ptrdiff_t>(count));
-        bytes.insert(bytes.begin() + static_cast<ptrdiff_t>(pick(bytes.size())), copy.begin(), copy.end());
+        bytes.insert(bytes.begin() + static_cast<ptrdiff_t>(pick(bytes.size())), copy.begin(),
+                     copy.end());
         break;
       }
       default: {

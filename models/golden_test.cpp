@@ -161,7 +161,11 @@ TEST_P(Golden, PromptLogprobs) {
   size_t compared = 0;
   for (const Case& c : cases_of(expected_of(GetParam()))) {
     if (!c.all.contains("prompt_logprobs")) continue;
-    Piece piece{.sequence = 0, .prompt_len = c.prompt_len(), .tokens = c.prompt, .targets = {}, .modality = {}};
+    Piece piece{.sequence = 0,
+                .prompt_len = c.prompt_len(),
+                .tokens = c.prompt,
+                .targets = {},
+                .modality = {}};
     piece.targets.assign(c.prompt.begin() + 1, c.prompt.end());
     piece.targets.push_back(-1);
     m.runner->forget(0);

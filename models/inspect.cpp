@@ -14,7 +14,8 @@ void report_caches(FolderReport& out) {
   for (const CacheGroup& g : out.facts.groups) {
     const KvCacheSpec& c = g.cache;
     const int64_t per_head = c.key_dim + (c.values_in_keys ? 0 : c.value_dim);
-    CacheReport r{.kind = g.kind, .layers = c.layers, .window = g.window, .fixed_rows = g.fixed_rows};
+    CacheReport r{
+        .kind = g.kind, .layers = c.layers, .window = g.window, .fixed_rows = g.fixed_rows};
     r.bytes_per_token =
         int64_t{c.layers} * c.kv_heads * per_head * static_cast<int64_t>(dtype_bytes(c.dtype));
     if (g.kind != CacheKind::fixed) out.kv_bytes_per_token += r.bytes_per_token;
@@ -54,8 +55,8 @@ void report_weights(const Folder& folder, FolderReport& out) {
     if (!used.contains(&tensor)) out.unused.push_back(name);
   }
   if (!out.missing.empty()) {
-    out.weights_problem = std::to_string(out.missing.size()) + " tensors are missing, the first is " +
-                          out.missing.front();
+    out.weights_problem = std::to_string(out.missing.size()) +
+                          " tensors are missing, the first is " + out.missing.front();
   }
 }
 
@@ -63,10 +64,14 @@ void report_weights(const Folder& folder, FolderReport& out) {
 
 const char* cache_kind_name(CacheKind kind) {
   switch (kind) {
-    case CacheKind::whole: return "whole";
-    case CacheKind::window: return "window";
-    case CacheKind::latent: return "latent";
-    case CacheKind::fixed: return "fixed";
+    case CacheKind::whole:
+      return "whole";
+    case CacheKind::window:
+      return "window";
+    case CacheKind::latent:
+      return "latent";
+    case CacheKind::fixed:
+      return "fixed";
   }
   return "?";
 }

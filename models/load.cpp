@@ -87,15 +87,16 @@ Status LoadedModel::load(const LoadOptions& options) {
     if (options.progress && !options.progress("weights", fraction)) wanted = false;
     return wanted;
   };
-  WeightLoader loader(backend_,
-                      {.checkpoint = options.format == LoadFormat::dummy ? nullptr : folder_->checkpoint(),
-                       .dtype = facts().dtype,
-                       .rank = communicator_ == nullptr ? 0 : communicator_->rank(),
-                       .ranks = ranks,
-                       .seed = options.seed,
-                       .renames = folder_->description().renames,
-                       .placed = report},
-                      arena_);
+  WeightLoader loader(
+      backend_,
+      {.checkpoint = options.format == LoadFormat::dummy ? nullptr : folder_->checkpoint(),
+       .dtype = facts().dtype,
+       .rank = communicator_ == nullptr ? 0 : communicator_->rank(),
+       .ranks = ranks,
+       .seed = options.seed,
+       .renames = folder_->description().renames,
+       .placed = report},
+      arena_);
   return load_weights(loader);
 }
 

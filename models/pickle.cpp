@@ -140,8 +140,9 @@ Status check_format(std::span<const std::byte> bytes, const std::string& label) 
   };
   if (starts({'P', 'K'})) return ok_status();
   if (starts({0x80, 0x02, 0x8a, 0x0a})) {
-    return unsupported(label + ": is in the format of torch before 1.6 (not a zip archive); load it "
-                               "with torch and save it again, as safetensors if possible");
+    return unsupported(label +
+                       ": is in the format of torch before 1.6 (not a zip archive); load it "
+                       "with torch and save it again, as safetensors if possible");
   }
   return corrupt_model(label + ": is not a file that torch.save wrote (no zip archive)");
 }

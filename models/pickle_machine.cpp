@@ -11,42 +11,72 @@
 namespace troupe::models::pickle {
 namespace {
 
-constexpr std::array<std::string_view, 21> kKnownGlobals = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    "torch FloatStorage",
-    "torch HalfStorage",
-    "torch BFloat16Storage",
-    "torch DoubleStorage",
-    "torch LongStorage",
-    "torch IntStorage",
-    "torch ShortStorage",
-    "torch CharStorage",
-    "torch ByteStorage",
-    "torch BoolStorage",
-    "torch.storage UntypedStorage",
-    "torch Size",
-    "torch float32",
-    "torch float16",
-    "torch bfloat16",
-    "torch int64",
-    "torch int32",
-    "torch uint8"};
+constexpr std::array<std::string_view, 21> kKnownGlobals = {"collections OrderedDict",
+                                                            "torch._utils _rebuild_tensor_v2",
+                                                            "torch._utils _rebuild_parameter",
+                                                            "torch FloatStorage",
+                                                            "torch HalfStorage",
+                                                            "torch BFloat16Storage",
+                                                            "torch DoubleStorage",
+                                                            "torch LongStorage",
+                                                            "torch IntStorage",
+                                                            "torch ShortStorage",
+                                                            "torch CharStorage",
+                                                            "torch ByteStorage",
+                                                            "torch BoolStorage",
+                                                            "torch.storage UntypedStorage",
+                                                            "torch Size",
+                                                            "torch float32",
+                                                            "torch float16",
+                                                            "torch bfloat16",
+                                                            "torch int64",
+                                                            "torch int32",
+                                                            "torch uint8"};
 
 enum Op : uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K',
-  kBinInt2 = 'M', kNone = 'N', kPersonal = 'Q', kReduce = 'R', kUnicode = 'X', kAppend = 'a',
-  kBuild = 'b', kGlobal = 'c', kAppends = 'e', kGet = 'h', kLongGet = 'j', kPut = 'q',
-  kLongPut = 'r', kSetItem = 's', kTuple = 't', kSetItems = 'u', kEmptyDict = '}',
-  kEmptyList = ']', kEmptyTuple = ')', kProto = 0x80, kNewObject = 0x81, kTuple1 = 0x85,
-  kTuple2 = 0x86, kTuple3 = 0x87, kTrue = 0x88, kFalse = 0x89, kLong1 = 0x8a,
-  kShortUnicode = 0x8c, kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95
+  kMark = '(',
+  kStop = '.',
+  kPop = '0',
+  kBinFloat = 'G',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kBinInt2 = 'M',
+  kNone = 'N',
+  kPersonal = 'Q',
+  kReduce = 'R',
+  kUnicode = 'X',
+  kAppend = 'a',
+  kBuild = 'b',
+  kGlobal = 'c',
+  kAppends = 'e',
+  kGet = 'h',
+  kLongGet = 'j',
+  kPut = 'q',
+  kLongPut = 'r',
+  kSetItem = 's',
+  kTuple = 't',
+  kSetItems = 'u',
+  kEmptyDict = '}',
+  kEmptyList = ']',
+  kEmptyTuple = ')',
+  kProto = 0x80,
+  kNewObject = 0x81,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kTrue = 0x88,
+  kFalse = 0x89,
+  kLong1 = 0x8a,
+  kShortUnicode = 0x8c,
+  kStackGlobal = 0x93,
+  kMemoize = 0x94,
+  kFrame = 0x95
 };
 
 class Machine {
  public:
-  Machine(std::span<const std::byte> bytes, std::string_view label) : bytes_(bytes), label_(label) {}
+  Machine(std::span<const std::byte> bytes, std::string_view label)
+      : bytes_(bytes), label_(label) {}
   Result<Program> run();
 
  private:
@@ -93,7 +123,9 @@ class Machine {
     return ok_status();
   }
   // Values above the innermost mark; they may not be taken across it.
-  [[nodiscard]] size_t depth() const { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
+  [[nodiscard]] size_t depth() const {
+    return stack_.size() - (marks_.empty() ? 0 : marks_.back());
+  }
   Ref pop() {
     const Ref top = stack_.back();
     stack_.pop_back();
@@ -216,7 +248,8 @@ Status Machine::fill(uint8_t op) {
     target.items.insert(target.items.end(), items.begin(), items.end());
     return ok_status();
   }
-  if (target.kind != Kind::dict || items.size() % 2 != 0) return broken("item set on no dictionary");
+  if (target.kind != Kind::dict || items.size() % 2 != 0)
+    return broken("item set on no dictionary");
   for (size_t i = 0; i < items.size(); i += 2) target.entries.emplace_back(items[i], items[i + 1]);
   return ok_status();
 }
@@ -246,7 +279,8 @@ Status Machine::reduce() {
   const Ref arguments = pop(), callable = pop();
   const Value& f = out_[callable];
   const Value& a = out_[arguments];
-  if (f.kind != Kind::global || a.kind != Kind::sequence) return broken("call of what is no function");
+  if (f.kind != Kind::global || a.kind != Kind::sequence)
+    return broken("call of what is no function");
   if (f.text == "collections OrderedDict") {
     return push({.kind = Kind::dict});
   }
@@ -286,7 +320,8 @@ Status Machine::step(uint8_t op) {
       if (depth() < 1) return broken("empty stack");
       stack_.pop_back();
       return ok_status();
-    case kNone: return push({});
+    case kNone:
+      return push({});
     case kTrue:
     case kFalse:
       return push({.kind = Kind::boolean, .integer = op == kTrue});
@@ -294,32 +329,39 @@ Status Machine::step(uint8_t op) {
     case kBinInt:
     case kBinInt1:
     case kBinInt2:
-    case kLong1: return push_number(op);
+    case kLong1:
+      return push_number(op);
     case kUnicode:
-    case kShortUnicode: return push_text(op);
+    case kShortUnicode:
+      return push_text(op);
     case kPut:
     case kLongPut:
     case kMemoize:
     case kGet:
-    case kLongGet: return memo(op);
+    case kLongGet:
+      return memo(op);
     case kEmptyDict:
     case kEmptyList:
     case kEmptyTuple:
     case kTuple:
     case kTuple1:
     case kTuple2:
-    case kTuple3: return containers(op);
+    case kTuple3:
+      return containers(op);
     case kAppend:
     case kAppends:
     case kSetItem:
-    case kSetItems: return fill(op);
+    case kSetItems:
+      return fill(op);
     case kGlobal: {
       std::string module, name;
       if (!read_line(module) || !read_line(name)) return broken("global cut off");
       return global(module + " " + name);
     }
-    case kStackGlobal: return stack_global();
-    case kReduce: return reduce();
+    case kStackGlobal:
+      return stack_global();
+    case kReduce:
+      return reduce();
     case kPersonal: {
       if (depth() < 1) return broken("empty stack");
       const Ref id = pop();
@@ -332,7 +374,8 @@ Status Machine::step(uint8_t op) {
       if (depth() < 2) return broken("empty stack");
       stack_.pop_back();
       return ok_status();
-    default: break;
+    default:
+      break;
   }
   constexpr const char* kDigits = "0123456789abcdef";
   return broken(std::string("opcode 0x") + kDigits[op >> 4U] + kDigits[op & 15U] +

@@ -17,13 +17,25 @@ namespace troupe::models::pickle {
 using Ref = uint32_t;
 
 // `storage` is a persistent id, `tensor` a call of _rebuild_tensor_v2: both keep their arguments.
-enum class Kind : uint8_t { none, boolean, integer, real, text, sequence, dict, global, storage, tensor };
+enum class Kind : uint8_t {
+  none,
+  boolean,
+  integer,
+  real,
+  text,
+  sequence,
+  dict,
+  global,
+  storage,
+  tensor
+};
 
 struct Value {
   Kind kind = Kind::none;
   int64_t integer = 0;
-  std::string_view text{};    // text: a view into the program; global: "module name", in a static table
-  std::vector<Ref> items{};   // sequence; storage and tensor: their arguments
+  std::string_view
+      text{};  // text: a view into the program; global: "module name", in a static table
+  std::vector<Ref> items{};  // sequence; storage and tensor: their arguments
   std::vector<std::pair<Ref, Ref>> entries{};  // dict
 };
 

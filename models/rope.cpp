@@ -113,13 +113,13 @@ void read_scaling(const Fields& config, const Fields& f, const RopeDefaults& def
   const int32_t context = std::max(defaults.context_length, 1);
   const bool outside = config.has("original_max_position_embeddings");
   const bool ratio = out.scaling == RopeScaling::longrope || out.scaling == RopeScaling::yarn;
-  out.original_length = (outside ? config : f).count("original_max_position_embeddings",
-                                                     limits::prompt_tokens, context);
+  out.original_length =
+      (outside ? config : f)
+          .count("original_max_position_embeddings", limits::prompt_tokens, context);
   const bool dynamic = out.scaling == RopeScaling::dynamic;
   if (dynamic) out.original_length = context;
   const double implied = static_cast<double>(context) / out.original_length;
-  out.factor = f.real("factor", 1e-3, kFactorMax,
-                      ratio ? std::optional(implied) : std::nullopt);
+  out.factor = f.real("factor", 1e-3, kFactorMax, ratio ? std::optional(implied) : std::nullopt);
   out.attention_factor = f.real("attention_factor", 0.0, kFactorMax, 0.0);
   out.low_freq_factor = f.real("low_freq_factor", 1e-3, kFactorMax, 1.0);
   out.high_freq_factor = f.real("high_freq_factor", 1e-3, kFactorMax, 4.0);
@@ -160,11 +160,11 @@ RopeConfig read_rope(const Fields& config, const RopeDefaults& defaults,
   RopeConfig out;
   Fields f = config.object(config.either("rope_parameters", "rope_scaling"));
   if (!layer_type.empty() && f.has(layer_type)) f = f.object(layer_type);
-  const double theta = config.real(config.either("rope_theta", "rotary_emb_base"), 1.0 + 1e-6, 1e15,
-                                   defaults.theta);
+  const double theta =
+      config.real(config.either("rope_theta", "rotary_emb_base"), 1.0 + 1e-6, 1e15, defaults.theta);
   out.theta = f.real("rope_theta", 1.0 + 1e-6, 1e15, theta);
-  const double partial = config.real(config.either("partial_rotary_factor", "rotary_pct"), 0.0, 1.0,
-                                     defaults.partial);
+  const double partial =
+      config.real(config.either("partial_rotary_factor", "rotary_pct"), 0.0, 1.0, defaults.partial);
   const double share = f.real("partial_rotary_factor", 0.0, 1.0, partial);
   out.rotary_dim = static_cast<int32_t>(defaults.head_dim * share);
   if (out.rotary_dim % 2 != 0) {
@@ -189,7 +189,8 @@ RopeTables make_rope(const RopeConfig& c) {
     for (const double f : values) out.frequencies.push_back(static_cast<float>(f));
   };
   switch (c.scaling) {
-    case RopeScaling::none: break;
+    case RopeScaling::none:
+      break;
     case RopeScaling::linear:
       for (double& f : frequencies) f /= c.factor;
       break;
@@ -198,7 +199,9 @@ RopeTables make_rope(const RopeConfig& c) {
       out.spec.dynamic_factor = static_cast<float>(c.factor);
       out.spec.dynamic_length = c.original_length;
       break;
-    case RopeScaling::llama3: scale_llama3(c, frequencies); break;
+    case RopeScaling::llama3:
+      scale_llama3(c, frequencies);
+      break;
     case RopeScaling::yarn:
       scale_yarn(c, frequencies);
       out.spec.attention_scale = static_cast<float>(yarn_attention(c));

@@ -21,26 +21,27 @@ struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::none;
   double factor = 1.0;
-  int32_t original_length = 0;    // context length before scaling
+  int32_t original_length = 0;  // context length before scaling
   double attention_factor = 0.0;  // 0: follows from factor
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;           // llama3
-  double beta_fast = 32.0, beta_slow = 1.0;                       // yarn
-  double mscale = 0.0, mscale_all_dim = 0.0;                      // yarn; 0: silent
-  bool truncate = true;                                           // yarn
-  std::vector<double> short_factors, long_factors;                // longrope
-  int32_t sections[3] = {0, 0, 0};                                // M-RoPE
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  double beta_fast = 32.0, beta_slow = 1.0;  // yarn
+  double mscale = 0.0, mscale_all_dim = 0.0;  // yarn; 0: silent
+  bool truncate = true;  // yarn
+  std::vector<double> short_factors, long_factors;  // longrope
+  int32_t sections[3] = {0, 0, 0};  // M-RoPE
   bool sections_interleaved = false;
 };
 
 struct RopeDefaults {
-  int32_t head_dim = 0;        // of the rotated part
-  double partial = 1.0;        // share of it that is rotated
+  int32_t head_dim = 0;  // of the rotated part
+  double partial = 1.0;  // share of it that is rotated
   double theta = 10000.0;
   int32_t context_length = 0;
 };
 
 // Reads rope_theta and rope_scaling, or the newer rope_parameters, of a config. `layer_type` picks
-// among nested rope_parameters ("full_attention", "sliding_attention"); empty when there is one rope.
+// among nested rope_parameters ("full_attention", "sliding_attention"); empty when there is one
+// rope.
 RopeConfig read_rope(const Fields& config, const RopeDefaults& defaults,
                      std::string_view layer_type = {});
 

@@ -12,8 +12,8 @@
 namespace troupe::models {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 Status problem(const std::string& text) {
   auto fields = Fields::parse(text, "config.json");
@@ -51,8 +51,7 @@ TEST(Rope, FrequenciesEqualTheReference) {
 TEST(Rope, DynamicLeavesTheLengthToTheOp) {
   auto fields = Fields::parse(
       R"({"rope_theta": 10000, "rope_scaling": {"type": "dynamic", "factor": 3}})", "config.json");
-  const RopeTables made =
-      make_rope(read_rope(*fields, {.head_dim = 64, .context_length = 2048}));
+  const RopeTables made = make_rope(read_rope(*fields, {.head_dim = 64, .context_length = 2048}));
   EXPECT_EQ(made.spec.dynamic_length, 2048);
   EXPECT_FLOAT_EQ(made.spec.dynamic_base, 10000.0F);
   EXPECT_FLOAT_EQ(made.spec.dynamic_factor, 3.0F);
@@ -61,7 +60,8 @@ TEST(Rope, DynamicLeavesTheLengthToTheOp) {
 TEST(Rope, NestedParametersPickTheLayerType) {
   auto fields = Fields::parse(R"({"rope_parameters": {
       "full_attention": {"rope_type": "default", "rope_theta": 1000000},
-      "sliding_attention": {"rope_type": "default", "rope_theta": 20000}}})", "config.json");
+      "sliding_attention": {"rope_type": "default", "rope_theta": 20000}}})",
+                              "config.json");
   const RopeDefaults defaults{.head_dim = 64, .context_length = 4096};
   EXPECT_DOUBLE_EQ(read_rope(*fields, defaults, "full_attention").theta, 1e6);
   EXPECT_DOUBLE_EQ(read_rope(*fields, defaults, "sliding_attention").theta, 2e4);
@@ -75,11 +75,13 @@ TEST(Rope, RefusesWhatMakesNoSense) {
   EXPECT_THAT(problem(R"({"rope_scaling": {"type": "linear", "factor": -1}})").message(),
               HasSubstr("rope_scaling.factor must be from"));
   EXPECT_THAT(problem(R"({"rope_theta": 0})").message(), HasSubstr("rope_theta must be from"));
-  EXPECT_THAT(problem(R"({"rope_scaling": {"type": "longrope", "short_factor": [1, 2]}})").message(),
-              HasSubstr("rope_scaling.short_factor must hold 32 numbers, holds 2"));
+  EXPECT_THAT(
+      problem(R"({"rope_scaling": {"type": "longrope", "short_factor": [1, 2]}})").message(),
+      HasSubstr("rope_scaling.short_factor must hold 32 numbers, holds 2"));
   EXPECT_THAT(problem(R"({"partial_rotary_factor": 0.05})").message(), HasSubstr("must be even"));
   EXPECT_THAT(problem(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8,
-                          "low_freq_factor": 4, "high_freq_factor": 4}})").message(),
+                          "low_freq_factor": 4, "high_freq_factor": 4}})")
+                  .message(),
               HasSubstr("high_freq_factor must be above low_freq_factor"));
   EXPECT_THAT(problem(R"({"rope_scaling": "linear"})").message(),
               HasSubstr("rope_scaling must be an object, is \"linear\""));

@@ -111,9 +111,8 @@ Result<TensorMap> read_safetensors(const std::shared_ptr<const MappedFile>& file
                          " are read; is this a safetensors file?");
   }
   if (header > bytes.size() - sizeof header) {
-    return corrupt_model(label + ": header of " + std::to_string(header) +
-                         " bytes in a file of " + std::to_string(bytes.size()) +
-                         ": it is truncated; download it again");
+    return corrupt_model(label + ": header of " + std::to_string(header) + " bytes in a file of " +
+                         std::to_string(bytes.size()) + ": it is truncated; download it again");
   }
   const auto data = bytes.subspan(sizeof header + header);
   TR_ASSIGN(const Fields fields,

@@ -26,11 +26,14 @@ TestFolder::TestFolder() {
 
 TestFolder::TestFolder(const std::string& from) : TestFolder() {
   for (const auto& entry : fs::directory_iterator(from)) {
-    if (entry.is_regular_file()) fs::copy_file(entry.path(), fs::path(path_) / entry.path().filename());
+    if (entry.is_regular_file())
+      fs::copy_file(entry.path(), fs::path(path_) / entry.path().filename());
   }
 }
 
-TestFolder::~TestFolder() { fs::remove_all(path_); }
+TestFolder::~TestFolder() {
+  fs::remove_all(path_);
+}
 
 void TestFolder::write(const std::string& name, const std::string& bytes) const {
   std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
@@ -42,7 +45,9 @@ std::string TestFolder::read(const std::string& name) const {
   return out.str();
 }
 
-void TestFolder::remove(const std::string& name) const { fs::remove(path_ + "/" + name); }
+void TestFolder::remove(const std::string& name) const {
+  fs::remove(path_ + "/" + name);
+}
 
 void TestFolder::replace(const std::string& name, const std::string& from,
                          const std::string& to) const {

@@ -44,8 +44,14 @@ std::string zip(const std::vector<ZipItem>& items);
 class Pickle {
  public:
   Pickle() { out_ = "\x80\x02"; }
-  Pickle& op(char c) { out_.push_back(c); return *this; }
-  Pickle& raw(const std::string& s) { out_ += s; return *this; }
+  Pickle& op(char c) {
+    out_.push_back(c);
+    return *this;
+  }
+  Pickle& raw(const std::string& s) {
+    out_ += s;
+    return *this;
+  }
   Pickle& global(const std::string& module, const std::string& name);
   Pickle& text(const std::string& s);
   Pickle& integer(int32_t n);

@@ -31,7 +31,9 @@ Result<std::unique_ptr<Runner>> Runner::open(std::shared_ptr<const ModelFolder> 
   return out;
 }
 
-void Runner::forget(int32_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
+void Runner::forget(int32_t sequence) {
+  lengths_[static_cast<size_t>(sequence)] = 0;
+}
 
 void Runner::add(const Piece& piece, StepPlanDraft& draft) {
   const auto index = static_cast<int32_t>(draft.sequences.size());
@@ -94,8 +96,8 @@ Result<std::vector<Scored>> Runner::step(const std::vector<Piece>& pieces) {
   for (const StepToken& token : result.tokens) {
     const auto* top = result.tops.data() + token.top_begin;
     const int32_t slot = draft.sequences[static_cast<size_t>(token.sequence)].slot;
-    out.push_back({slot, token.top_count > 0 ? top->token : -1, token.logprob,
-                   {top, top + token.top_count}});
+    out.push_back(
+        {slot, token.top_count > 0 ? top->token : -1, token.logprob, {top, top + token.top_count}});
   }
   return out;
 }

@@ -17,7 +17,7 @@ struct Piece {
   int32_t sequence = 0;
   int32_t prompt_len = 0;
   std::vector<int32_t> tokens;
-  std::vector<int32_t> targets;   // -1: no logits wanted for that row
+  std::vector<int32_t> targets;  // -1: no logits wanted for that row
   std::vector<uint8_t> modality;  // empty, or one per token
   int32_t cross_len = 0;
 };

@@ -81,9 +81,9 @@ bool shape_fits(const std::vector<int64_t>& shape, int64_t rows, int64_t cols) {
 
 std::shared_ptr<std::byte> host_buffer(size_t bytes) {
   auto* data = static_cast<std::byte*>(
-      ::operator new(std::max<size_t>(bytes, 1), std::align_val_t{64}, std::nothrow));
+      ::operator new (std::max<size_t>(bytes, 1), std::align_val_t{64}, std::nothrow));
   if (data == nullptr) return nullptr;
-  return {data, [](std::byte* p) { ::operator delete(p, std::align_val_t{64}); }};
+  return {data, [](std::byte* p) { ::operator delete (p, std::align_val_t{64}); }};
 }
 
 void visit_linear(const LinearSpec& linear, const std::function<void(const TensorSpec&)>& visit) {
@@ -165,13 +165,13 @@ Result<Share> share_of(const TensorSpec& spec, int32_t rank, int32_t ranks) {
   return out;
 }
 
-Result<HostTensor> WeightLoader::fetch(const TensorSpec& spec,
-                                       std::shared_ptr<const void>& owner) {
+Result<HostTensor> WeightLoader::fetch(const TensorSpec& spec, std::shared_ptr<const void>& owner) {
   const int64_t rows = spec.stored_rows();
   if (options_.checkpoint == nullptr) {
     const auto elements = static_cast<size_t>(rows * spec.cols);
     auto data = make_dummy(spec.name, elements, options_.dtype, spec.fill, options_.seed);
-    if (data == nullptr) return Status(Code::out_of_memory, "no memory for dummy weight " + spec.name);
+    if (data == nullptr)
+      return Status(Code::out_of_memory, "no memory for dummy weight " + spec.name);
     HostTensor out;
     out.dtype = options_.dtype;
     out.shape = {rows, spec.cols};
@@ -188,7 +188,8 @@ Result<HostTensor> WeightLoader::fetch(const TensorSpec& spec,
   }
   const std::string where = found->file->label() + ": tensor " + spec.name;
   if (!found->dtype) {
-    return unsupported(where + ": dtype " + found->dtype_text + "; weights are read as F32, F16, BF16");
+    return unsupported(where + ": dtype " + found->dtype_text +
+                       "; weights are read as F32, F16, BF16");
   }
   if (!shape_fits(found->shape, rows, spec.cols)) {
     const std::vector<int64_t> wanted = spec.cols == 1 || rows == 1
@@ -211,14 +212,16 @@ Result<WeightLoader::Slice> WeightLoader::slice(const TensorSpec& spec, DType dt
   if (*tensor.dtype == dtype && share.rows.size() <= 1 && aligned) {
     const int64_t begin = share.rows.empty() ? 0 : share.rows.front().begin;
     const std::byte* data = first + static_cast<size_t>(begin) * row_bytes;
-    out.view = {const_cast<std::byte*>(data), dtype, share.row_count, share.column_count, spec.cols};
+    out.view = {const_cast<std::byte*>(data), dtype, share.row_count, share.column_count,
+                spec.cols};
     out.file = tensor.file;
     if (out.owner == nullptr) out.owner = tensor.file;
     return out;
   }
   const size_t line = static_cast<size_t>(share.column_count) * dtype_bytes(dtype);
   auto buffer = host_buffer(line * static_cast<size_t>(share.row_count));
-  if (buffer == nullptr) return Status(Code::out_of_memory, "no memory to copy weight " + spec.name);
+  if (buffer == nullptr)
+    return Status(Code::out_of_memory, "no memory to copy weight " + spec.name);
   std::byte* to = buffer.get();
   for (const Share::Run& run : share.rows) {
     for (int64_t row = run.begin; row < run.begin + run.count; ++row, to += line) {
@@ -235,12 +238,13 @@ Result<WeightLoader::Slice> WeightLoader::slice(const TensorSpec& spec, DType dt
 // A device of its own has copied the bytes; one that shares host memory computes from them.
 Status WeightLoader::keep(const Slice& slice) {
   if (backend_.info().unified_memory) {
-    if (arena_.host.empty() || arena_.host.back() != slice.owner) arena_.host.push_back(slice.owner);
+    if (arena_.host.empty() || arena_.host.back() != slice.owner)
+      arena_.host.push_back(slice.owner);
   } else if (slice.file != nullptr) {
     slice.file->release(static_cast<const std::byte*>(slice.view.data), slice.view.bytes());
   }
-  const auto bytes = static_cast<size_t>(slice.view.rows * slice.view.cols) *
-                     dtype_bytes(slice.view.dtype);
+  const auto bytes =
+      static_cast<size_t>(slice.view.rows * slice.view.cols) * dtype_bytes(slice.view.dtype);
   if (options_.placed && !options_.placed(bytes)) {
     return Status(Code::closed, "loading was given up on request");
   }
@@ -287,8 +291,12 @@ Result<Matrix> WeightLoader::place(const TensorSpec& spec, DType dtype) {
   return placed;
 }
 
-Result<Matrix> WeightLoader::matrix(const TensorSpec& spec) { return place(spec, options_.dtype); }
-Result<Matrix> WeightLoader::matrix_f32(const TensorSpec& spec) { return place(spec, DType::f32); }
+Result<Matrix> WeightLoader::matrix(const TensorSpec& spec) {
+  return place(spec, options_.dtype);
+}
+Result<Matrix> WeightLoader::matrix_f32(const TensorSpec& spec) {
+  return place(spec, DType::f32);
+}
 
 Result<float> WeightLoader::scalar(const TensorSpec& spec, float fallback) {
   if (!spec) return fallback;
@@ -313,7 +321,8 @@ void visit_weights(const ModelDescription& model,
   for (const Layer& layer : model.layers) {
     std::visit(LayerVisitor{visit}, layer.mixer);
     std::visit(LayerVisitor{visit}, layer.ffn);
-    for (const NormSpec* n : {&layer.norm, &layer.ffn_norm, &layer.post_norm, &layer.post_ffn_norm}) {
+    for (const NormSpec* n :
+         {&layer.norm, &layer.ffn_norm, &layer.post_norm, &layer.post_ffn_norm}) {
       visit_norm(*n, visit);
     }
     for (const TensorSpec* t : {&layer.mixer_gate, &layer.ffn_gate}) {

@@ -2,9 +2,9 @@
 // makes it up, for dummy weights), checks its shape, takes this rank's share of it, and hands it to
 // Backend::place.
 //
-// INV-WEIGHTS-2: a weight is copied on the host only when it must be (another dtype was asked for, or
-// its rows are interleaved with others); the copied file pages are given back. What stays mapped is
-// kept mapped by the WeightArena for as long as the model lives.
+// INV-WEIGHTS-2: a weight is copied on the host only when it must be (another dtype was asked for,
+// or its rows are interleaved with others); the copied file pages are given back. What stays mapped
+// is kept mapped by the WeightArena for as long as the model lives.
 #pragma once
 
 #include <functional>
@@ -64,7 +64,7 @@ class WeightLoader {
   [[nodiscard]] DType activation_dtype() const { return backend_.activation_dtype(options_.dtype); }
 
   Result<PlacedLinear> linear(const LinearSpec& spec);
-  Result<Matrix> matrix(const TensorSpec& spec);      // an empty matrix for an empty spec
+  Result<Matrix> matrix(const TensorSpec& spec);  // an empty matrix for an empty spec
   Result<Matrix> matrix_f32(const TensorSpec& spec);  // kept in f32 whatever the model's dtype
   Result<float> scalar(const TensorSpec& spec, float fallback);
   Result<Matrix> upload(std::span<const float> values, std::string_view what, int64_t rows = 1);

@@ -60,7 +60,11 @@ TEST(Share, VocabularyIsRoundedUp) {
 
 TEST(Share, InterleavedRowsArePicked) {
   // Two heads of two rows; each head stores q, k, v one after the other.
-  const TensorSpec key{.name = "qkv", .rows = 4, .cols = 3, .axis = ShardAxis::rows, .unit = 2,
+  const TensorSpec key{.name = "qkv",
+                       .rows = 4,
+                       .cols = 3,
+                       .axis = ShardAxis::rows,
+                       .unit = 2,
                        .pick = {.of = 6, .begin = 2, .count = 2}};
   EXPECT_EQ(key.stored_rows(), 12);
   EXPECT_THAT(rows_of(key, 0, 1), ElementsAre(2, 3, 8, 9));
@@ -147,7 +151,8 @@ TEST(Inspect, ReportsAGoldenFolder) {
 }
 
 TEST(Inspect, CountsWhatTheFilesHold) {
-  for (const char* name : {"llama3", "mixtral", "deepseek-v2", "bloom", "neox-parallel", "qwen2", "llama1"}) {
+  for (const char* name :
+       {"llama3", "mixtral", "deepseek-v2", "bloom", "neox-parallel", "qwen2", "llama1"}) {
     const auto report = inspect(std::string("tests/golden/models/") + name, {});
     ASSERT_TRUE(report.ok()) << report.status().message();
     EXPECT_THAT(report->missing, IsEmpty()) << name;

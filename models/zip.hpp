@@ -1,6 +1,6 @@
-// The stored (uncompressed) entries of a zip archive, as torch.save writes it: views into the mapped
-// file, found through the central directory. Nothing is inflated, so nothing can swell; compressed,
-// encrypted or split archives are refused by name.
+// The stored (uncompressed) entries of a zip archive, as torch.save writes it: views into the
+// mapped file, found through the central directory. Nothing is inflated, so nothing can swell;
+// compressed, encrypted or split archives are refused by name.
 #pragma once
 
 #include <cstddef>

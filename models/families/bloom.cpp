@@ -16,11 +16,12 @@ Sizes bloom_sizes(const Fields& c) {
   s.heads = c.count(c.either("n_head", "num_attention_heads"), limits::heads);
   s.kv_heads = s.heads;
   s.inner = 4 * s.hidden;
-  s.context = c.count(c.either("seq_length", "max_position_embeddings"), limits::prompt_tokens, 2048);
+  s.context =
+      c.count(c.either("seq_length", "max_position_embeddings"), limits::prompt_tokens, 2048);
   if (s.hidden % s.heads != 0) {
-    c.fail(c.either("n_head", "num_attention_heads"),
-           "is " + std::to_string(s.heads) + ", which does not divide hidden_size " +
-               std::to_string(s.hidden));
+    c.fail(c.either("n_head", "num_attention_heads"), "is " + std::to_string(s.heads) +
+                                                          ", which does not divide hidden_size " +
+                                                          std::to_string(s.hidden));
   }
   s.head_dim = std::max(1, s.hidden / s.heads);
   return s;

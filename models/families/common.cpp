@@ -40,7 +40,8 @@ constexpr std::array<NamedActivation, 11> kActivations = {
 
 // Scalings whose config states the length before scaling: the model's own is longer.
 int32_t scaled_context(const RopeConfig& rope, int32_t context) {
-  const bool stretches = rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::dynamic;
+  const bool stretches =
+      rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::dynamic;
   const double length = rope.scaling == RopeScaling::yarn
                             ? std::max<double>(context, rope.original_length * rope.factor)
                             : context * (stretches ? std::max(1.0, rope.factor) : 1.0);
@@ -171,7 +172,8 @@ Activation read_activation(const Fields& config, std::string_view key, std::stri
     if (a.name == name) return a.kind;
   }
   std::string known;
-  for (const NamedActivation& a : kActivations) known += (known.empty() ? "" : ", ") + std::string(a.name);
+  for (const NamedActivation& a : kActivations)
+    known += (known.empty() ? "" : ", ") + std::string(a.name);
   config.fail(key, "is \"" + name + "\"; known are " + known);
   return Activation::silu;
 }
@@ -185,8 +187,8 @@ std::vector<std::string> read_layer_types(const Fields& config, int32_t layers) 
   }
   for (const std::string& type : types) {
     if (type == "full_attention" || type == "sliding_attention") continue;
-    config.fail("layer_types", "holds \"" + type +
-                                   "\"; known are full_attention and sliding_attention");
+    config.fail("layer_types",
+                "holds \"" + type + "\"; known are full_attention and sliding_attention");
   }
   types.resize(static_cast<size_t>(layers), "full_attention");
   return types;
@@ -194,8 +196,8 @@ std::vector<std::string> read_layer_types(const Fields& config, int32_t layers) 
 
 int32_t read_window(const Fields& config, const std::vector<std::string>& layer_types, size_t layer,
                     int32_t window, bool slides_by_default) {
-  const bool slides = layer_types.empty() ? slides_by_default
-                                          : layer_types[layer] == "sliding_attention";
+  const bool slides =
+      layer_types.empty() ? slides_by_default : layer_types[layer] == "sliding_attention";
   if (slides && window == 0 && !layer_types.empty()) {
     config.fail("sliding_window", "is missing, but layer_types has sliding_attention");
   }

@@ -1,4 +1,5 @@
-// DeepSeek-V2: latent attention, dense layers first, then experts chosen in groups beside shared ones.
+// DeepSeek-V2: latent attention, dense layers first, then experts chosen in groups beside shared
+// ones.
 #include <cmath>
 
 #include "base/limits.hpp"
@@ -24,7 +25,8 @@ LatentSizes read_latent(const Fields& c) {
   return l;
 }
 
-Latent latent_attention(const Sizes& s, const LatentSizes& l, const std::string& prefix, bool bias) {
+Latent latent_attention(const Sizes& s, const LatentSizes& l, const std::string& prefix,
+                        bool bias) {
   Latent m;
   m.heads = s.heads;
   m.latent_dim = l.kv_rank;
@@ -50,7 +52,8 @@ Latent latent_attention(const Sizes& s, const LatentSizes& l, const std::string&
   };
   m.key_up = half(0, l.nope);
   m.value_up = half(l.nope, l.value);
-  m.out.parts = {split_columns(prefix + "o_proj", s.hidden, int64_t{s.heads} * l.value, bias, l.value)};
+  m.out.parts = {
+      split_columns(prefix + "o_proj", s.hidden, int64_t{s.heads} * l.value, bias, l.value)};
   return m;
 }
 
@@ -82,15 +85,16 @@ Experts experts_ffn(const Fields& c, const Sizes& s, const RoutingSpec& routing,
   const int64_t inner = c.count("moe_intermediate_size", limits::inner);
   const int64_t shared = c.integer("n_shared_experts", 0, limits::experts, 0);
   if (inner * shared > limits::inner) {
-    c.fail("n_shared_experts", "times moe_intermediate_size must be at most " +
-                                   std::to_string(limits::inner));
+    c.fail("n_shared_experts",
+           "times moe_intermediate_size must be at most " + std::to_string(limits::inner));
   }
   Experts f;
   f.routing = routing;
   f.activation = activation;
   f.router.parts = {whole(prefix + "gate", routing.experts, s.hidden)};
   for (int32_t e = 0; e < routing.experts; ++e) {
-    Dense one = gated_ffn(prefix + "experts." + std::to_string(e) + ".", s.hidden, inner, activation);
+    Dense one =
+        gated_ffn(prefix + "experts." + std::to_string(e) + ".", s.hidden, inner, activation);
     f.up.push_back(std::move(one.up));
     f.down.push_back(std::move(one.down));
   }

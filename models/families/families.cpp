@@ -86,7 +86,9 @@ Status unknown(const Fields& config, const std::string& wanted) {
 
 }  // namespace
 
-std::span<const Family> families() { return kFamilies; }
+std::span<const Family> families() {
+  return kFamilies;
+}
 
 Status describe(const Fields& config, ModelDescription& out) {
   const std::vector<std::string> architectures = config.texts("architectures");

@@ -14,8 +14,8 @@ void describe_gemma2(const Fields& config, ModelDescription& out) {
   const double eps = config.real("rms_norm_eps", 0.0, 1.0, 1e-6);
   const double scalar = config.real("query_pre_attn_scalar", 1e-3, 1e9, 256.0);
   const auto softcap = static_cast<float>(config.real("attn_logit_softcapping", 0.0, 1e9, 0.0));
-  const auto window = static_cast<int32_t>(
-      config.integer("sliding_window", 0, limits::prompt_tokens, 4096));
+  const auto window =
+      static_cast<int32_t>(config.integer("sliding_window", 0, limits::prompt_tokens, 4096));
   const auto types = read_layer_types(config, s.layers);
   const Activation activation = read_activation(
       config, config.either("hidden_activation", "hidden_act"), "gelu_pytorch_tanh");

@@ -12,7 +12,8 @@ void describe_gpt_neox(const Fields& config, ModelDescription& out) {
   const bool bias = config.boolean("attention_bias", true);
   const Activation activation = read_activation(config, "hidden_act", "gelu");
   describe_frame(config, s, out);
-  out.ropes = {read_rope(config, {.head_dim = s.head_dim, .partial = 0.25, .context_length = s.context})};
+  out.ropes = {
+      read_rope(config, {.head_dim = s.head_dim, .partial = 0.25, .context_length = s.context})};
   out.embedding.name = "gpt_neox.embed_in.weight";
   out.final_norm = layer_norm("gpt_neox.final_layer_norm", s.hidden, eps);
   if (out.head) out.head.parts.front().weight.name = "embed_out.weight";

@@ -14,11 +14,12 @@ void describe_llama(const Fields& config, ModelDescription& out) {
 
 void describe_mistral(const Fields& config, ModelDescription& out) {
   describe_llama(config, out);
-  const auto window = static_cast<int32_t>(
-      config.integer("sliding_window", 0, limits::prompt_tokens, 0));
+  const auto window =
+      static_cast<int32_t>(config.integer("sliding_window", 0, limits::prompt_tokens, 0));
   const auto types = read_layer_types(config, static_cast<int32_t>(out.layers.size()));
   for (size_t i = 0; i < out.layers.size(); ++i) {
-    std::get<GroupedQuery>(out.layers[i].mixer).window = read_window(config, types, i, window, true);
+    std::get<GroupedQuery>(out.layers[i].mixer).window =
+        read_window(config, types, i, window, true);
   }
 }
 

@@ -28,7 +28,8 @@ void describe_mixtral(const Fields& config, ModelDescription& out) {
       ffn.up.push_back({.parts = {split_rows(expert + "w1", s.inner, s.hidden),
                                   split_rows(expert + "w3", s.inner, s.hidden)},
                         .vision = {}});
-      ffn.down.push_back({.parts = {split_columns(expert + "w2", s.hidden, s.inner)}, .vision = {}});
+      ffn.down.push_back(
+          {.parts = {split_columns(expert + "w2", s.hidden, s.inner)}, .vision = {}});
     }
     out.layers[i].ffn = std::move(ffn);
   }

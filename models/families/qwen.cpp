@@ -12,7 +12,8 @@ void describe_windows(const Fields& config, ModelDescription& out) {
   const auto stated =
       static_cast<int32_t>(config.integer("sliding_window", 0, limits::prompt_tokens, 0));
   const int32_t window = slides ? stated : 0;
-  const auto from = static_cast<size_t>(config.integer("max_window_layers", 0, limits::layers, layers));
+  const auto from =
+      static_cast<size_t>(config.integer("max_window_layers", 0, limits::layers, layers));
   const auto types = read_layer_types(config, layers);
   for (size_t i = 0; i < out.layers.size(); ++i) {
     std::get<GroupedQuery>(out.layers[i].mixer).window =

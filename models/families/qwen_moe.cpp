@@ -1,5 +1,5 @@
-// Qwen1.5-MoE and Qwen2-MoE: Qwen2's attention; the experts run beside a shared one, which a gate of
-// its own weighs per token.
+// Qwen1.5-MoE and Qwen2-MoE: Qwen2's attention; the experts run beside a shared one, which a gate
+// of its own weighs per token.
 #include <algorithm>
 
 #include "base/limits.hpp"

@@ -66,8 +66,7 @@ class ExpertsLayer final : public Sublayer {
 
  private:
   // A shared expert weighed by a sigmoid is a mixture of one.
-  void run_gated_shared(Step& step, const Matrix& input, const Matrix& gate,
-                        const Matrix& output) {
+  void run_gated_shared(Step& step, const Matrix& input, const Matrix& gate, const Matrix& output) {
     run_linear(step, shared_gate_, input, gate);
     step.backend.experts(step.batch, {.input = input,
                                       .router_logits = gate,

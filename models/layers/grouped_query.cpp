@@ -1,5 +1,5 @@
-// Grouped-query attention over the paged cache: full or windowed, with rope, ALiBi, norms of q and k,
-// soft-capped scores and sinks as the description says.
+// Grouped-query attention over the paged cache: full or windowed, with rope, ALiBi, norms of q and
+// k, soft-capped scores and sinks as the description says.
 #include <cmath>
 
 #include "models/layers/layer.hpp"

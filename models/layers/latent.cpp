@@ -65,12 +65,12 @@ class LatentLayer final : public Sublayer {
  private:
   struct Slots {
     Matrix compressed;  // rows x compressed query
-    Matrix split;       // rows x heads * (nope + rope)
-    Matrix nope;        // rows x heads * nope
-    Matrix latents;     // rows x heads * latent: queries on the way in, results on the way out
-    Matrix query;       // rows x heads * (latent + rope)
-    Matrix key;         // rows x latent + rope
-    Matrix values;      // rows x heads * value
+    Matrix split;  // rows x heads * (nope + rope)
+    Matrix nope;  // rows x heads * nope
+    Matrix latents;  // rows x heads * latent: queries on the way in, results on the way out
+    Matrix query;  // rows x heads * (latent + rope)
+    Matrix key;  // rows x latent + rope
+    Matrix values;  // rows x heads * value
   };
   [[nodiscard]] int32_t key_dim() const { return spec_.latent_dim + spec_.rope_dim; }
 
@@ -87,7 +87,8 @@ class LatentLayer final : public Sublayer {
   }
 
   // Columns [begin, begin + count) of every head, as one row per row and head.
-  [[nodiscard]] Matrix per_head(const Matrix& m, int64_t width, int64_t begin, int64_t count) const {
+  [[nodiscard]] Matrix per_head(const Matrix& m, int64_t width, int64_t begin,
+                                int64_t count) const {
     Matrix heads = m;
     heads.rows = m.rows * heads_;
     heads.stride = width;

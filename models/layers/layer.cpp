@@ -26,18 +26,16 @@ Result<PlacedNorm> load_norm(const NormSpec& spec, WeightLoader& loader) {
   return out;
 }
 
-void run_linear(Step& step, const PlacedLinear& weight, const Matrix& input,
-                const Matrix& output) {
+void run_linear(Step& step, const PlacedLinear& weight, const Matrix& input, const Matrix& output) {
   const bool split = weight.vision && step.vision_rows;
   step.backend.linear(step.batch, {.input = input,
                                    .weight = &weight.text,
                                    .select = split ? RowSelect::text : RowSelect::all,
                                    .output = output});
   if (!split) return;
-  step.backend.linear(step.batch, {.input = input,
-                                   .weight = &weight.vision,
-                                   .select = RowSelect::vision,
-                                   .output = output});
+  step.backend.linear(
+      step.batch,
+      {.input = input, .weight = &weight.vision, .select = RowSelect::vision, .output = output});
 }
 
 }  // namespace troupe::models

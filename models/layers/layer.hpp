@@ -52,6 +52,8 @@ Result<PlacedNorm> load_norm(const NormSpec& spec, WeightLoader& loader);
 void run_linear(Step& step, const PlacedLinear& weight, const Matrix& input, const Matrix& output);
 
 // Heads of one rank. Fewer key heads than ranks are repeated.
-inline int32_t rank_heads(int32_t heads, int32_t ranks) { return heads >= ranks ? heads / ranks : 1; }
+inline int32_t rank_heads(int32_t heads, int32_t ranks) {
+  return heads >= ranks ? heads / ranks : 1;
+}
 
 }  // namespace troupe::models

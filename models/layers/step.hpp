@@ -1,4 +1,5 @@
-// What the sublayers of one forward pass share: where to enqueue, and where to put what is passed on.
+// What the sublayers of one forward pass share: where to enqueue, and where to put what is passed
+// on.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +42,7 @@ struct Step {
   std::span<const RopeSpec> ropes;
   Scratch scratch;
   DType activation = DType::f32;
-  bool vision_rows = false;          // the plan marks some rows as vision
+  bool vision_rows = false;  // the plan marks some rows as vision
   std::span<const int32_t> forced;  // expert ids of the layer that runs, or empty
 };
 
