@@ -5,7 +5,6 @@
 #include "kernels/cpu/host_backend.hpp"
 #include "kernels/cpu/host_memory.hpp"
 #include "kernels/cpu/ops.hpp"
-#include "kernels/cpu/plain/plain.hpp"
 
 namespace troupe::cpu {
 namespace {
@@ -25,7 +24,7 @@ class CpuBackend final : public HostBackend {
     return batch;
   }
   void sample(const Batch& b, const SampleArgs& a) override {
-    plain::sample(b, steps().slots, a, result_of(b));
+    cpu::sample(context_, b, steps().slots, a, result_of(b));
   }
   void embed(const Batch& b, const EmbedArgs& a) override {
     cpu::embed(context_, b, steps().slots, a);

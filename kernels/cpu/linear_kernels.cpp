@@ -6,6 +6,7 @@
 
 #include "base/assert.hpp"
 #include "kernels/cpu/half.hpp"
+#include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_kernels.cpp"
@@ -30,20 +31,29 @@ float to_float(T x) {
 
 // ---- few rows ----
 
-// kM input rows times kN weight rows over all of k. `ahead`: what to prefetch meanwhile.
+// Columns [begin, end) of k.
+struct Depth {
+  int64_t begin = 0;
+  int64_t end = 0;
+  bool ahead = false;  // fetch the next weight rows meanwhile
+};
+
+// kM input rows times kN weight rows. A weight row is about a page long, which is where the
+// hardware's own fetching stops: hence `ahead`.
 template <int kM, int kN, class T>
 HWY_INLINE void dot_tile(const LinearRows& rows, int64_t m, const WeightRows& weight, int64_t n,
-                         int64_t ahead) {
-  const T* w = static_cast<const T*>(weight.data) + n * weight.stride;
+                         const Depth& depth) {
+  constexpr int64_t kRun = 4 * kLanes;
+  constexpr int64_t kPerLine = 64 / static_cast<int64_t>(sizeof(T));
+  const int64_t stride = weight.stride;
+  const T* w = static_cast<const T*>(weight.data) + n * stride;
   const float* a[kM];
   for (int i = 0; i < kM; ++i) a[i] = rows.in(m + i);
   F32V sum[kM][kN];
   for (int i = 0; i < kM; ++i) {
     for (int j = 0; j < kN; ++j) sum[i][j] = hn::Zero(kD);
   }
-  const int64_t stride = weight.stride;
-  int64_t k = 0;
-  for (; k + kLanes <= weight.k; k += kLanes) {
+  const auto step = [&](int64_t k) HWY_ATTR {
     F32V b[kN];
 #pragma GCC unroll 8
     for (int j = 0; j < kN; ++j) b[j] = load_wide(kD, w + j * stride + k);
@@ -53,40 +63,59 @@ HWY_INLINE void dot_tile(const LinearRows& rows, int64_t m, const WeightRows& we
 #pragma GCC unroll 8
       for (int j = 0; j < kN; ++j) sum[i][j] = hn::MulAdd(x, b[j], sum[i][j]);
     }
+  };
+  int64_t k = depth.begin;
+  if (depth.ahead) {
+    for (; k + kRun <= depth.end; k += kRun) {
+      for (int j = kN; j < 2 * kN; ++j) {
+        for (int64_t x = 0; x < kRun; x += kPerLine) hwy::Prefetch(w + j * stride + k + x);
+      }
+      for (int64_t i = 0; i < kRun; i += kLanes) step(k + i);
+    }
   }
-  if (ahead != 0) {
-    // left to the hardware
-  }
+  for (; k + kLanes <= depth.end; k += kLanes) step(k);
+  const bool first = depth.begin == 0;
   for (int i = 0; i < kM; ++i) {
+    float* out = rows.out(m + i) + n;
     for (int j = 0; j < kN; ++j) {
       float total = sum_lanes(sum[i][j]);
-      for (int64_t tail = k; tail < weight.k; ++tail) {
+      for (int64_t tail = k; tail < depth.end; ++tail) {
         total += a[i][tail] * to_float(w[j * stride + tail]);
       }
-      if (weight.bias != nullptr) total += weight.bias[n + j];
-      rows.out(m + i)[n + j] = total;
+      if (!first) out[j] += total;
+      else out[j] = weight.bias != nullptr ? total + weight.bias[n + j] : total;
     }
   }
 }
 
-template <int kN, class T>
-HWY_INLINE void dot_rows(const LinearRows& rows, const WeightRows& weight, int64_t n) {
-  constexpr int kGroup = kN >= 4 ? 3 : 4;
-  int64_t m = 0;
-  for (; m + kGroup <= rows.count; m += kGroup) dot_tile<kGroup, kN, T>(rows, m, weight, n, 0);
-  switch (rows.count - m) {
-    case 1: dot_tile<1, kN, T>(rows, m, weight, n, 0); break;
-    case 2: dot_tile<2, kN, T>(rows, m, weight, n, 0); break;
-    case 3: dot_tile<3, kN, T>(rows, m, weight, n, 0); break;
-    default: break;
+// kM rows against all weight rows, by stretches of k short enough that the inputs stay in the
+// first-level cache while the weights pass.
+template <int kM, class T>
+void dot_group(const LinearRows& rows, int64_t m, const WeightRows& weight, bool first_touch) {
+  constexpr int64_t kStretch = 4096 / (kM == 3 ? 4 : kM);
+  for (int64_t k = 0; k == 0 || k < weight.k; k += kStretch) {
+    Depth depth{k, std::min(k + kStretch, weight.k), false};
+    int64_t n = 0;
+    // Four by three sums, three weights and an input fill sixteen registers exactly.
+    for (; n + 3 <= weight.n; n += 3) {
+      depth.ahead = first_touch && n + 6 <= weight.n;
+      dot_tile<kM, 3, T>(rows, m, weight, n, depth);
+    }
+    depth.ahead = false;
+    for (; n < weight.n; ++n) dot_tile<kM, 1, T>(rows, m, weight, n, depth);
   }
 }
 
 template <class T>
 void dot_all(const LinearRows& rows, const WeightRows& weight) {
-  int64_t n = 0;
-  for (; n + 4 <= weight.n; n += 4) dot_rows<4, T>(rows, weight, n);
-  for (; n < weight.n; ++n) dot_rows<1, T>(rows, weight, n);
+  int64_t m = 0;
+  for (; m + 4 <= rows.count; m += 4) dot_group<4, T>(rows, m, weight, m == 0);
+  switch (rows.count - m) {
+    case 1: return dot_group<1, T>(rows, m, weight, m == 0);
+    case 2: return dot_group<2, T>(rows, m, weight, m == 0);
+    case 3: return dot_group<3, T>(rows, m, weight, m == 0);
+    default: return;
+  }
 }
 
 void LinearDot(const LinearRows& rows, const WeightRows& weight) {
