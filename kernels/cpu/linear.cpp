@@ -11,16 +11,17 @@ namespace {
 // Rows packed at once: bounds the packed inputs (rows x k floats) for long prefills.
 constexpr int64_t kBlockRows = 85 * kTileRows;
 // From here on packing pays; below, every weight row meets the few rows directly.
-constexpr int64_t kPackFrom = 9;
+constexpr int64_t kPackFrom = 48;
 static_assert(kPackFrom <= kDotRowsMax);
 // Bytes of weights in one chunk of work: some microseconds of streaming.
 constexpr int64_t kChunkBytes = 96 * 1024;
 
-// Weight rows per chunk: a multiple of a panel's, small enough to share evenly.
+// Weight rows per chunk: whole tiles of the kernel, few enough to share evenly.
 int64_t chunk_rows(const LinearWeight& weight, int64_t row_bytes, int32_t threads, bool packed) {
+  const int64_t tile = packed ? kPanelColumns / 4 : 12;
   const int64_t even = weight.out / (int64_t{threads} * 6);
   const int64_t wanted = packed ? kPanelColumns : kChunkBytes / std::max<int64_t>(row_bytes, 1);
-  return std::clamp<int64_t>(std::min(even, wanted) / 16 * 16, 16, 4096);
+  return std::clamp<int64_t>(std::min(even, wanted) / tile * tile, tile, 4096);
 }
 
 // Calls work(slice of a part, its first output column, thread) for pieces of all parts.

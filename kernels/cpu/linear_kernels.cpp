@@ -31,18 +31,11 @@ float to_float(T x) {
 
 // ---- few rows ----
 
-// Columns [begin, end) of k.
-struct Depth {
-  int64_t begin = 0;
-  int64_t end = 0;
-  bool ahead = false;  // fetch the next weight rows meanwhile
-};
-
-// kM input rows times kN weight rows. A weight row is about a page long, which is where the
-// hardware's own fetching stops: hence `ahead`.
+// kM input rows times kN weight rows. With `ahead`, the weight rows behind these are fetched
+// meanwhile: a row is about a page long, which is where the hardware's own fetching stops.
 template <int kM, int kN, class T>
 HWY_INLINE void dot_tile(const LinearRows& rows, int64_t m, const WeightRows& weight, int64_t n,
-                         const Depth& depth) {
+                         bool ahead) {
   constexpr int64_t kRun = 4 * kLanes;
   constexpr int64_t kPerLine = 64 / static_cast<int64_t>(sizeof(T));
   const int64_t stride = weight.stride;
@@ -64,46 +57,38 @@ HWY_INLINE void dot_tile(const LinearRows& rows, int64_t m, const WeightRows& we
       for (int j = 0; j < kN; ++j) sum[i][j] = hn::MulAdd(x, b[j], sum[i][j]);
     }
   };
-  int64_t k = depth.begin;
-  if (depth.ahead) {
-    for (; k + kRun <= depth.end; k += kRun) {
+  int64_t k = 0;
+  if (ahead) {
+    for (; k + kRun <= weight.k; k += kRun) {
       for (int j = kN; j < 2 * kN; ++j) {
         for (int64_t x = 0; x < kRun; x += kPerLine) hwy::Prefetch(w + j * stride + k + x);
       }
       for (int64_t i = 0; i < kRun; i += kLanes) step(k + i);
     }
   }
-  for (; k + kLanes <= depth.end; k += kLanes) step(k);
-  const bool first = depth.begin == 0;
+  for (; k + kLanes <= weight.k; k += kLanes) step(k);
   for (int i = 0; i < kM; ++i) {
     float* out = rows.out(m + i) + n;
     for (int j = 0; j < kN; ++j) {
       float total = sum_lanes(sum[i][j]);
-      for (int64_t tail = k; tail < depth.end; ++tail) {
+      for (int64_t tail = k; tail < weight.k; ++tail) {
         total += a[i][tail] * to_float(w[j * stride + tail]);
       }
-      if (!first) out[j] += total;
-      else out[j] = weight.bias != nullptr ? total + weight.bias[n + j] : total;
+      out[j] = weight.bias != nullptr ? total + weight.bias[n + j] : total;
     }
   }
 }
 
-// kM rows against all weight rows, by stretches of k short enough that the inputs stay in the
-// first-level cache while the weights pass.
+// kM rows against all weight rows: the caller gives few enough that they stay in the second-level
+// cache for the rows that follow.
 template <int kM, class T>
 void dot_group(const LinearRows& rows, int64_t m, const WeightRows& weight, bool first_touch) {
-  constexpr int64_t kStretch = 4096 / (kM == 3 ? 4 : kM);
-  for (int64_t k = 0; k == 0 || k < weight.k; k += kStretch) {
-    Depth depth{k, std::min(k + kStretch, weight.k), false};
-    int64_t n = 0;
-    // Four by three sums, three weights and an input fill sixteen registers exactly.
-    for (; n + 3 <= weight.n; n += 3) {
-      depth.ahead = first_touch && n + 6 <= weight.n;
-      dot_tile<kM, 3, T>(rows, m, weight, n, depth);
-    }
-    depth.ahead = false;
-    for (; n < weight.n; ++n) dot_tile<kM, 1, T>(rows, m, weight, n, depth);
+  int64_t n = 0;
+  // Four by three sums, three weights and an input fill sixteen registers exactly.
+  for (; n + 3 <= weight.n; n += 3) {
+    dot_tile<kM, 3, T>(rows, m, weight, n, first_touch && n + 6 <= weight.n);
   }
+  for (; n < weight.n; ++n) dot_tile<kM, 1, T>(rows, m, weight, n, false);
 }
 
 template <class T>
