@@ -57,8 +57,9 @@ float least_weight(std::span<const float> weights, const PlanSampling& s, double
   for (int32_t b = 0; b < kBands; ++b) {
     count += bands[b].count;
     mass += bands[b].mass;
-    // Top-p is of what top-k kept, which is at most `total`.
-    if (count >= wanted || mass >= double{s.top_p} * total * (1.0 + 1e-6)) {
+    // Top-p is a share of what top-k keeps: with a top-k, all that it keeps must be here.
+    const bool enough = s.top_k > 0 ? count >= wanted : mass >= double{s.top_p} * total * (1.0 + 1e-6);
+    if (enough) {
       return std::exp(-static_cast<float>(b + 1) / 16.0F) * 0.999F;
     }
   }
@@ -83,7 +84,7 @@ int32_t pick(std::span<const float> weights, float least, double goal) {
 // Top-k, top-p and min-p over the candidates; those kept come first, in order of ids.
 size_t keep(const PlanSampling& s, std::span<Candidate> sorted, double total) {
   size_t limit = sorted.size();
-  if (s.top_k > 0 && static_cast<size_t>(s.top_k) < limit) {
+  if (s.top_k > 0 && static_cast<size_t>(s.top_k) <= limit) {
     limit = static_cast<size_t>(s.top_k);
     total = 0.0;
     for (const Candidate& c : sorted.first(limit)) total += double{c.weight};

@@ -34,7 +34,9 @@ def by_pkg_config(prefix, examples, folder, env):
         target = os.path.join(folder, language)
         os.makedirs(target)
         for source in sorted(os.listdir(os.path.join(examples, language))):
-            job = os.path.splitext(source)[0]
+            job, suffix = os.path.splitext(source)
+            if suffix not in (".c", ".cpp"):
+                continue
             run(compiler, standard, "-Wall", "-Wextra", "-Werror", *flags("--cflags"),
                 os.path.join(examples, language, source), "-o", os.path.join(target, job),
                 *flags("--libs"), f"-Wl,-rpath,{prefix}/lib", env=env)
