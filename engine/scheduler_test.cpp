@@ -380,8 +380,11 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
     job.prompt.tokens.assign(20 + id, 1);
     ASSERT_TRUE(scheduler.admit(std::move(job)).ok());
   }
+  // The caller's buffers, used again from step to step, at the size to which they would grow.
   StepPlanDraft draft;
+  draft.blocks.reserve(size_t{64} * 2048 / 16);
   std::vector<std::byte> bytes;
+  bytes.reserve(size_t{1} << 20);
   StepResult results[2];
   uint64_t planned = 0, committed = 0;
   const auto turn = [&] {
@@ -399,7 +402,6 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
   };
   for (int32_t i = 0; i < 500; ++i) turn();
   ASSERT_EQ(scheduler.stats().running, 64U);
-  // The plan's own buffers have grown to their size by now; sequences took theirs when they entered.
   const int64_t before = allocations_counted.load();
   for (int32_t i = 0; i < 100; ++i) turn();
   EXPECT_EQ(allocations_counted.load() - before, 0);
