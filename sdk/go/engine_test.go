@@ -297,18 +297,18 @@ func TestSubmittingAndCancellingKeepsMemoryFlat(t *testing.T) {
 	rounds := func(count int) {
 		for range count / 200 {
 			var all sync.WaitGroup
-			ctx, cancel := context.WithCancel(context.Background())
 			for range 200 {
 				all.Add(1)
 				go func() {
 					defer all.Done()
-					_, err := e.Generate(ctx, Request{Prompt: strings.Repeat("x", 200)})
-					if err != nil && !errors.Is(err, context.Canceled) {
-						t.Error(err)
+					for _, err := range e.Stream(context.Background(), Request{Prompt: strings.Repeat("x", 200)}) {
+						if err != nil {
+							t.Error(err)
+						}
+						break // cancels
 					}
 				}()
 			}
-			cancel()
 			all.Wait()
 			for s, _ := e.Stats(); s.Running+s.Waiting > 0; s, _ = e.Stats() {
 				time.Sleep(time.Millisecond)
@@ -319,6 +319,9 @@ func TestSubmittingAndCancellingKeepsMemoryFlat(t *testing.T) {
 	rounds(2000)
 	before := residentBytes(t)
 	rounds(cycles)
+	if s, err := e.Stats(); err != nil || s.Submitted != uint64(2000+cycles) || s.Cancelled == 0 {
+		t.Errorf("%+v %v", s, err)
+	}
 	if grown := residentBytes(t) - before; grown > 16<<20 {
 		t.Errorf("%d bytes more after %d cycles", grown, cycles)
 	}

@@ -153,6 +153,7 @@ fn submitting_and_cancelling_keeps_memory_flat() {
     rounds(2000);
     let before = resident_kib();
     rounds(cycles);
+    assert_eq!(engine.stats().expect("stats").submitted, 2000 + cycles as u64);
     // Other tests of this process run beside it: hence the room.
     assert!(resident_kib() < before + 32 * 1024, "{} KiB, {before} before", resident_kib());
 }
