@@ -26,7 +26,9 @@ LargeGemm::LargeGemm() : held_(std::make_unique<Held>()) {
   held_->lt = std::move(*lt);
   if (cudaMalloc(&held_->workspace, kWorkspace) != cudaSuccess) std::exit(1);
 }
-LargeGemm::~LargeGemm() { cudaFree(held_->workspace); }
+LargeGemm::~LargeGemm() {
+  cudaFree(held_->workspace);
+}
 
 void LargeGemm::multiply(int m, int n, int k, const void* input, const void* weight, void* output,
                          cudaStream_t stream, bool f32_output) {

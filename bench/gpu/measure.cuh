@@ -27,7 +27,8 @@ inline void check(cudaError_t status, const char* what) {
 // Roughly normal values of the given spread, from a counter hash.
 static __global__ void fill_kernel(__nv_bfloat16* out, size_t count, float spread, uint32_t seed) {
   const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
-  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count; i += stride) {
+  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count;
+       i += stride) {
     uint64_t z = (i + 1) * 0x9E3779B97F4A7C15ULL + seed * 0xD1B54A32D192ED03ULL;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
@@ -59,10 +60,14 @@ class Memory {
     return m;
   }
   ~Memory() { cudaFree(data_); }
-  Memory(Memory&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr; }
+  Memory(Memory&& other) noexcept : data_(other.data_), bytes_(other.bytes_) {
+    other.data_ = nullptr;
+  }
   Memory& operator=(Memory&&) = delete;
   template <class T = void>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
   size_t bytes() const { return bytes_; }
 
  private:
@@ -107,7 +112,7 @@ struct Line {
   std::string what;
   double us = 0, amount = 0;  // bytes or operations of one call
   bool bytes = true;
-  double ceiling = 0;         // per second
+  double ceiling = 0;  // per second
 };
 
 class Report {
@@ -122,9 +127,11 @@ class Report {
     }
     std::fflush(stdout);
     char entry[512];
-    std::snprintf(entry, sizeof entry, "%s\n  {\"what\": \"%s\", \"us\": %.3f, \"%s\": %.4g, \"of_ceiling\": %.4f}",
-                  json_.empty() ? "" : ",", l.what.c_str(), l.us, l.bytes ? "bytes_per_s" : "flop_per_s",
-                  rate, l.ceiling > 0 ? rate / l.ceiling : 0.0);
+    std::snprintf(entry, sizeof entry,
+                  "%s\n  {\"what\": \"%s\", \"us\": %.3f, \"%s\": %.4g, \"of_ceiling\": %.4f}",
+                  json_.empty() ? "" : ",", l.what.c_str(), l.us,
+                  l.bytes ? "bytes_per_s" : "flop_per_s", rate,
+                  l.ceiling > 0 ? rate / l.ceiling : 0.0);
     json_ += entry;
   }
   void write(const char* path) const {

@@ -1,13 +1,13 @@
 // Each CUDA kernel alone against the ceiling measured in the same run: ops [JSON FILE].
-#include <cstdio>
 #include <cmath>
+#include <cstdio>
 
+#include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
-#include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/elementwise.hpp"
+#include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
-#include "bench/gpu/large_gemm.hpp"
 
 namespace troupe::bench {
 namespace {
@@ -28,7 +28,8 @@ __global__ void read_kernel(const uint4* in, size_t count, uint32_t* out) {
   for (; i + 3 * stride < count; i += 4 * stride) {
     const uint4 a = __ldcs(in + i), b = __ldcs(in + i + stride), c = __ldcs(in + i + 2 * stride),
                 d = __ldcs(in + i + 3 * stride);
-    x ^= a.x ^ a.y ^ a.z ^ a.w ^ b.x ^ b.y ^ b.z ^ b.w ^ c.x ^ c.y ^ c.z ^ c.w ^ d.x ^ d.y ^ d.z ^ d.w;
+    x ^= a.x ^ a.y ^ a.z ^ a.w ^ b.x ^ b.y ^ b.z ^ b.w ^ c.x ^ c.y ^ c.z ^ c.w ^ d.x ^ d.y ^ d.z ^
+         d.w;
   }
   if (x == 0x12345678) *out = x;
 }
@@ -102,14 +103,17 @@ void products(Bench& b) {
           g.weight = pool.as<char>() + static_cast<size_t>(i) % slots * weight_bytes;
           check(skinny_gemm(g, b.sms, b.stream), "skinny_gemm");
         });
-        b.report.add({std::string(p.name) + " m " + std::to_string(m) + " skinny v" + std::to_string(v),
-                      us, bytes, true, b.read_ceiling});
+        b.report.add(
+            {std::string(p.name) + " m " + std::to_string(m) + " skinny v" + std::to_string(v), us,
+             bytes, true, b.read_ceiling});
       }
       const double us = microseconds(b.stream, launches, [&](int i) {
         large.multiply(m, p.n, p.k, input.as(),
-                       pool.as<char>() + static_cast<size_t>(i) % slots * weight_bytes, output.as(), b.stream);
+                       pool.as<char>() + static_cast<size_t>(i) % slots * weight_bytes, output.as(),
+                       b.stream);
       });
-      b.report.add({std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt", us, bytes, true, b.read_ceiling});
+      b.report.add({std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt", us, bytes, true,
+                    b.read_ceiling});
     }
   }
 }
@@ -120,30 +124,44 @@ struct Cached {
 
 void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads = 8, int dim = 128) {
   const int block_tokens = 16, per_sequence = (c.kv_len + 15) / 16, blocks = c.batch * per_sequence;
-  const size_t layer_elements = static_cast<size_t>(blocks) * 16 * static_cast<size_t>(kv_heads * dim);
+  const size_t layer_elements =
+      static_cast<size_t>(blocks) * 16 * static_cast<size_t>(kv_heads * dim);
   // Rotate over layers so that small caches do not stay in L2.
-  const size_t layers = std::max<size_t>(1, std::min<size_t>(16, (size_t{1} << 29) / (layer_elements * 4)));
-  const Memory keys = Memory::random(layers * layer_elements, 1.0F, 4), values = Memory::random(layers * layer_elements, 1.0F, 5);
+  const size_t layers =
+      std::max<size_t>(1, std::min<size_t>(16, (size_t{1} << 29) / (layer_elements * 4)));
+  const Memory keys = Memory::random(layers * layer_elements, 1.0F, 4),
+               values = Memory::random(layers * layer_elements, 1.0F, 5);
   const Memory query = Memory::random(static_cast<size_t>(c.batch * heads * dim), 1.0F, 6);
   const Memory output = Memory::zeros(query.bytes());
   std::vector<DecodeWork> work;
   std::vector<int32_t> table(static_cast<size_t>(blocks));
-  for (int i = 0; i < blocks; ++i) table[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<int64_t>(i) * 7919) % blocks);
+  for (int i = 0; i < blocks; ++i)
+    table[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<int64_t>(i) * 7919) % blocks);
   for (int s = 0; s < c.batch; ++s) {
     const AttentionSequence sequence = {s, 1, c.kv_len, s * per_sequence, 0, 1};
     const int shares = (c.kv_len + share - 1) / share;
     const auto partial = static_cast<int32_t>(work.size());
-    for (int i = 0; i < shares; ++i) work.push_back({sequence, i * share, std::min(c.kv_len, (i + 1) * share), i, shares, partial, s});
+    for (int i = 0; i < shares; ++i)
+      work.push_back(
+          {sequence, i * share, std::min(c.kv_len, (i + 1) * share), i, shares, partial, s});
   }
   const Memory d_work = Memory::copy(work), d_table = Memory::copy(table);
   const Memory d_count = Memory::copy(std::vector<int32_t>{static_cast<int32_t>(work.size())});
-  const Memory partials = Memory::zeros(work.size() * static_cast<size_t>(kv_heads) * decode_partials_floats(dim) * 4);
+  const Memory partials =
+      Memory::zeros(work.size() * static_cast<size_t>(kv_heads) * decode_partials_floats(dim) * 4);
   const Memory counters = Memory::zeros(static_cast<size_t>(c.batch * kv_heads) * 4);
   DecodeAttention a;
   a.shape.heads = heads;
   a.shape.head_dim = dim;
   a.shape.scale = 0.088F;
-  a.layer = {nullptr, nullptr, int64_t{kv_heads} * block_tokens * dim, int64_t{block_tokens} * dim, dim, blocks, block_tokens, kv_heads};
+  a.layer = {nullptr,
+             nullptr,
+             int64_t{kv_heads} * block_tokens * dim,
+             int64_t{block_tokens} * dim,
+             dim,
+             blocks,
+             block_tokens,
+             kv_heads};
   a.query = query.as();
   a.output = output.as();
   a.query_stride = a.output_stride = heads * dim;
@@ -158,30 +176,43 @@ void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads =
     a.layer.values = values.as<__nv_bfloat16>() + layer * layer_elements;
     check(decode_attention(a, b.sms, b.stream), "decode_attention");
   });
-  b.report.add({"decode attention " + std::to_string(c.batch) + " x " + std::to_string(c.kv_len) + ", share " + std::to_string(share),
+  b.report.add({"decode attention " + std::to_string(c.batch) + " x " + std::to_string(c.kv_len) +
+                    ", share " + std::to_string(share),
                 us, 4.0 * c.batch * c.kv_len * kv_heads * dim, true, b.read_ceiling});
 }
 
 void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
-  const int heads = 32, dim = 128, per_sequence = (length + block_tokens - 1) / block_tokens, blocks = batch * per_sequence;
-  const size_t elements = static_cast<size_t>(blocks * block_tokens) * static_cast<size_t>(kv_heads * dim);
+  const int heads = 32, dim = 128, per_sequence = (length + block_tokens - 1) / block_tokens,
+            blocks = batch * per_sequence;
+  const size_t elements =
+      static_cast<size_t>(blocks * block_tokens) * static_cast<size_t>(kv_heads * dim);
   const Memory keys = Memory::random(elements, 1.0F, 4), values = Memory::random(elements, 1.0F, 5);
-  const Memory query = Memory::random(static_cast<size_t>(batch) * static_cast<size_t>(length) * heads * dim, 1.0F, 6);
+  const Memory query = Memory::random(
+      static_cast<size_t>(batch) * static_cast<size_t>(length) * heads * dim, 1.0F, 6);
   const Memory output = Memory::zeros(query.bytes());
   std::vector<AttentionSequence> sequences;
   std::vector<PrefillWork> work;
   std::vector<int32_t> table(static_cast<size_t>(blocks));
   for (int i = 0; i < blocks; ++i) table[static_cast<size_t>(i)] = i;
-  for (int s = 0; s < batch; ++s) sequences.push_back({s * length, length, length, s * per_sequence, 0, 1});
+  for (int s = 0; s < batch; ++s)
+    sequences.push_back({s * length, length, length, s * per_sequence, 0, 1});
   for (int t = (length - 1) / 128; t >= 0; --t) {
     for (int s = 0; s < batch; ++s) work.push_back({s, t});
   }
-  const Memory d_sequences = Memory::copy(sequences), d_work = Memory::copy(work), d_table = Memory::copy(table);
+  const Memory d_sequences = Memory::copy(sequences), d_work = Memory::copy(work),
+               d_table = Memory::copy(table);
   PrefillAttention a;
   a.shape.heads = heads;
   a.shape.head_dim = dim;
   a.shape.scale = 0.088F;
-  a.layer = {keys.as(), values.as(), int64_t{kv_heads} * block_tokens * dim, int64_t{block_tokens} * dim, dim, blocks, block_tokens, kv_heads};
+  a.layer = {keys.as(),
+             values.as(),
+             int64_t{kv_heads} * block_tokens * dim,
+             int64_t{block_tokens} * dim,
+             dim,
+             blocks,
+             block_tokens,
+             kv_heads};
   a.query = query.as();
   a.output = output.as();
   a.query_stride = a.output_stride = heads * dim;
@@ -190,14 +221,19 @@ void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
   a.work = d_work.as<PrefillWork>();
   a.work_count = static_cast<int32_t>(work.size());
   a.blocks = d_table.as<int32_t>();
-  const double us = microseconds(b.stream, 4, [&](int) { check(prefill_attention(a, b.stream), "prefill_attention"); });
-  b.report.add({"prefill attention " + std::to_string(batch) + " x " + std::to_string(length) + ", kv heads " + std::to_string(kv_heads) + ", blocks of " + std::to_string(block_tokens),
-                us, 2.0 * batch * heads * dim * static_cast<double>(length) * length, false, b.gemm_ceiling});
+  const double us = microseconds(
+      b.stream, 4, [&](int) { check(prefill_attention(a, b.stream), "prefill_attention"); });
+  b.report.add({"prefill attention " + std::to_string(batch) + " x " + std::to_string(length) +
+                    ", kv heads " + std::to_string(kv_heads) + ", blocks of " +
+                    std::to_string(block_tokens),
+                us, 2.0 * batch * heads * dim * static_cast<double>(length) * length, false,
+                b.gemm_ceiling});
 }
 
 void small_ops(Bench& b) {
   const int hidden = 4096, inner = 14336;
-  const Memory x = Memory::random(size_t{8192} * 2 * inner, 1.0F, 7), y = Memory::random(size_t{8192} * inner, 1.0F, 8);
+  const Memory x = Memory::random(size_t{8192} * 2 * inner, 1.0F, 7),
+               y = Memory::random(size_t{8192} * inner, 1.0F, 8);
   const Memory w = Memory::random(hidden, 1.0F, 9);
   const auto matrix = [](const Memory& m, int64_t rows, int64_t cols, DType t = DType::bf16) {
     return Matrix{m.as(), t, rows, cols, cols};
@@ -205,20 +241,29 @@ void small_ops(Bench& b) {
   for (const int rows : {1, 64, 8192}) {
     Norm n;
     n.input = matrix(x, rows, hidden);
-    n.residual = Matrix{x.as<char>() + size_t{8192} * hidden * 2, DType::bf16, rows, hidden, hidden};
+    n.residual =
+        Matrix{x.as<char>() + size_t{8192} * hidden * 2, DType::bf16, rows, hidden, hidden};
     n.weight = matrix(w, 1, hidden);
     n.output = matrix(y, rows, hidden);
     double us = microseconds(b.stream, 20, [&](int) { check(norm(n, b.stream), "norm"); });
-    b.report.add({"residual + rms norm 4096, rows " + std::to_string(rows), us, 8.0 * rows * hidden, true, b.read_ceiling});
+    b.report.add({"residual + rms norm 4096, rows " + std::to_string(rows), us, 8.0 * rows * hidden,
+                  true, b.read_ceiling});
     us = microseconds(b.stream, 20, [&](int) {
-      check(activation(Curve::silu, true, matrix(x, rows, 2 * inner), matrix(y, rows, inner), b.stream), "activation");
+      check(activation(Curve::silu, true, matrix(x, rows, 2 * inner), matrix(y, rows, inner),
+                       b.stream),
+            "activation");
     });
-    b.report.add({"silu * up 14336, rows " + std::to_string(rows), us, 6.0 * rows * inner, true, b.read_ceiling});
-    std::vector<int32_t> positions(static_cast<size_t>(rows)), prompts(static_cast<size_t>(rows), 8192), cache_rows(static_cast<size_t>(rows));
-    for (int i = 0; i < rows; ++i) positions[static_cast<size_t>(i)] = cache_rows[static_cast<size_t>(i)] = i;
+    b.report.add({"silu * up 14336, rows " + std::to_string(rows), us, 6.0 * rows * inner, true,
+                  b.read_ceiling});
+    std::vector<int32_t> positions(static_cast<size_t>(rows)),
+        prompts(static_cast<size_t>(rows), 8192), cache_rows(static_cast<size_t>(rows));
+    for (int i = 0; i < rows; ++i)
+      positions[static_cast<size_t>(i)] = cache_rows[static_cast<size_t>(i)] = i;
     std::vector<float> frequencies(64);
-    for (int i = 0; i < 64; ++i) frequencies[static_cast<size_t>(i)] = std::pow(500000.0F, static_cast<float>(-i) / 64.0F);
-    const Memory p = Memory::copy(positions), l = Memory::copy(prompts), c = Memory::copy(cache_rows), f = Memory::copy(frequencies);
+    for (int i = 0; i < 64; ++i)
+      frequencies[static_cast<size_t>(i)] = std::pow(500000.0F, static_cast<float>(-i) / 64.0F);
+    const Memory p = Memory::copy(positions), l = Memory::copy(prompts),
+                 c = Memory::copy(cache_rows), f = Memory::copy(frequencies);
     RopeWrite r;
     r.rope.rotary_dim = 128;
     r.rope.frequencies = f.as<float>();
@@ -234,7 +279,8 @@ void small_ops(Bench& b) {
     r.cache_rows = c.as<int32_t>();
     r.cache = {y.as(), y.as<char>() + size_t{8192} * 2048, DType::bf16, 8, 128, 128, 16, 512, 128};
     us = microseconds(b.stream, 20, [&](int) { check(rope_write(r, b.stream), "rope_write"); });
-    b.report.add({"rope + cache write 32/8 x 128, rows " + std::to_string(rows), us, 2.0 * rows * (6144 + 6144 + 1024), true, b.read_ceiling});
+    b.report.add({"rope + cache write 32/8 x 128, rows " + std::to_string(rows), us,
+                  2.0 * rows * (6144 + 6144 + 1024), true, b.read_ceiling});
   }
 }
 

@@ -1,6 +1,7 @@
 // A whole decode step of a dense model with random weights, as the executor runs it: one flat plan
-// uploaded in one copy, forward pass and sampling as two graphs, sampled ids fed back on the device,
-// the host reading one step late. Needs no model folder: step [batch...] [--plain] [--cublas].
+// uploaded in one copy, forward pass and sampling as two graphs, sampled ids fed back on the
+// device, the host reading one step late. Needs no model folder: step [batch...] [--plain]
+// [--cublas].
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -8,9 +9,9 @@
 
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
-#include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/elementwise.hpp"
+#include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
 
 namespace troupe::bench {
@@ -31,7 +32,8 @@ struct Layer {
 
 // The plan's sections at fixed places, so that a captured graph finds them in every step.
 struct PlanLayout {
-  size_t tokens, slots, positions, prompts, cache_rows, logit_rows, draws, work, work_count, blocks, bytes;
+  size_t tokens, slots, positions, prompts, cache_rows, logit_rows, draws, work, work_count, blocks,
+      bytes;
 };
 
 struct Options {
@@ -39,7 +41,8 @@ struct Options {
   bool graphs = true, cublas = false;
   int share = 0, variant = -1, parts = -1;
   bool sampled = false;  // top-k, top-p and a seed in place of greedy
-  bool attention = true, rope = true, norms = true, products = true;  // left out to see what they cost
+  bool attention = true, rope = true, norms = true,
+       products = true;  // left out to see what they cost
 };
 
 struct Model {
@@ -60,9 +63,12 @@ class Decoder {
   void plan(int step, char* host);
   void forward();
   void sample();
-  void product(const Memory& weight, const void* in, void* out, int n, int k, bool gated = false, bool f32 = false);
+  void product(const Memory& weight, const void* in, void* out, int n, int k, bool gated = false,
+               bool f32 = false);
   template <class T>
-  T* on_device(size_t offset) { return reinterpret_cast<T*>(plan_.as<char>() + offset); }
+  T* on_device(size_t offset) {
+    return reinterpret_cast<T*>(plan_.as<char>() + offset);
+  }
 
   const Model& model_;
   Shape s_;
@@ -70,49 +76,76 @@ class Decoder {
   Options options_;
   PlanLayout at_ = {};
   cudaStream_t stream_ = nullptr;
-  Memory keys_, values_, plan_, slot_tokens_, drawn_, tails_, tail_counts_, hidden_, delta_, normed_, qkv_, attended_, wide_, wider_, logits_, attention_partials_, attention_counters_, partials_, counters_;
+  Memory keys_, values_, plan_, slot_tokens_, drawn_, tails_, tail_counts_, hidden_, delta_,
+      normed_, qkv_, attended_, wide_, wider_, logits_, attention_partials_, attention_counters_,
+      partials_, counters_;
   LargeGemm large_;
 };
 
 size_t cache_elements(const Shape& s, int batch, int tokens) {
-  return static_cast<size_t>(s.layers) * static_cast<size_t>(batch) * static_cast<size_t>((tokens + 15) / 16 * 16) * static_cast<size_t>(s.kv_heads * s.dim);
+  return static_cast<size_t>(s.layers) * static_cast<size_t>(batch) *
+         static_cast<size_t>((tokens + 15) / 16 * 16) * static_cast<size_t>(s.kv_heads * s.dim);
 }
-size_t elements(int a, int b) { return static_cast<size_t>(a) * static_cast<size_t>(b); }
+size_t elements(int a, int b) {
+  return static_cast<size_t>(a) * static_cast<size_t>(b);
+}
 
 Memory frequencies(int dim) {
   std::vector<float> f(static_cast<size_t>(dim / 2));
-  for (int i = 0; i < dim / 2; ++i) f[static_cast<size_t>(i)] = std::pow(500000.0F, -2.0F * static_cast<float>(i) / static_cast<float>(dim));
+  for (int i = 0; i < dim / 2; ++i)
+    f[static_cast<size_t>(i)] =
+        std::pow(500000.0F, -2.0F * static_cast<float>(i) / static_cast<float>(dim));
   return Memory::copy(f);
 }
 
 constexpr size_t kShares = 64;
 
 Model::Model(const Shape& s)
-    : shape(s), embedding(Memory::random(elements(s.vocab, s.hidden), 0.02F, 1)),
+    : shape(s),
+      embedding(Memory::random(elements(s.vocab, s.hidden), 0.02F, 1)),
       head(Memory::random(elements(s.vocab, s.hidden), 0.02F, 2)),
-      final_norm(Memory::random(elements(1, s.hidden), 1.0F, 3)), frequencies(bench::frequencies(s.dim)) {
+      final_norm(Memory::random(elements(1, s.hidden), 1.0F, 3)),
+      frequencies(bench::frequencies(s.dim)) {
   const int q = s.heads * s.dim, qkv = q + 2 * s.kv_heads * s.dim;
   for (int l = 0; l < s.layers; ++l) {
     const auto seed = static_cast<uint32_t>(100 + l * 8);
-    layers.push_back({Memory::random(elements(qkv, s.hidden), 0.02F, seed), Memory::random(elements(s.hidden, q), 0.02F, seed + 1),
-                      Memory::random(elements(2 * s.inner, s.hidden), 0.02F, seed + 2), Memory::random(elements(s.hidden, s.inner), 0.02F, seed + 3),
-                      Memory::random(elements(1, s.hidden), 1.0F, seed + 4), Memory::random(elements(1, s.hidden), 1.0F, seed + 5)});
+    layers.push_back({Memory::random(elements(qkv, s.hidden), 0.02F, seed),
+                      Memory::random(elements(s.hidden, q), 0.02F, seed + 1),
+                      Memory::random(elements(2 * s.inner, s.hidden), 0.02F, seed + 2),
+                      Memory::random(elements(s.hidden, s.inner), 0.02F, seed + 3),
+                      Memory::random(elements(1, s.hidden), 1.0F, seed + 4),
+                      Memory::random(elements(1, s.hidden), 1.0F, seed + 5)});
   }
 }
 
 Decoder::Decoder(const Model& model, int batch, int input, int output, const Options& options)
-    : model_(model), s_(model.shape), batch_(batch), input_(input), output_(output),
-      blocks_per_sequence_((input + output + 16) / 16 + 1), options_(options),
+    : model_(model),
+      s_(model.shape),
+      batch_(batch),
+      input_(input),
+      output_(output),
+      blocks_per_sequence_((input + output + 16) / 16 + 1),
+      options_(options),
       keys_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * 16), 1.0F, 4)),
       values_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * 16), 1.0F, 5)),
-      plan_(Memory::zeros(size_t{8} << 20)), slot_tokens_(Memory::zeros(elements(batch, 4))), drawn_(Memory::zeros(elements(batch, sizeof(Drawn)))), tails_(Memory::zeros(elements(batch, kTail * 4))), tail_counts_(Memory::zeros(elements(batch, 4))),
-      hidden_(Memory::random(elements(batch, s_.hidden), 1.0F, 6)), delta_(Memory::random(elements(batch, s_.hidden), 1.0F, 7)),
-      normed_(Memory::random(elements(batch, s_.hidden), 1.0F, 8)), qkv_(Memory::random(elements(batch, (s_.heads + 2 * s_.kv_heads) * s_.dim), 1.0F, 9)),
-      attended_(Memory::random(elements(batch, s_.heads * s_.dim), 1.0F, 10)), wide_(Memory::random(elements(batch, s_.inner), 1.0F, 11)),
-      wider_(Memory::random(elements(batch, 2 * s_.inner), 1.0F, 12)), logits_(Memory::zeros(elements(batch, s_.vocab) * 4)),
-      attention_partials_(Memory::zeros(elements(batch, s_.kv_heads) * kShares * decode_partials_floats(s_.dim) * 4)),
+      plan_(Memory::zeros(size_t{8} << 20)),
+      slot_tokens_(Memory::zeros(elements(batch, 4))),
+      drawn_(Memory::zeros(elements(batch, sizeof(Drawn)))),
+      tails_(Memory::zeros(elements(batch, kTail * 4))),
+      tail_counts_(Memory::zeros(elements(batch, 4))),
+      hidden_(Memory::random(elements(batch, s_.hidden), 1.0F, 6)),
+      delta_(Memory::random(elements(batch, s_.hidden), 1.0F, 7)),
+      normed_(Memory::random(elements(batch, s_.hidden), 1.0F, 8)),
+      qkv_(Memory::random(elements(batch, (s_.heads + 2 * s_.kv_heads) * s_.dim), 1.0F, 9)),
+      attended_(Memory::random(elements(batch, s_.heads * s_.dim), 1.0F, 10)),
+      wide_(Memory::random(elements(batch, s_.inner), 1.0F, 11)),
+      wider_(Memory::random(elements(batch, 2 * s_.inner), 1.0F, 12)),
+      logits_(Memory::zeros(elements(batch, s_.vocab) * 4)),
+      attention_partials_(Memory::zeros(elements(batch, s_.kv_heads) * kShares *
+                                        decode_partials_floats(s_.dim) * 4)),
       attention_counters_(Memory::zeros(elements(batch, s_.kv_heads) * 4)),
-      partials_(Memory::zeros(skinny_gemm_partials_bytes(64))), counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)) {
+      partials_(Memory::zeros(skinny_gemm_partials_bytes(64))),
+      counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)) {
   cudaDeviceProp device = {};
   BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
   sms_ = device.multiProcessorCount;
@@ -148,7 +181,8 @@ int Decoder::share_of(int kv_len) const {
 void Decoder::plan(int step, char* host) {
   const auto array = [&](size_t offset) { return reinterpret_cast<int32_t*>(host + offset); };
   auto* work = reinterpret_cast<DecodeWork*>(host + at_.work);
-  const int position = input_ + step, kv_len = position + 1, share = share_of(kv_len), shares = (kv_len + share - 1) / share;
+  const int position = input_ + step, kv_len = position + 1, share = share_of(kv_len),
+            shares = (kv_len + share - 1) / share;
   int count = 0;
   for (int i = 0; i < batch_; ++i) {
     array(at_.tokens)[i] = -1;
@@ -173,19 +207,24 @@ void Decoder::plan(int step, char* host) {
     array(at_.cache_rows)[i] = (begin + position / 16) * 16 + position % 16;
     const AttentionSequence sequence = {i, 1, kv_len, begin, 0, 1};
     const int partial = count;
-    for (int k = 0; k < shares; ++k) work[count++] = {sequence, k * share, std::min(kv_len, (k + 1) * share), k, shares, partial, i};
+    for (int k = 0; k < shares; ++k)
+      work[count++] = {sequence, k * share, std::min(kv_len, (k + 1) * share), k, shares,
+                       partial,  i};
   }
   *array(at_.work_count) = count;
 }
 
-void Decoder::product(const Memory& weight, const void* in, void* out, int n, int k, bool gated, bool f32) {
+void Decoder::product(const Memory& weight, const void* in, void* out, int n, int k, bool gated,
+                      bool f32) {
   if (!options_.products) return;
   // As the backend chooses (kernels/cuda/cuda_ops.cpp).
-  const bool few = batch_ <= 32 || (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || k >= 8192 || n >= 65536));
+  const bool few = batch_ <= 32 ||
+                   (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || k >= 8192 || n >= 65536));
   if (options_.cublas || !few) {
     large_.multiply(batch_, n, k, in, weight.as(), gated ? wider_.as() : out, stream_, f32);
     if (!gated) return;
-    const Matrix from = {wider_.as(), DType::bf16, batch_, n, n}, to = {out, DType::bf16, batch_, n / 2, n / 2};
+    const Matrix from = {wider_.as(), DType::bf16, batch_, n, n},
+                 to = {out, DType::bf16, batch_, n / 2, n / 2};
     check(activation(Curve::silu, true, from, to, stream_), "activation");
     return;
   }
@@ -208,7 +247,9 @@ void Decoder::product(const Memory& weight, const void* in, void* out, int n, in
 }
 
 void Decoder::forward() {
-  const auto rows = [&](const Memory& m, int cols) { return Matrix{m.as(), DType::bf16, batch_, cols, cols}; };
+  const auto rows = [&](const Memory& m, int cols) {
+    return Matrix{m.as(), DType::bf16, batch_, cols, cols};
+  };
   const int q = s_.heads * s_.dim, kv = s_.kv_heads * s_.dim;
   Embed e;
   e.table = {model_.embedding.as(), DType::bf16, s_.vocab, s_.hidden, s_.hidden};
@@ -225,13 +266,21 @@ void Decoder::forward() {
     n.output = rows(normed_, s_.hidden);
     if (options_.norms) check(norm(n, stream_), "norm");
   };
-  const size_t layer_elements = static_cast<size_t>(batch_) * static_cast<size_t>(blocks_per_sequence_ * 16) * static_cast<size_t>(kv);
+  const size_t layer_elements = static_cast<size_t>(batch_) *
+                                static_cast<size_t>(blocks_per_sequence_ * 16) *
+                                static_cast<size_t>(kv);
   for (size_t l = 0; l < model_.layers.size(); ++l) {
     const Layer& w = model_.layers[l];
     normalise(w.norm1, l == 0);
     product(w.qkv, normed_.as(), qkv_.as(), q + 2 * kv, s_.hidden);
-    PagedLayer cache = {keys_.as<__nv_bfloat16>() + l * layer_elements, values_.as<__nv_bfloat16>() + l * layer_elements,
-                        int64_t{kv} * 16, int64_t{s_.dim} * 16, s_.dim, batch_ * blocks_per_sequence_, 16, s_.kv_heads};
+    PagedLayer cache = {keys_.as<__nv_bfloat16>() + l * layer_elements,
+                        values_.as<__nv_bfloat16>() + l * layer_elements,
+                        int64_t{kv} * 16,
+                        int64_t{s_.dim} * 16,
+                        s_.dim,
+                        batch_ * blocks_per_sequence_,
+                        16,
+                        s_.kv_heads};
     const Matrix qkv = rows(qkv_, q + 2 * kv);
     RopeWrite r;
     r.rope.rotary_dim = s_.dim;
@@ -245,7 +294,15 @@ void Decoder::forward() {
     r.positions = on_device<int32_t>(at_.positions);
     r.prompt_lengths = on_device<int32_t>(at_.prompts);
     r.cache_rows = on_device<int32_t>(at_.cache_rows);
-    r.cache = {const_cast<void*>(cache.keys), const_cast<void*>(cache.values), DType::bf16, s_.kv_heads, s_.dim, s_.dim, 16, cache.blocks, s_.dim};
+    r.cache = {const_cast<void*>(cache.keys),
+               const_cast<void*>(cache.values),
+               DType::bf16,
+               s_.kv_heads,
+               s_.dim,
+               s_.dim,
+               16,
+               cache.blocks,
+               s_.dim};
     if (options_.rope) check(rope_write(r, stream_), "rope_write");
     DecodeAttention a;
     a.shape.heads = s_.heads;
@@ -277,7 +334,8 @@ void Decoder::sample() {
   a.rows = on_device<LogitRow>(at_.logit_rows);
   a.draws = on_device<DrawRule>(at_.draws);
   a.rules = batch_;
-  a.slots = SlotMemory{slot_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(), nullptr, s_.vocab};
+  a.slots = SlotMemory{slot_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
+                       nullptr, s_.vocab};
   a.drawn = drawn_.as<Drawn>();
   check(cuda::sample(a, stream_), "sample");
 }
@@ -323,7 +381,8 @@ void Decoder::run(Report& report) {
       const auto enter = Clock::now();
       const int ring = step & 1;
       plan(step, host[ring]);
-      BENCH_CUDA(cudaMemcpyAsync(plan_.as(), host[ring], at_.bytes, cudaMemcpyHostToDevice, stream_));
+      BENCH_CUDA(
+          cudaMemcpyAsync(plan_.as(), host[ring], at_.bytes, cudaMemcpyHostToDevice, stream_));
       if (options_.graphs) {
         BENCH_CUDA(cudaGraphLaunch(graph_forward, stream_));
         BENCH_CUDA(cudaGraphLaunch(graph_sample, stream_));
@@ -331,13 +390,17 @@ void Decoder::run(Report& report) {
         forward();
         sample();
       }
-      BENCH_CUDA(cudaMemcpyAsync(results[ring], drawn_.as(), static_cast<size_t>(batch_) * sizeof(Drawn), cudaMemcpyDeviceToHost, stream_));
+      BENCH_CUDA(cudaMemcpyAsync(results[ring], drawn_.as(),
+                                 static_cast<size_t>(batch_) * sizeof(Drawn),
+                                 cudaMemcpyDeviceToHost, stream_));
       BENCH_CUDA(cudaEventRecord(done[ring], stream_));
       busy += std::chrono::duration<double, std::micro>(Clock::now() - enter).count();
       if (step > 0) BENCH_CUDA(cudaEventSynchronize(done[ring ^ 1]));
     }
     BENCH_CUDA(cudaStreamSynchronize(stream_));
-    if (repeat > 0) runs.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / output_);
+    if (repeat > 0)
+      runs.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() /
+                     output_);
     host_us = busy / output_;
   }
   std::sort(runs.begin(), runs.end());
@@ -356,12 +419,19 @@ void Decoder::run(Report& report) {
     cudaEventElapsedTime(&ms, a, b);
     gpu_us = ms * 100.0;
   }
-  std::printf("%s batch %3d %-28s: %8.1f us/step  %9.1f tok/s  host %.1f us/step  forward graph %.1f us  (last token %d)\n", s_.name, batch_,
-              options_.name, us, 1e6 * batch_ / us, host_us, gpu_us, results[0][0].token);
+  std::printf(
+      "%s batch %3d %-28s: %8.1f us/step  %9.1f tok/s  host %.1f us/step  forward graph %.1f us  "
+      "(last token %d)\n",
+      s_.name, batch_, options_.name, us, 1e6 * batch_ / us, host_us, gpu_us, results[0][0].token);
   double weights = static_cast<double>(model_.head.bytes());
-  for (const Layer& l : model_.layers) weights += static_cast<double>(l.qkv.bytes() + l.o.bytes() + l.gate_up.bytes() + l.down.bytes());
-  report.add({std::string(s_.name) + " decode step, batch " + std::to_string(batch_) + ", " + options_.name,
-              us, weights + 4.0 * batch_ * (input_ + output_ / 2) * s_.kv_heads * s_.dim * s_.layers, true, 4.43e12});
+  for (const Layer& l : model_.layers)
+    weights +=
+        static_cast<double>(l.qkv.bytes() + l.o.bytes() + l.gate_up.bytes() + l.down.bytes());
+  report.add({std::string(s_.name) + " decode step, batch " + std::to_string(batch_) + ", " +
+                  options_.name,
+              us,
+              weights + 4.0 * batch_ * (input_ + output_ / 2) * s_.kv_heads * s_.dim * s_.layers,
+              true, 4.43e12});
   if (graph_forward != nullptr) {
     cudaGraphExecDestroy(graph_forward);
     cudaGraphExecDestroy(graph_sample);
@@ -389,10 +459,14 @@ int main(int argc, char** argv) {
     const Model eight(kEight);
     for (const int batch : {1, 8}) {
       run(eight, batch, "default", [](Options&) {});
-      for (const int p : {1, 2}) run(eight, batch, ("parts " + std::to_string(p)).c_str(), [=](Options& o) { o.parts = p; });
-      for (const int v : {1}) run(eight, batch, ("variant " + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
+      for (const int p : {1, 2})
+        run(eight, batch, ("parts " + std::to_string(p)).c_str(), [=](Options& o) { o.parts = p; });
+      for (const int v : {1})
+        run(eight, batch, ("variant " + std::to_string(v)).c_str(),
+            [=](Options& o) { o.variant = v; });
       if (batch == 8) continue;
-      run(eight, batch, "products only", [](Options& o) { o.attention = o.rope = o.norms = false; });
+      run(eight, batch, "products only",
+          [](Options& o) { o.attention = o.rope = o.norms = false; });
       run(eight, batch, "no products", [](Options& o) { o.products = false; });
       run(eight, batch, "cuBLASLt", [](Options& o) { o.cublas = true; });
       run(eight, batch, "no graph", [](Options& o) { o.graphs = false; });

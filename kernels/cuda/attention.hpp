@@ -18,10 +18,10 @@ namespace troupe::cuda {
 struct AttentionSequence {
   int32_t row_begin = 0;
   int32_t row_count = 0;
-  int32_t kv_len = 0;          // tokens visible to the last row
-  int32_t table_begin = 0;     // into the block list
+  int32_t kv_len = 0;  // tokens visible to the last row
+  int32_t table_begin = 0;  // into the block list
   int32_t first_position = 0;  // of the first block listed
-  int32_t causal = 1;          // 0: every row sees all of kv_len
+  int32_t causal = 1;  // 0: every row sees all of kv_len
 };
 // Positions [begin, end) of one sequence: one share of a decode row's work.
 struct DecodeWork {
@@ -83,11 +83,11 @@ struct DecodeAttention {
   void* output = nullptr;
   int64_t output_stride = 0;
   const DecodeWork* work = nullptr;
-  int32_t work_stride = 1;              // elements from one item to the next
+  int32_t work_stride = 1;  // elements from one item to the next
   const int32_t* work_count = nullptr;  // on the device
   const int32_t* blocks = nullptr;
   int32_t rows_max = 1;  // query rows of any sequence in the work
-  float* partials = nullptr;    // per share and kv head: 16 x (head_dim + 2)
+  float* partials = nullptr;  // per share and kv head: 16 x (head_dim + 2)
   uint32_t* counters = nullptr;  // per sequence and kv head, zero
 };
 bool decode_attention_fits(const AttentionShape& shape, const PagedLayer& layer);
@@ -115,18 +115,18 @@ bool prefill_attention_fits(const AttentionShape& shape, const PagedLayer& layer
 bool prefill_attention_fits_rows(const AttentionShape& shape);
 cudaError_t prefill_attention(const PrefillAttention& args, cudaStream_t stream);
 
-
-// Any shape, dtype and view, one block a query row and head: what the two kernels above do not take.
+// Any shape, dtype and view, one block a query row and head: what the two kernels above do not
+// take.
 struct PlainAttention {
   AttentionShape shape;  // head_dim: the key's; dtype: of query and output
-  CacheLayer cache;      // keys null: packed below
+  CacheLayer cache;  // keys null: packed below
   Matrix query, output;
   const int32_t* row_sequence = nullptr;  // per row, -1: none
   const int32_t* positions = nullptr;
-  const int32_t* span_ends = nullptr;     // null, or per row
+  const int32_t* span_ends = nullptr;  // null, or per row
   const AttentionSequence* sequences = nullptr;
   const int32_t* blocks = nullptr;
-  bool cross = false;      // every row sees its sequence's kv_len
+  bool cross = false;  // every row sees its sequence's kv_len
   int32_t rows_above = 0;  // only sequences with more rows than this
   // Keys and values that lie in rows, without a cache: sequences are [row_begin, + row_count).
   Matrix keys, values;

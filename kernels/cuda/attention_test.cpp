@@ -52,10 +52,11 @@ struct Scene {
   [[nodiscard]] float scale() const { return 1.0F / std::sqrt(static_cast<float>(c.dim)); }
   [[nodiscard]] size_t at(const AttentionSequence& s, int position, int kv_head) const {
     const int block = blocks[static_cast<size_t>(s.table_begin + position / c.block_tokens)];
-    return static_cast<size_t>(((block * c.kv_heads + kv_head) * c.block_tokens +
-                                position % c.block_tokens) * c.dim);
+    return static_cast<size_t>(
+        ((block * c.kv_heads + kv_head) * c.block_tokens + position % c.block_tokens) * c.dim);
   }
-  [[nodiscard]] AttentionShape shape(const OnDevice<float>& slopes_on, const OnDevice<float>& sinks_on) const {
+  [[nodiscard]] AttentionShape shape(const OnDevice<float>& slopes_on,
+                                     const OnDevice<float>& sinks_on) const {
     AttentionShape s;
     s.dtype = c.dtype;
     s.heads = c.heads;
@@ -68,8 +69,14 @@ struct Scene {
     return s;
   }
   [[nodiscard]] PagedLayer layer(const void* k, const void* v) const {
-    return {k, v, int64_t{c.kv_heads} * c.block_tokens * c.dim, int64_t{c.block_tokens} * c.dim,
-            c.dim, block_count, c.block_tokens, c.kv_heads};
+    return {k,
+            v,
+            int64_t{c.kv_heads} * c.block_tokens * c.dim,
+            int64_t{c.block_tokens} * c.dim,
+            c.dim,
+            block_count,
+            c.block_tokens,
+            c.kv_heads};
   }
 };
 
@@ -117,8 +124,8 @@ std::vector<DecodeWork> decode_work(const Scene& scene) {
     const int shares = (kv_len + share - 1) / share;
     const auto partial = static_cast<int32_t>(work.size());
     for (int s = 0; s < shares; ++s) {
-      work.push_back({scene.sequences[i], s * share, std::min(kv_len, (s + 1) * share), s,
-                      shares, partial, static_cast<int32_t>(i)});
+      work.push_back({scene.sequences[i], s * share, std::min(kv_len, (s + 1) * share), s, shares,
+                      partial, static_cast<int32_t>(i)});
     }
   }
   return work;
@@ -129,7 +136,8 @@ void check(const Case& c, bool prefill);
 // Sequences that start here, their keys and values in the rows of one projection.
 void check_rows(const Case& c) {
   Scene scene(c);
-  const auto dim = static_cast<size_t>(c.dim), kv = static_cast<size_t>(c.kv_heads) * dim, all = static_cast<size_t>(c.heads) * dim;
+  const auto dim = static_cast<size_t>(c.dim), kv = static_cast<size_t>(c.kv_heads) * dim,
+             all = static_cast<size_t>(c.heads) * dim;
   const size_t stride = all + 2 * kv;
   std::vector<float> rows(static_cast<size_t>(scene.rows) * stride);
   for (const AttentionSequence& s : scene.sequences) {
@@ -137,8 +145,10 @@ void check_rows(const Case& c) {
       float* row = rows.data() + static_cast<size_t>(s.row_begin + t) * stride;
       std::copy_n(scene.query.data() + static_cast<size_t>(s.row_begin + t) * all, all, row);
       for (int h = 0; h < c.kv_heads; ++h) {
-        std::copy_n(scene.keys.data() + scene.at(s, t, h), dim, row + all + static_cast<size_t>(h) * dim);
-        std::copy_n(scene.values.data() + scene.at(s, t, h), dim, row + all + kv + static_cast<size_t>(h) * dim);
+        std::copy_n(scene.keys.data() + scene.at(s, t, h), dim,
+                    row + all + static_cast<size_t>(h) * dim);
+        std::copy_n(scene.values.data() + scene.at(s, t, h), dim,
+                    row + all + kv + static_cast<size_t>(h) * dim);
       }
     }
   }
@@ -147,7 +157,8 @@ void check_rows(const Case& c) {
   OnDevice<AttentionSequence> sequences(scene.sequences);
   std::vector<PrefillWork> work;
   for (size_t i = 0; i < c.sequences.size(); ++i) {
-    for (int tile = (c.sequences[i].rows - 1) / 128; tile >= 0; --tile) work.push_back({static_cast<int32_t>(i), tile});
+    for (int tile = (c.sequences[i].rows - 1) / 128; tile >= 0; --tile)
+      work.push_back({static_cast<int32_t>(i), tile});
   }
   OnDevice<PrefillWork> on_device(work);
   PrefillAttention a;
@@ -165,7 +176,8 @@ void check_rows(const Case& c) {
   TR_CUDA_OK(cudaDeviceSynchronize());
   const auto bits = output.read();
   std::vector<float> got(bits.size());
-  std::transform(bits.begin(), bits.end(), got.begin(), [&](uint16_t b) { return from_bits(b, c.dtype); });
+  std::transform(bits.begin(), bits.end(), got.begin(),
+                 [&](uint16_t b) { return from_bits(b, c.dtype); });
   EXPECT_LT(relative_error(got, plain(scene)), c.dtype == DType::f16 ? 2e-3 : 1e-2);
 }
 
@@ -189,25 +201,26 @@ void check(const Case& c, bool prefill) {
       }
     }
     OnDevice<PrefillWork> on_device(work);
-    TR_CUDA_OK(prefill_attention({shape, layer, query.get(), stride, scene.rows, output.get(),
-                                  stride, sequences.get(), on_device.get(),
-                                  static_cast<int32_t>(work.size()), blocks.get()},
-                                 nullptr));
+    TR_CUDA_OK(prefill_attention(
+        {shape, layer, query.get(), stride, scene.rows, output.get(), stride, sequences.get(),
+         on_device.get(), static_cast<int32_t>(work.size()), blocks.get()},
+        nullptr));
     TR_CUDA_OK(cudaDeviceSynchronize());
   } else {
     const auto work = decode_work(scene);
     OnDevice<DecodeWork> on_device(work);
     OnDevice<int32_t> count(std::vector<int32_t>{static_cast<int32_t>(work.size())});
-    OnDevice<float> partials(work.size() * static_cast<size_t>(c.kv_heads) * decode_partials_floats(c.dim));
+    OnDevice<float> partials(work.size() * static_cast<size_t>(c.kv_heads) *
+                             decode_partials_floats(c.dim));
     OnDevice<uint32_t> counters(c.sequences.size() * static_cast<size_t>(c.kv_heads));
     counters.zero();
     int32_t rows_max = 1;
     for (const Sequence& q : c.sequences) rows_max = std::max(rows_max, q.rows);
     for (int repeat = 0; repeat < 2; ++repeat) {
-      TR_CUDA_OK(decode_attention({shape, layer, query.get(), stride, output.get(), stride,
-                                   on_device.get(), 1, count.get(), blocks.get(), rows_max,
-                                   partials.get(), counters.get()},
-                                  device.multiProcessorCount, nullptr));
+      TR_CUDA_OK(decode_attention(
+          {shape, layer, query.get(), stride, output.get(), stride, on_device.get(), 1, count.get(),
+           blocks.get(), rows_max, partials.get(), counters.get()},
+          device.multiProcessorCount, nullptr));
     }
     TR_CUDA_OK(cudaDeviceSynchronize());
   }
@@ -244,7 +257,8 @@ TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {
 
 TEST(PrefillAttention, EqualsThePlainDefinition) {
   TR_NEEDS_SM90();
-  const std::vector<Sequence> ragged = {{1, 1}, {64, 64}, {127, 200}, {128, 128}, {129, 500}, {300, 300}};
+  const std::vector<Sequence> ragged = {{1, 1},     {64, 64},   {127, 200},
+                                        {128, 128}, {129, 500}, {300, 300}};
   check({ragged}, true);
   check({ragged, 4, 4, 64, 64, DType::f16}, true);
   check({ragged, 4, 1, 128, 128}, true);

@@ -11,11 +11,19 @@
 namespace troupe::cuda {
 
 // Matrix's own test is host code.
-__device__ __forceinline__ bool present(const Matrix& m) { return m.data != nullptr; }
+__device__ __forceinline__ bool present(const Matrix& m) {
+  return m.data != nullptr;
+}
 
-__device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(float x) {
+  return x;
+}
+__device__ __forceinline__ float to_float(__half x) {
+  return __half2float(x);
+}
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
 
 template <class T>
 __device__ __forceinline__ T from_float(float x);
@@ -49,10 +57,20 @@ __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float low, float high) {
 }  // namespace troupe::cuda
 
 // Runs the statements with `T` standing for the element type of `dtype`.
-#define TR_DISPATCH_FLOAT(dtype, ...)                                  \
-  switch (dtype) {                                                     \
-    case ::troupe::DType::f32: { using T = float; __VA_ARGS__; } break;           \
-    case ::troupe::DType::f16: { using T = __half; __VA_ARGS__; } break;          \
-    case ::troupe::DType::bf16: { using T = __nv_bfloat16; __VA_ARGS__; } break;  \
-    default: return cudaErrorInvalidValue;                             \
+#define TR_DISPATCH_FLOAT(dtype, ...) \
+  switch (dtype) {                    \
+    case ::troupe::DType::f32: {      \
+      using T = float;                \
+      __VA_ARGS__;                    \
+    } break;                          \
+    case ::troupe::DType::f16: {      \
+      using T = __half;               \
+      __VA_ARGS__;                    \
+    } break;                          \
+    case ::troupe::DType::bf16: {     \
+      using T = __nv_bfloat16;        \
+      __VA_ARGS__;                    \
+    } break;                          \
+    default:                          \
+      return cudaErrorInvalidValue;   \
   }

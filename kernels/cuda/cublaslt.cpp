@@ -94,8 +94,8 @@ Result<std::unique_ptr<CublasLt>> CublasLt::open() {
 Status CublasLt::multiply(const Gemm& g, void* workspace, size_t workspace_bytes,
                           cudaStream_t stream) {
   const Library& l = *library_;
-  const PlanKey key{g.m, g.n, g.k, g.dtype, g.output_dtype, g.input_stride, g.output_stride,
-                    g.bias != nullptr};
+  const PlanKey key{
+      g.m, g.n, g.k, g.dtype, g.output_dtype, g.input_stride, g.output_stride, g.bias != nullptr};
   auto found = plans_->by_key.find(key);
   if (found == plans_->by_key.end()) {
     Plan p;
@@ -124,10 +124,9 @@ Status CublasLt::multiply(const Gemm& g, void* workspace, size_t workspace_bytes
                                     preference, 1, &best, &count);
     l.preference_destroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0) {
-      return Status(Code::device_failed,
-                    "cuBLASLt has no algorithm for m " + std::to_string(g.m) + ", n " +
-                        std::to_string(g.n) + ", k " + std::to_string(g.k) + " in " +
-                        dtype_name(g.dtype));
+      return Status(Code::device_failed, "cuBLASLt has no algorithm for m " + std::to_string(g.m) +
+                                             ", n " + std::to_string(g.n) + ", k " +
+                                             std::to_string(g.k) + " in " + dtype_name(g.dtype));
     }
     p.algorithm = best.algo;
     found = plans_->by_key.emplace(key, p).first;
@@ -141,8 +140,8 @@ Status CublasLt::multiply(const Gemm& g, void* workspace, size_t workspace_bytes
       l.matmul(l.handle, p.desc, &one, g.weight, p.weight, g.input, p.input, &zero, g.output,
                p.output, g.output, p.output, &p.algorithm, workspace, workspace_bytes, stream);
   if (status == CUBLAS_STATUS_SUCCESS) return ok_status();
-  return Status(Code::device_failed, "cublasLtMatmul failed with status " +
-                                         std::to_string(static_cast<int>(status)));
+  return Status(Code::device_failed,
+                "cublasLtMatmul failed with status " + std::to_string(static_cast<int>(status)));
 }
 
 }  // namespace troupe::cuda

@@ -21,7 +21,8 @@ void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
   const size_t each = (bytes / kLoadThreads + 4095) / 4096 * 4096;
   std::vector<std::jthread> threads;
   for (size_t begin = each; begin < bytes; begin += each) {
-    threads.emplace_back([=] { std::memcpy(to + begin, from + begin, std::min(each, bytes - begin)); });
+    threads.emplace_back(
+        [=] { std::memcpy(to + begin, from + begin, std::min(each, bytes - begin)); });
   }
   std::memcpy(to, from, std::min(each, bytes));
 }
@@ -38,25 +39,33 @@ Status CudaBackend::start(int32_t device) {
   device_ = device;
   TR_TRY(status_of(cudaSetDevice(device), "opening cuda:" + std::to_string(device)));
   cudaDeviceProp properties = {};
-  TR_TRY(status_of(cudaGetDeviceProperties(&properties, device), "reading the device's properties"));
+  TR_TRY(
+      status_of(cudaGetDeviceProperties(&properties, device), "reading the device's properties"));
   if (properties.major < 8) {
-    return unsupported(std::string(properties.name) + " has compute capability " + std::to_string(properties.major) + "." +
-                       std::to_string(properties.minor) + "; this build has kernels for 8.0 and later");
+    return unsupported(std::string(properties.name) + " has compute capability " +
+                       std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+                       "; this build has kernels for 8.0 and later");
   }
   multiprocessors_ = properties.multiProcessorCount;
   major_ = properties.major;
   size_t free = 0, total = 0;
   TR_TRY(status_of(cudaMemGetInfo(&free, &total), "reading free memory"));
   info_ = {"cuda:" + std::to_string(device),
-           std::string(properties.name) + ", " + std::to_string(multiprocessors_) + " multiprocessors, compute " +
-               std::to_string(properties.major) + "." + std::to_string(properties.minor),
-           total, free, false, 0};
+           std::string(properties.name) + ", " + std::to_string(multiprocessors_) +
+               " multiprocessors, compute " + std::to_string(properties.major) + "." +
+               std::to_string(properties.minor),
+           total,
+           free,
+           false,
+           0};
   TR_TRY(status_of(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
   for (InFlight& f : ring_) {
-    TR_TRY(status_of(cudaEventCreateWithFlags(&f.uploaded, cudaEventDisableTiming), "making an event"));
+    TR_TRY(status_of(cudaEventCreateWithFlags(&f.uploaded, cudaEventDisableTiming),
+                     "making an event"));
     TR_TRY(status_of(cudaEventCreateWithFlags(&f.done, cudaEventDisableTiming), "making an event"));
   }
-  for (cudaEvent_t& e : loaded_) TR_TRY(status_of(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event"));
+  for (cudaEvent_t& e : loaded_)
+    TR_TRY(status_of(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event"));
   TR_ASSIGN(lt_, CublasLt::open());
   TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
   TR_TRY(grow(partials_, skinny_gemm_partials_bytes(kSkinnyRowsMax), "shared sums"));
@@ -77,7 +86,9 @@ CudaBackend::~CudaBackend() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-void CudaBackend::use() const { cudaSetDevice(device_); }
+void CudaBackend::use() const {
+  cudaSetDevice(device_);
+}
 
 void CudaBackend::fail(Status status) {
   if (failure_.ok()) failure_ = std::move(status);
@@ -112,7 +123,8 @@ Status CudaBackend::upload(void* device, const void* host, size_t bytes) {
   flush();
   if (bytes == 0) return ok_status();
   if (bytes < (size_t{1} << 20)) {
-    TR_TRY(status_of(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "uploading"));
+    TR_TRY(status_of(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_),
+                     "uploading"));
     return status_of(cudaStreamSynchronize(stream_), "uploading");
   }
   const auto* from = static_cast<const std::byte*>(host);
@@ -122,7 +134,9 @@ Status CudaBackend::upload(void* device, const void* host, size_t bytes) {
     TR_TRY(loading_[i].grow(kLoadPiece, "loading"));
     TR_TRY(status_of(cudaEventSynchronize(loaded_[i]), "uploading"));
     copy_widely(loading_[i].data(), from + at, piece);
-    TR_TRY(status_of(cudaMemcpyAsync(to + at, loading_[i].data(), piece, cudaMemcpyHostToDevice, stream_), "uploading"));
+    TR_TRY(status_of(
+        cudaMemcpyAsync(to + at, loading_[i].data(), piece, cudaMemcpyHostToDevice, stream_),
+        "uploading"));
     TR_TRY(status_of(cudaEventRecord(loaded_[i], stream_), "uploading"));
   }
   return ok_status();
@@ -132,7 +146,8 @@ Status CudaBackend::download(void* host, const void* device, size_t bytes) {
   use();
   flush();
   if (bytes == 0) return ok_status();
-  TR_TRY(status_of(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "downloading"));
+  TR_TRY(status_of(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_),
+                   "downloading"));
   return status_of(cudaStreamSynchronize(stream_), "downloading");
 }
 
@@ -141,9 +156,12 @@ Result<std::unique_ptr<KvCache>> CudaBackend::create_cache(const KvCacheSpec& sp
   return CudaKvCache::create(spec);
 }
 
-size_t CudaBackend::cache_block_bytes(const KvCacheSpec& spec) const { return CudaKvCache::block_bytes(spec); }
+size_t CudaBackend::cache_block_bytes(const KvCacheSpec& spec) const {
+  return CudaKvCache::block_bytes(spec);
+}
 
-Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max, int32_t vocab) {
+Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max,
+                                  int32_t vocab) {
   use();
   if (slots < 1 || rows_max < 1 || logit_rows_max < 0 || vocab < 1) {
     return invalid("reserve_steps: slots, rows and vocabulary must be positive");
@@ -156,7 +174,9 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   // Everything a slot remembers is forgotten.
   TR_TRY(status_of(cudaMemsetAsync(last_tokens_.as(), 0xFF, n * 4, stream_), "clearing slots"));
   TR_TRY(status_of(cudaMemsetAsync(tail_counts_.as(), 0, n * 4, stream_), "clearing slots"));
-  if (counts_.bytes() > 0) TR_TRY(status_of(cudaMemsetAsync(counts_.as(), 0, counts_.bytes(), stream_), "clearing counts"));
+  if (counts_.bytes() > 0)
+    TR_TRY(
+        status_of(cudaMemsetAsync(counts_.as(), 0, counts_.bytes(), stream_), "clearing counts"));
   slots_ = slots;
   rows_max_ = rows_max;
   logit_rows_max_ = logit_rows_max;
@@ -169,17 +189,20 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
 Status CudaBackend::check_plan(const PlanView& plan, std::span<KvCache* const> caches) const {
   const auto logit_rows = static_cast<int32_t>(plan.logit_rows().size());
   if (plan.rows() > rows_max_ || logit_rows > logit_rows_max_) {
-    return invalid("step plan: " + std::to_string(plan.rows()) + " rows and " + std::to_string(logit_rows) +
-                   " logit rows, reserved were " + std::to_string(rows_max_) + " and " + std::to_string(logit_rows_max_));
+    return invalid("step plan: " + std::to_string(plan.rows()) + " rows and " +
+                   std::to_string(logit_rows) + " logit rows, reserved were " +
+                   std::to_string(rows_max_) + " and " + std::to_string(logit_rows_max_));
   }
   for (const PlanSequence& s : plan.sequences()) {
-    if (s.slot >= slots_) return invalid("step plan: slot " + std::to_string(s.slot) + " of " + std::to_string(slots_));
+    if (s.slot >= slots_)
+      return invalid("step plan: slot " + std::to_string(s.slot) + " of " + std::to_string(slots_));
   }
   for (const PlanSampling& s : plan.sampling()) {
     if (s.slot < 0 || s.slot >= slots_) return invalid("step plan: sampling slot out of range");
   }
   if (plan.header().groups > static_cast<int32_t>(caches.size())) {
-    return invalid("step plan: " + std::to_string(plan.header().groups) + " cache groups, given " + std::to_string(caches.size()));
+    return invalid("step plan: " + std::to_string(plan.header().groups) + " cache groups, given " +
+                   std::to_string(caches.size()));
   }
   for (int32_t g = 0; g < plan.header().groups; ++g) {
     const auto blocks = static_cast<uint32_t>(caches[static_cast<size_t>(g)]->spec().blocks);
@@ -221,26 +244,34 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   for (KvCache* cache : caches) {
     const auto heads = static_cast<size_t>(cache->spec().kv_heads);
     kv_heads = std::max(kv_heads, heads);
-    partial = std::max(partial, heads * decode_partials_floats(cache->spec().key_dim) * sizeof(float));
+    partial =
+        std::max(partial, heads * decode_partials_floats(cache->spec().key_dim) * sizeof(float));
   }
   if (c.shares_max > 1) {
-    TR_TRY(grow(attention_partials_, partial * static_cast<size_t>(c.decode_items) * 5 / 4, "shares of attention"));
+    TR_TRY(grow(attention_partials_, partial * static_cast<size_t>(c.decode_items) * 5 / 4,
+                "shares of attention"));
   }
-  TR_TRY(grow(attention_counters_, std::max<size_t>(static_cast<size_t>(c.sequences), 256) * kv_heads * 4, "counters", true));
+  TR_TRY(grow(attention_counters_,
+              std::max<size_t>(static_cast<size_t>(c.sequences), 256) * kv_heads * 4, "counters",
+              true));
   if (f.plan.penalties) {
-    TR_TRY(grow(counts_, static_cast<size_t>(slots_) * static_cast<size_t>(vocab_) * 4, "penalty counts", true));
+    TR_TRY(grow(counts_, static_cast<size_t>(slots_) * static_cast<size_t>(vocab_) * 4,
+                "penalty counts", true));
   }
   if (f.plan.changes) {
-    TR_TRY(grow(changed_, static_cast<size_t>(c.logit_rows) * static_cast<size_t>(vocab_) * 4, "logits under rules"));
+    TR_TRY(grow(changed_, static_cast<size_t>(c.logit_rows) * static_cast<size_t>(vocab_) * 4,
+                "logits under rules"));
   }
   f.tops_stride = std::max(f.plan.tops_max, 0);
   const auto logit_rows = static_cast<size_t>(std::max(c.logit_rows, 1));
-  const size_t result_bytes = logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
+  const size_t result_bytes =
+      logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
   TR_TRY(grow(device_results_, result_bytes, "results"));
   TR_TRY(f.results.grow(result_bytes, "results"));
   for (const PlanCopy& copy : plan.copies()) {
     if (copy.from == copy.to) continue;
-    TR_TRY(static_cast<CudaKvCache*>(caches[static_cast<size_t>(copy.group)])->copy_block(copy.from, copy.to, stream_));
+    TR_TRY(static_cast<CudaKvCache*>(caches[static_cast<size_t>(copy.group)])
+               ->copy_block(copy.from, copy.to, stream_));
   }
   bool moved = false;
   TR_TRY(f.plan.upload(device_plan_, device_blocks_, stream_, moved));
@@ -275,7 +306,8 @@ void CudaBackend::record(const Batch& batch, uint64_t shape_key) {
   if (graphs_.size() >= kGraphsMax || c.span_ends || c.prefill_items > 0) return;
   Graph& graph = graphs_[graph_key(batch, shape_key)];
   if (graph.seen++ != 1) return;
-  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess) recording_ = &graph;
+  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
+    recording_ = &graph;
 }
 
 void CudaBackend::end_record() {
@@ -287,7 +319,8 @@ void CudaBackend::end_record() {
   if (captured == nullptr) return;
   check(cudaGraphInstantiate(&graph->exec, captured, 0), "recording a step");
   cudaGraphDestroy(captured);
-  if (graph->exec != nullptr) check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
+  if (graph->exec != nullptr)
+    check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
 }
 
 void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
@@ -317,15 +350,21 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
     auto moved = device_masks_.grow(bytes, "grammar masks");
     if (!room.ok() || !moved.ok()) return fail(room.ok() ? moved.status() : room);
     std::memcpy(f.masks.data(), a.grammar_mask.data(), bytes);
-    check(cudaMemcpyAsync(device_masks_.as(), f.masks.data(), bytes, cudaMemcpyHostToDevice, stream_), "uploading grammar masks");
+    check(
+        cudaMemcpyAsync(device_masks_.as(), f.masks.data(), bytes, cudaMemcpyHostToDevice, stream_),
+        "uploading grammar masks");
     s.masks = device_masks_.as<uint32_t>();
-    s.mask_rows = static_cast<int32_t>(a.grammar_mask.size() / ((static_cast<size_t>(a.logits.cols) + 31) / 32));
+    s.mask_rows = static_cast<int32_t>(a.grammar_mask.size() /
+                                       ((static_cast<size_t>(a.logits.cols) + 31) / 32));
   }
   check(take_histories(s, stream_), "sampling: histories");
   check(cuda::sample(s, stream_), "sampling");
-  const size_t bytes = rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
+  const size_t bytes =
+      rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
   if (bytes > 0) {
-    check(cudaMemcpyAsync(f.results.data(), device_results_.as(), bytes, cudaMemcpyDeviceToHost, stream_), "fetching tokens");
+    check(cudaMemcpyAsync(f.results.data(), device_results_.as(), bytes, cudaMemcpyDeviceToHost,
+                          stream_),
+          "fetching tokens");
   }
   check(cudaEventRecord(f.done, stream_), "fetching tokens");
   f.sampled = true;

@@ -37,11 +37,14 @@ class CudaBackend final : public Backend {
   Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view what) override;
   Status upload(void* device, const void* host, size_t bytes) override;
   Status download(void* host, const void* device, size_t bytes) override;
-  Result<LinearWeight> place(const LinearWeight& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
-  Result<Matrix> place(const Matrix& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
+  Result<LinearWeight> place(const LinearWeight& host,
+                             std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
+  Result<Matrix> place(const Matrix& host,
+                       std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
   Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& spec) override;
   [[nodiscard]] size_t cache_block_bytes(const KvCacheSpec& spec) const override;
-  Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max, int32_t vocab) override;
+  Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max,
+                       int32_t vocab) override;
 
   Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) override;
   bool replay(const Batch& batch, uint64_t shape_key) override;
@@ -95,7 +98,8 @@ class CudaBackend final : public Backend {
 
   void flush();  // starts the product that waits for its gate
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
-  [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input, const Matrix& output) const;
+  [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input,
+                                     const Matrix& output) const;
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
 
@@ -104,7 +108,8 @@ class CudaBackend final : public Backend {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CublasLt> lt_;
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
-  DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_, expert_work_, packed_;
+  DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_,
+      expert_work_, packed_;
   DeviceArea last_tokens_, tails_, tail_counts_, counts_;
   PinnedArea loading_[2];
   cudaEvent_t loaded_[2] = {};
@@ -115,7 +120,8 @@ class CudaBackend final : public Backend {
   Graph* recording_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::optional<LinearArgs> waiting_;
-  // What the last rope_write() wrote into the cache, until any other op: attention may read it there.
+  // What the last rope_write() wrote into the cache, until any other op: attention may read it
+  // there.
   std::optional<RopeWriteArgs> written_;
   Status failure_;
 };

@@ -13,19 +13,22 @@ namespace {
 static_assert(static_cast<int>(Curve::relu2) == static_cast<int>(Activation::relu2));
 
 bool aligned(const Matrix& m) {
-  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 && static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0;
+  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 &&
+         static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0;
 }
 
 Status check_dtype(const Matrix& m, const char* what) {
   if (m.dtype == DType::f32 || m.dtype == DType::f16 || m.dtype == DType::bf16) return ok_status();
-  return unsupported(std::string(what) + " of dtype " + dtype_name(m.dtype) + ": the CUDA backend takes f32, f16 and bf16");
+  return unsupported(std::string(what) + " of dtype " + dtype_name(m.dtype) +
+                     ": the CUDA backend takes f32, f16 and bf16");
 }
 
 // Where our own kernel beats cuBLASLt on Hopper (docs/kernels.md).
 constexpr int kSkinnyRowsBest = 32, kLongInner = 8192, kManyOutputs = 65536;
 
 bool skinny_pays(const SkinnyGemm& g) {
-  return skinny_gemm_fits(g) && (g.m <= kSkinnyRowsBest || g.k >= kLongInner || g.n >= kManyOutputs);
+  return skinny_gemm_fits(g) &&
+         (g.m <= kSkinnyRowsBest || g.k >= kLongInner || g.n >= kManyOutputs);
 }
 
 Rope rope_of(const RopeSpec& s) {
@@ -50,7 +53,8 @@ Rope rope_of(const RopeSpec& s) {
 
 // ---- placing weights ----
 
-Result<Matrix> CudaBackend::place(const Matrix& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) {
+Result<Matrix> CudaBackend::place(const Matrix& host,
+                                  std::vector<std::unique_ptr<DeviceBuffer>>& arena) {
   if (!host) return host;
   TR_TRY(check_dtype(host, "a weight"));
   use();
@@ -59,9 +63,11 @@ Result<Matrix> CudaBackend::place(const Matrix& host, std::vector<std::unique_pt
   if (host.stride == host.cols) {
     TR_TRY(upload(buffer->data(), host.data, row_bytes * static_cast<size_t>(host.rows)));
   } else {
-    TR_TRY(status_of(cudaMemcpy2D(buffer->data(), row_bytes, host.data, static_cast<size_t>(host.stride) * dtype_bytes(host.dtype),
-                                  row_bytes, static_cast<size_t>(host.rows), cudaMemcpyHostToDevice),
-                     "uploading weights"));
+    TR_TRY(
+        status_of(cudaMemcpy2D(buffer->data(), row_bytes, host.data,
+                               static_cast<size_t>(host.stride) * dtype_bytes(host.dtype),
+                               row_bytes, static_cast<size_t>(host.rows), cudaMemcpyHostToDevice),
+                  "uploading weights"));
   }
   const Matrix placed{buffer->data(), host.dtype, host.rows, host.cols, host.cols};
   arena.push_back(std::move(buffer));
@@ -69,14 +75,16 @@ Result<Matrix> CudaBackend::place(const Matrix& host, std::vector<std::unique_pt
 }
 
 // The parts become one matrix, its rows rounded up to 16 (kernels read whole strips).
-Result<LinearWeight> CudaBackend::place(const LinearWeight& host, std::vector<std::unique_ptr<DeviceBuffer>>& arena) {
+Result<LinearWeight> CudaBackend::place(const LinearWeight& host,
+                                        std::vector<std::unique_ptr<DeviceBuffer>>& arena) {
   if (host.parts.empty()) return host;
   use();
   const DType dtype = host.parts[0].values.dtype;
   bool biased = false;
   for (const LinearPart& part : host.parts) {
     if (part.format != WeightFormat::plain) {
-      return unsupported("quantised weights on CUDA: this version reads plain f32, f16 and bf16 weights");
+      return unsupported(
+          "quantised weights on CUDA: this version reads plain f32, f16 and bf16 weights");
     }
     TR_TRY(check_dtype(part.values, "a linear weight"));
     if (part.values.dtype != dtype || (part.bias && part.bias.dtype != dtype)) {
@@ -89,7 +97,9 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host, std::vector<st
   TR_ASSIGN(auto values, allocate_device(rows * row_bytes, "weights"));
   TR_ASSIGN(auto bias, allocate_device(biased ? rows * element : 0, "biases"));
   auto* to = static_cast<std::byte*>(values->data());
-  TR_TRY(status_of(cudaMemset(to + static_cast<size_t>(host.out) * row_bytes, 0, (rows - static_cast<size_t>(host.out)) * row_bytes), "weights"));
+  TR_TRY(status_of(cudaMemset(to + static_cast<size_t>(host.out) * row_bytes, 0,
+                              (rows - static_cast<size_t>(host.out)) * row_bytes),
+                   "weights"));
   if (biased) TR_TRY(status_of(cudaMemset(bias->data(), 0, rows * element), "biases"));
   TR_TRY(status_of(cudaStreamSynchronize(nullptr), "weights"));
   size_t row = 0;
@@ -98,11 +108,14 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host, std::vector<st
     if (part.values.stride == part.values.cols) {
       TR_TRY(upload(to + row * row_bytes, part.values.data, count * row_bytes));
     } else {
-      TR_TRY(status_of(cudaMemcpy2D(to + row * row_bytes, row_bytes, part.values.data, static_cast<size_t>(part.values.stride) * element,
-                                    row_bytes, count, cudaMemcpyHostToDevice),
+      TR_TRY(status_of(cudaMemcpy2D(to + row * row_bytes, row_bytes, part.values.data,
+                                    static_cast<size_t>(part.values.stride) * element, row_bytes,
+                                    count, cudaMemcpyHostToDevice),
                        "uploading weights"));
     }
-    if (part.bias) TR_TRY(upload(static_cast<std::byte*>(bias->data()) + row * element, part.bias.data, count * element));
+    if (part.bias)
+      TR_TRY(upload(static_cast<std::byte*>(bias->data()) + row * element, part.bias.data,
+                    count * element));
     row += count;
   }
   LinearWeight placed;
@@ -112,7 +125,8 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host, std::vector<st
   merged.values = {values->data(), dtype, host.out, host.in, host.in};
   if (biased) merged.bias = {bias->data(), dtype, 1, host.out, host.out};
   // Two equal halves may be a gate and what it opens: gated_activation() looks at this.
-  merged.group_size = host.parts.size() == 2 && host.parts[0].values.rows == host.parts[1].values.rows ? 2 : 0;
+  merged.group_size =
+      host.parts.size() == 2 && host.parts[0].values.rows == host.parts[1].values.rows ? 2 : 0;
   arena.push_back(std::move(values));
   arena.push_back(std::move(bias));
   return placed;
@@ -161,7 +175,8 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
   g.bias = w.bias.data;
   g.output = y.data;
   g.output_stride = y.stride;
-  if (Status s = lt_->multiply(g, gemm_workspace_.as(), gemm_workspace_.bytes(), stream_); !s.ok()) fail(std::move(s));
+  if (Status s = lt_->multiply(g, gemm_workspace_.as(), gemm_workspace_.bytes(), stream_); !s.ok())
+    fail(std::move(s));
 }
 
 void CudaBackend::flush() {
@@ -177,8 +192,8 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   if (a.select == RowSelect::all) {
     SkinnyGemm gated = skinny_of(w, a.input, a.output);
     gated.gated_silu = true;
-    const bool may_gate = w.group_size == 2 && a.output.dtype == w.values.dtype && major_ == 9 &&
-                          skinny_pays(gated);
+    const bool may_gate =
+        w.group_size == 2 && a.output.dtype == w.values.dtype && major_ == 9 && skinny_pays(gated);
     if (may_gate) {
       waiting_ = a;
       return;
@@ -193,7 +208,8 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   }
   Matrix all = a.output;
   all.stride = (a.output.cols + 7) / 8 * 8;
-  if (Status s = grow(selected_, all.bytes(), "rows of one modality"); !s.ok()) return fail(std::move(s));
+  if (Status s = grow(selected_, all.bytes(), "rows of one modality"); !s.ok())
+    return fail(std::move(s));
   all.data = selected_.as();
   product(w, a.input, all);
   check(copy_rows({all, a.output, plan.at.modality, keep}, stream_), "linear");
@@ -206,37 +222,43 @@ void CudaBackend::head_linear(const HeadLinearArgs& a) {
 
 void CudaBackend::gated_activation(const ActivationArgs& a) {
   if (waiting_ && a.kind == Activation::silu && waiting_->output.data == a.input.data &&
-      waiting_->output.rows == a.input.rows && a.input.cols == waiting_->output.cols && a.output.dtype == a.input.dtype) {
+      waiting_->output.rows == a.input.rows && a.input.cols == waiting_->output.cols &&
+      a.output.dtype == a.input.dtype) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     SkinnyGemm g = skinny_of(waited.weight->parts[0], waited.input, a.output);
     g.gated_silu = true;
     return check(skinny_gemm(g, multiprocessors_, stream_), "linear with its gate");
   }
   flush();
-  check(cuda::activation(static_cast<Curve>(a.kind), true, a.input, a.output, stream_), "gated_activation");
+  check(cuda::activation(static_cast<Curve>(a.kind), true, a.input, a.output, stream_),
+        "gated_activation");
 }
 
 void CudaBackend::activation(const ActivationArgs& a) {
   flush();
-  check(cuda::activation(static_cast<Curve>(a.kind), false, a.input, a.output, stream_), "activation");
+  check(cuda::activation(static_cast<Curve>(a.kind), false, a.input, a.output, stream_),
+        "activation");
 }
 
 Result<const ExpertWeights*> CudaBackend::expert_table(const ExpertsArgs& a) {
   // Known again by the weights themselves: the caller's list may move or be another's.
   uint64_t key = 0xCBF29CE484222325ULL;
   for (const auto* list : {&a.gate_up, &a.down}) {
-    for (const LinearWeight& w : *list) key = (key ^ reinterpret_cast<uintptr_t>(w.parts[0].values.data)) * 0x100000001B3ULL;
+    for (const LinearWeight& w : *list)
+      key = (key ^ reinterpret_cast<uintptr_t>(w.parts[0].values.data)) * 0x100000001B3ULL;
   }
   if (const auto found = expert_tables_.find(key); found != expert_tables_.end()) {
     return static_cast<const ExpertWeights*>(found->second->data());
   }
-  if (recording_ != nullptr) return internal_error("experts: a table is missing while a step is recorded");
+  if (recording_ != nullptr)
+    return internal_error("experts: a table is missing while a step is recorded");
   std::vector<ExpertWeights> table;
   for (size_t e = 0; e < a.gate_up.size(); ++e) {
     const LinearPart &up = a.gate_up[e].parts[0], &down = a.down[e].parts[0];
     table.push_back({up.values.data, up.bias.data, down.values.data, down.bias.data});
   }
-  TR_ASSIGN(auto buffer, allocate_device(table.size() * sizeof(ExpertWeights), "a table of experts"));
+  TR_ASSIGN(auto buffer,
+            allocate_device(table.size() * sizeof(ExpertWeights), "a table of experts"));
   TR_TRY(upload(buffer->data(), table.data(), table.size() * sizeof(ExpertWeights)));
   const auto* placed = static_cast<const ExpertWeights*>(buffer->data());
   expert_tables_.emplace(key, std::move(buffer));
@@ -251,7 +273,14 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
   w.input = a.input;
   w.logits = a.router_logits;
   w.output = a.output;
-  w.routing = {r.score == RouterScore::sigmoid, r.renormalise, r.experts, r.top_k, r.groups, r.top_groups, r.group_score_top, r.scale,
+  w.routing = {r.score == RouterScore::sigmoid,
+               r.renormalise,
+               r.experts,
+               r.top_k,
+               r.groups,
+               r.top_groups,
+               r.group_score_top,
+               r.scale,
                static_cast<const float*>(r.correction.data)};
   w.local = static_cast<int32_t>(a.gate_up.size());
   w.first = a.first_expert;
@@ -268,15 +297,18 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
   const auto items = static_cast<size_t>(a.input.rows) * static_cast<size_t>(r.top_k);
   const size_t between = items * static_cast<size_t>(w.inner) * dtype_bytes(w.dtype);
   const size_t small = (items * 4 + 255) / 256 * 256;
-  if (recording_ != nullptr && expert_work_.bytes() < 3 * small + between) return fail(internal_error("experts: no room while a step is recorded"));
-  if (Status s = grow(expert_work_, 3 * small + between, "experts"); !s.ok()) return fail(std::move(s));
+  if (recording_ != nullptr && expert_work_.bytes() < 3 * small + between)
+    return fail(internal_error("experts: no room while a step is recorded"));
+  if (Status s = grow(expert_work_, 3 * small + between, "experts"); !s.ok())
+    return fail(std::move(s));
   auto* base = expert_work_.as<std::byte>();
   w.chosen = reinterpret_cast<int32_t*>(base);
   w.shares = reinterpret_cast<float*>(base + small);
   w.between = base + 3 * small;
   if (!a.forced.empty()) {
     auto* forced = reinterpret_cast<int32_t*>(base + 2 * small);
-    check(cudaMemcpyAsync(forced, a.forced.data(), items * 4, cudaMemcpyHostToDevice, stream_), "experts");
+    check(cudaMemcpyAsync(forced, a.forced.data(), items * 4, cudaMemcpyHostToDevice, stream_),
+          "experts");
     w.forced = forced;
   }
   check(cuda::experts(w, stream_), "experts");
@@ -287,7 +319,10 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
 void CudaBackend::embed(const Batch& batch, const EmbedArgs& a) {
   flush();
   const StepPlan& plan = plan_of(batch);
-  check(cuda::embed({a.table, a.output, a.first_token, a.scale, plan.at.tokens, plan.at.slots, last_tokens_.as<int32_t>()}, stream_), "embed");
+  check(cuda::embed({a.table, a.output, a.first_token, a.scale, plan.at.tokens, plan.at.slots,
+                     last_tokens_.as<int32_t>()},
+                    stream_),
+        "embed");
 }
 
 void CudaBackend::inject(const Batch& batch, const InjectArgs& a) {
@@ -297,8 +332,10 @@ void CudaBackend::inject(const Batch& batch, const InjectArgs& a) {
     const PlanInject& in = injects[i];
     if (in.count == 0) continue;
     Matrix from = a.sources[i], to = a.output;
-    from.data = static_cast<std::byte*>(from.data) + static_cast<size_t>(in.source_row * from.stride) * dtype_bytes(from.dtype);
-    to.data = static_cast<std::byte*>(to.data) + static_cast<size_t>(in.row * to.stride) * dtype_bytes(to.dtype);
+    from.data = static_cast<std::byte*>(from.data) +
+                static_cast<size_t>(in.source_row * from.stride) * dtype_bytes(from.dtype);
+    to.data = static_cast<std::byte*>(to.data) +
+              static_cast<size_t>(in.row * to.stride) * dtype_bytes(to.dtype);
     from.rows = to.rows = in.count;
     check(copy_rows({from, to, nullptr, 0}, stream_), "inject");
   }
@@ -306,7 +343,10 @@ void CudaBackend::inject(const Batch& batch, const InjectArgs& a) {
 
 void CudaBackend::norm(const NormArgs& a) {
   flush();
-  check(cuda::norm({a.input, a.residual, a.weight, a.bias, a.output, a.kind == NormKind::layer, a.weight_offset, a.eps, a.group}, stream_), "norm");
+  check(cuda::norm({a.input, a.residual, a.weight, a.bias, a.output, a.kind == NormKind::layer,
+                    a.weight_offset, a.eps, a.group},
+                   stream_),
+        "norm");
 }
 
 void CudaBackend::add(const AddArgs& a) {
@@ -354,15 +394,22 @@ void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32
   const StepPlan& plan = plan_of(batch);
   PlainAttention p;
   p.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
-  p.shape = {a.query.dtype, a.heads, p.cache.key_dim, a.window, a.scale, a.softcap,
-             static_cast<const float*>(a.alibi_slopes.data), static_cast<const float*>(a.sinks.data)};
+  p.shape = {a.query.dtype,
+             a.heads,
+             p.cache.key_dim,
+             a.window,
+             a.scale,
+             a.softcap,
+             static_cast<const float*>(a.alibi_slopes.data),
+             static_cast<const float*>(a.sinks.data)};
   p.query = a.query;
   p.output = a.output;
   p.row_sequence = plan.at.row_sequence;
   p.positions = plan.at.positions;
   p.span_ends = plan.at.span_ends;
   p.cross = a.span == AttentionSpan::cross;
-  p.sequences = (p.cross ? plan.at.encoders : plan.at.sequences) + int64_t{a.group} * plan.counts.sequences;
+  p.sequences =
+      (p.cross ? plan.at.encoders : plan.at.sequences) + int64_t{a.group} * plan.counts.sequences;
   p.blocks = plan.at.blocks;
   p.rows_above = rows_above;
   check(plain_attention(p, stream_), "attention");
@@ -377,23 +424,36 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   const KvCacheSpec& spec = cache->spec();
   const int32_t group = a.heads / spec.kv_heads;
   if (group <= kDecodeRowsMax) heads_per_kv_ = std::max(heads_per_kv_, group);
-  const AttentionShape shape = {a.query.dtype, a.heads, spec.key_dim, a.window, a.scale, a.softcap,
-                                static_cast<const float*>(a.alibi_slopes.data), static_cast<const float*>(a.sinks.data)};
+  const AttentionShape shape = {a.query.dtype,
+                                a.heads,
+                                spec.key_dim,
+                                a.window,
+                                a.scale,
+                                a.softcap,
+                                static_cast<const float*>(a.alibi_slopes.data),
+                                static_cast<const float*>(a.sinks.data)};
   const PagedLayer layer = cache->paged(a.layer);
-  const bool simple = a.span == AttentionSpan::causal && !plan.counts.span_ends && spec.key_dim == spec.value_dim &&
-                      !spec.values_in_keys && spec.dtype == a.query.dtype && aligned(a.query) && aligned(a.output);
-  const bool decodes = simple && decode_attention_fits(shape, layer) && group * plan.counts.decode_rows_max <= kDecodeRowsMax;
-  // Whole prompts read keys and values where they still lie in rows: larger copies than cache blocks.
-  const bool in_rows = written && plan.counts.prefills_whole && written->cache == a.cache && written->layer == a.layer &&
-                       written->key.stride == written->value.stride && aligned(written->key) && aligned(written->value) &&
+  const bool simple = a.span == AttentionSpan::causal && !plan.counts.span_ends &&
+                      spec.key_dim == spec.value_dim && !spec.values_in_keys &&
+                      spec.dtype == a.query.dtype && aligned(a.query) && aligned(a.output);
+  const bool decodes = simple && decode_attention_fits(shape, layer) &&
+                       group * plan.counts.decode_rows_max <= kDecodeRowsMax;
+  // Whole prompts read keys and values where they still lie in rows: larger copies than cache
+  // blocks.
+  const bool in_rows = written && plan.counts.prefills_whole && written->cache == a.cache &&
+                       written->layer == a.layer && written->key.stride == written->value.stride &&
+                       aligned(written->key) && aligned(written->value) &&
                        prefill_attention_fits_rows(shape);
   const bool prefills = simple && major_ == 9 && (in_rows || prefill_attention_fits(shape, layer));
   if (!decodes && (!prefills || plan.counts.decode_items > 0)) return attend_plain(batch, a, 0);
   const AttentionSequence* sequences = plan.at.sequences + int64_t{a.group} * plan.counts.sequences;
-  if (plan.counts.prefill_items > 0 && !prefills) attend_plain(batch, a, plan.counts.decode_longest);
+  if (plan.counts.prefill_items > 0 && !prefills)
+    attend_plain(batch, a, plan.counts.decode_longest);
   if (plan.counts.prefill_items > 0 && prefills) {
-    PrefillAttention p = {shape, layer, a.query.data, a.query.stride, a.query.rows, a.output.data, a.output.stride, sequences,
-                          plan.at.prefill, plan.counts.prefill_items, plan.at.blocks};
+    PrefillAttention p = {
+        shape,         layer,           a.query.data, a.query.stride,  a.query.rows,
+        a.output.data, a.output.stride, sequences,    plan.at.prefill, plan.counts.prefill_items,
+        plan.at.blocks};
     if (in_rows) {
       p.layer.keys = written->key.data;
       p.layer.values = written->value.data;
@@ -423,7 +483,9 @@ void CudaBackend::cross_write(const Batch& batch, const CrossWriteArgs& a) {
   flush();
   const StepPlan& plan = plan_of(batch);
   const PlanTable& table = batch.plan.table(a.sequence, a.group);
-  check(cuda::cross_write({a.key, a.value, static_cast<CudaKvCache*>(a.cache)->layer(a.layer), plan.at.blocks + table.begin}, stream_),
+  check(cuda::cross_write({a.key, a.value, static_cast<CudaKvCache*>(a.cache)->layer(a.layer),
+                           plan.at.blocks + table.begin},
+                          stream_),
         "cross_write");
 }
 
@@ -435,16 +497,21 @@ void CudaBackend::packed_attention(const PackedAttentionArgs& a) {
   std::vector<int32_t> row_sequence(static_cast<size_t>(a.query.rows), -1);
   int32_t begin = 0;
   for (const int32_t end : a.ends) {
-    std::fill(row_sequence.begin() + begin, row_sequence.begin() + end, static_cast<int32_t>(sequences.size()));
+    std::fill(row_sequence.begin() + begin, row_sequence.begin() + end,
+              static_cast<int32_t>(sequences.size()));
     sequences.push_back({begin, std::max(end - begin, 1), end - begin, 0, 0, 0});
     begin = end;
   }
-  const size_t first = row_sequence.size() * 4, second = sequences.size() * sizeof(AttentionSequence);
-  if (Status s = grow(packed_, first + 16 + second, "packed attention"); !s.ok()) return fail(std::move(s));
+  const size_t first = row_sequence.size() * 4,
+               second = sequences.size() * sizeof(AttentionSequence);
+  if (Status s = grow(packed_, first + 16 + second, "packed attention"); !s.ok())
+    return fail(std::move(s));
   auto* rows = packed_.as<std::byte>();
   auto* items = rows + (first + 15) / 16 * 16;
-  check(cudaMemcpyAsync(rows, row_sequence.data(), first, cudaMemcpyHostToDevice, stream_), "packed_attention");
-  check(cudaMemcpyAsync(items, sequences.data(), second, cudaMemcpyHostToDevice, stream_), "packed_attention");
+  check(cudaMemcpyAsync(rows, row_sequence.data(), first, cudaMemcpyHostToDevice, stream_),
+        "packed_attention");
+  check(cudaMemcpyAsync(items, sequences.data(), second, cudaMemcpyHostToDevice, stream_),
+        "packed_attention");
   PlainAttention p;
   p.shape.dtype = a.query.dtype;
   p.shape.heads = a.heads;

@@ -1,12 +1,13 @@
-// Attention of few query rows over a long paged cache: split along the cache, heads of a group packed.
+// Attention of few query rows over a long paged cache: split along the cache, heads of a group
+// packed.
 //
-// A work item is one share of one sequence's positions for one kv head. Its four warps take tiles of
-// 16 tokens in turn, each with its own ring of asynchronous copies and its own running softmax, and
-// meet only at the end of the item; the copies run ahead into the next item. All query heads of the
-// group (times the query rows) are the 16 rows of the matrix instruction, so a key is read once for
-// all of them. Shares leave unnormalised sums; the block that finishes a sequence's last share adds
-// them up in order. How a sequence is split depends on its own length only, so its result does not
-// depend on the batch.
+// A work item is one share of one sequence's positions for one kv head. Its four warps take tiles
+// of 16 tokens in turn, each with its own ring of asynchronous copies and its own running softmax,
+// and meet only at the end of the item; the copies run ahead into the next item. All query heads of
+// the group (times the query rows) are the 16 rows of the matrix instruction, so a key is read once
+// for all of them. Shares leave unnormalised sums; the block that finishes a sequence's last share
+// adds them up in order. How a sequence is split depends on its own length only, so its result does
+// not depend on the batch.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -36,7 +37,9 @@ struct Layout {
   __host__ __device__ static constexpr int set_floats(int rows) {
     return (rows * (kDim + 2) + 3) / 4 * 4;
   }
-  __host__ __device__ static constexpr int bytes(int rows) { return kRings + kWarps * set_floats(rows) * 4; }
+  __host__ __device__ static constexpr int bytes(int rows) {
+    return kRings + kWarps * set_floats(rows) * 4;
+  }
 };
 
 struct Item {
@@ -80,7 +83,8 @@ struct Rows {
 
 // The query rows this lane holds of the matrix fragment: g and g + 8 of the packed rows.
 template <class T, int kDim>
-__device__ void load_query(const DecodeAttention& p, const Item& item, int group, Rows<T, kDim>& r) {
+__device__ void load_query(const DecodeAttention& p, const Item& item, int group,
+                           Rows<T, kDim>& r) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const AttentionSequence& s = item.work.sequence;
   const int rows = group * s.row_count;
@@ -195,8 +199,8 @@ __device__ __forceinline__ float shaped(const DecodeAttention& p, const Item& it
   if (s.alibi_slopes != nullptr) {
     x += s.alibi_slopes[item.kv_head * group + row % group] * static_cast<float>(position - own);
   }
-  const bool seen = position <= own && position < item.work.end &&
-                    (s.window == 0 || position > own - s.window);
+  const bool seen =
+      position <= own && position < item.work.end && (s.window == 0 || position > own - s.window);
   return seen ? x * kLog2e : kNone;
 }
 
@@ -279,7 +283,8 @@ template <int kDim>
 __device__ __forceinline__ float2 merged_weight(const Sets& s, int row) {
   float top = kNone, weight = 0.0F;
   for (int i = threadIdx.x % 32; i < s.count; i += 32) {
-    const float2 x = *reinterpret_cast<const float2*>(s.base + i * s.stride + s.rows * kDim + row * 2);
+    const float2 x =
+        *reinterpret_cast<const float2*>(s.base + i * s.stride + s.rows * kDim + row * 2);
     const float higher = fmaxf(top, x.x);
     weight = weight * exp2f(top - higher) + x.y * exp2f(x.x - higher);
     top = higher;
@@ -328,7 +333,8 @@ __device__ void merge(const DecodeAttention& p, const Item& item, int group, con
     const float4 sum = merged_sum<kDim>(sets, row, column, top);
     if (share != nullptr) {
       *reinterpret_cast<float4*>(share + row * kDim + column) = sum;
-      if (column == 0) *reinterpret_cast<float2*>(share + sets.rows * kDim + row * 2) = {top, weight};
+      if (column == 0)
+        *reinterpret_cast<float2*>(share + sets.rows * kDim + row * 2) = {top, weight};
       continue;
     }
     const int head = item.kv_head * group + row % group;
@@ -441,10 +447,14 @@ cudaError_t run(const DecodeAttention& args, int multiprocessors, cudaStream_t s
 template <class T>
 cudaError_t by_dim(const DecodeAttention& args, int multiprocessors, cudaStream_t stream) {
   switch (args.shape.head_dim) {
-    case 64: return run<T, 64>(args, multiprocessors, stream);
-    case 128: return run<T, 128>(args, multiprocessors, stream);
-    case 256: return run<T, 256>(args, multiprocessors, stream);
-    default: return cudaErrorInvalidValue;
+    case 64:
+      return run<T, 64>(args, multiprocessors, stream);
+    case 128:
+      return run<T, 128>(args, multiprocessors, stream);
+    case 256:
+      return run<T, 256>(args, multiprocessors, stream);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 

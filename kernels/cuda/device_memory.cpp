@@ -23,7 +23,8 @@ constexpr size_t kLeast = 256;
 
 Status status_of(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return ok_status();
-  const std::string message = std::string(what) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
+  const std::string message =
+      std::string(what) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
   return {error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device_failed, message};
 }
 
@@ -34,13 +35,16 @@ Result<std::unique_ptr<DeviceBuffer>> allocate_device(size_t bytes, std::string_
     cudaGetLastError();  // an allocation that failed is not sticky
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    return status_of(e, "allocating " + std::to_string(bytes >> 20) + " MiB for " + std::string(what) + " (" +
-                            std::to_string(free >> 20) + " MiB are free)");
+    return status_of(e, "allocating " + std::to_string(bytes >> 20) + " MiB for " +
+                            std::string(what) + " (" + std::to_string(free >> 20) +
+                            " MiB are free)");
   }
   return std::unique_ptr<DeviceBuffer>(new Buffer(data, bytes));
 }
 
-DeviceArea::~DeviceArea() { cudaFree(data_); }
+DeviceArea::~DeviceArea() {
+  cudaFree(data_);
+}
 
 Result<bool> DeviceArea::grow(size_t bytes, std::string_view what, bool zeroed) {
   if (bytes <= bytes_) return false;
@@ -52,7 +56,8 @@ Result<bool> DeviceArea::grow(size_t bytes, std::string_view what, bool zeroed) 
   if (const cudaError_t e = cudaMalloc(&data_, size); e != cudaSuccess) {
     cudaGetLastError();
     data_ = nullptr;
-    return status_of(e, "allocating " + std::to_string(size >> 10) + " KiB for " + std::string(what));
+    return status_of(e,
+                     "allocating " + std::to_string(size >> 10) + " KiB for " + std::string(what));
   }
   bytes_ = size;
   if (zeroed) {
@@ -62,7 +67,9 @@ Result<bool> DeviceArea::grow(size_t bytes, std::string_view what, bool zeroed) 
   return true;
 }
 
-PinnedArea::~PinnedArea() { cudaFreeHost(data_); }
+PinnedArea::~PinnedArea() {
+  cudaFreeHost(data_);
+}
 
 Status PinnedArea::grow(size_t bytes, std::string_view what) {
   if (bytes <= bytes_) return ok_status();

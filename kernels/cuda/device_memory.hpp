@@ -26,7 +26,9 @@ class DeviceArea {
   DeviceArea& operator=(const DeviceArea&) = delete;
   Result<bool> grow(size_t bytes, std::string_view what, bool zeroed = false);
   template <class T = void>
-  [[nodiscard]] T* as() const { return static_cast<T*>(data_); }
+  [[nodiscard]] T* as() const {
+    return static_cast<T*>(data_);
+  }
   [[nodiscard]] size_t bytes() const { return bytes_; }
 
  private:

@@ -41,7 +41,8 @@ __device__ __forceinline__ int64_t my_column(int width) {
 
 template <class T, int kWidth>
 __device__ __forceinline__ Pack<T, kWidth> load(const Matrix& m, int64_t row, int64_t column) {
-  return *reinterpret_cast<const Pack<T, kWidth>*>(static_cast<const T*>(m.data) + row * m.stride + column);
+  return *reinterpret_cast<const Pack<T, kWidth>*>(static_cast<const T*>(m.data) + row * m.stride +
+                                                   column);
 }
 template <class T, int kWidth>
 __device__ __forceinline__ void store(const Matrix& m, int64_t row, int64_t column,
@@ -67,13 +68,18 @@ __global__ void __launch_bounds__(kThreads) add_kernel(const __grid_constant__ A
 
 __device__ __forceinline__ float curve_at(Curve curve, float x) {
   switch (curve) {
-    case Curve::silu: return x / (1.0F + expf(-x));
-    case Curve::gelu: return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+    case Curve::silu:
+      return x / (1.0F + expf(-x));
+    case Curve::gelu:
+      return 0.5F * x * (1.0F + erff(x * 0.70710678F));
     case Curve::gelu_tanh:
       return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
-    case Curve::gelu_quick: return x / (1.0F + expf(-1.702F * x));
-    case Curve::relu: return fmaxf(x, 0.0F);
-    case Curve::relu2: return x > 0.0F ? x * x : 0.0F;
+    case Curve::gelu_quick:
+      return x / (1.0F + expf(-1.702F * x));
+    case Curve::relu:
+      return fmaxf(x, 0.0F);
+    case Curve::relu2:
+      return x > 0.0F ? x * x : 0.0F;
   }
   return x;
 }
@@ -149,10 +155,14 @@ template <class T>
 cudaError_t copy_from(const CopyRows& p, cudaStream_t stream) {
   const LaunchShape shape = over<T, 1>(p.output, p.output.cols);
   switch (p.output.dtype) {
-    case DType::f32: return launch(copy_kernel<T, float>, shape, stream, p);
-    case DType::f16: return launch(copy_kernel<T, __half>, shape, stream, p);
-    case DType::bf16: return launch(copy_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default: return cudaErrorInvalidValue;
+    case DType::f32:
+      return launch(copy_kernel<T, float>, shape, stream, p);
+    case DType::f16:
+      return launch(copy_kernel<T, __half>, shape, stream, p);
+    case DType::bf16:
+      return launch(copy_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 

@@ -11,7 +11,8 @@
 
 namespace troupe::cuda {
 
-// residual += input (when there is one); output = norm(residual or input) * (weight + offset) + bias
+// residual += input (when there is one); output = norm(residual or input) * (weight + offset) +
+// bias
 struct Norm {
   Matrix input, residual, weight, bias, output;
   bool centred = false;  // layer norm
@@ -38,8 +39,8 @@ struct Embed {
   Matrix table, output;
   int32_t first_token = 0;
   float scale = 1.0F;
-  const int32_t* tokens = nullptr;      // per row; -1: the slot's last token
-  const int32_t* slots = nullptr;       // per row
+  const int32_t* tokens = nullptr;  // per row; -1: the slot's last token
+  const int32_t* slots = nullptr;  // per row
   const int32_t* slot_tokens = nullptr;  // per slot
 };
 cudaError_t embed(const Embed& args, cudaStream_t stream);
@@ -66,11 +67,11 @@ struct RopeWrite {
   Matrix query, key, value;  // query or value may be empty
   int32_t heads = 0, head_dim = 0, rotary_begin = 0;
   int32_t kv_heads = 0, key_dim = 0, value_dim = 0;
-  const int32_t* positions = nullptr;       // per row
+  const int32_t* positions = nullptr;  // per row
   const int32_t* rope_positions = nullptr;  // null, or 3 per row
   const int32_t* prompt_lengths = nullptr;  // per row
-  const int32_t* cache_rows = nullptr;      // per row: block * block_tokens + token; -1: none
-  CacheLayer cache;                         // keys null: rotate only
+  const int32_t* cache_rows = nullptr;  // per row: block * block_tokens + token; -1: none
+  CacheLayer cache;  // keys null: rotate only
 };
 cudaError_t rope_write(const RopeWrite& args, cudaStream_t stream);
 

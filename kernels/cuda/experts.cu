@@ -1,6 +1,6 @@
-// Routing is one block a row; a product is one warp a row of a chosen expert's weight, which it reads
-// once in 16-byte pieces: memory-bound work for the few rows of decoding. Rows add up their experts'
-// results in the order of the choice, so nothing depends on timing.
+// Routing is one block a row; a product is one warp a row of a chosen expert's weight, which it
+// reads once in 16-byte pieces: memory-bound work for the few rows of decoding. Rows add up their
+// experts' results in the order of the choice, so nothing depends on timing.
 #include "kernels/cuda/experts.hpp"
 
 #include "kernels/cuda/convert.cuh"
@@ -37,7 +37,8 @@ __device__ __forceinline__ int take_best(const float* values, bool* taken, int b
   return at;
 }
 
-__device__ void keep_best_groups(const Routing& r, float* choice, bool* taken, float* group_scores, bool* kept) {
+__device__ void keep_best_groups(const Routing& r, float* choice, bool* taken, float* group_scores,
+                                 bool* kept) {
   const int size = r.experts / r.groups;
   for (int g = 0; g < r.groups; ++g) {
     float score = 0.0F;
@@ -112,11 +113,13 @@ __device__ __forceinline__ float dot(const T* a, const T* b, int n) {
   constexpr int kCount = 16 / sizeof(T);
   const int lane = threadIdx.x % 32;
   float sum = 0.0F;
-  const bool whole = n % kCount == 0 && (reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % 16 == 0;
+  const bool whole = n % kCount == 0 &&
+                     (reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % 16 == 0;
   const int pieces = whole ? n / kCount : 0;
 #pragma unroll 4
   for (int i = lane; i < pieces; i += 32) {
-    const uint4 x = __ldcs(reinterpret_cast<const uint4*>(a) + i), y = reinterpret_cast<const uint4*>(b)[i];
+    const uint4 x = __ldcs(reinterpret_cast<const uint4*>(a) + i),
+                y = reinterpret_cast<const uint4*>(b)[i];
     const T* u = reinterpret_cast<const T*>(&x);
     const T* v = reinterpret_cast<const T*>(&y);
 #pragma unroll
@@ -128,12 +131,18 @@ __device__ __forceinline__ float dot(const T* a, const T* b, int n) {
 
 __device__ __forceinline__ float bent(Curve curve, float x) {
   switch (curve) {
-    case Curve::silu: return x / (1.0F + expf(-x));
-    case Curve::gelu: return 0.5F * x * (1.0F + erff(x * 0.70710678F));
-    case Curve::gelu_tanh: return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
-    case Curve::gelu_quick: return x / (1.0F + expf(-1.702F * x));
-    case Curve::relu: return fmaxf(x, 0.0F);
-    case Curve::relu2: return x > 0.0F ? x * x : 0.0F;
+    case Curve::silu:
+      return x / (1.0F + expf(-x));
+    case Curve::gelu:
+      return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+    case Curve::gelu_tanh:
+      return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
+    case Curve::gelu_quick:
+      return x / (1.0F + expf(-1.702F * x));
+    case Curve::relu:
+      return fmaxf(x, 0.0F);
+    case Curve::relu2:
+      return x > 0.0F ? x * x : 0.0F;
   }
   return x;
 }
@@ -157,7 +166,8 @@ __global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__
     gate += to_float(static_cast<const T*>(w.gate_up_bias)[column]);
     up += to_float(static_cast<const T*>(w.gate_up_bias)[p.inner + column]);
   }
-  if (threadIdx.x % 32 == 0) static_cast<T*>(p.between)[item * p.inner + column] = from_float<T>(bent(p.curve, gate) * up);
+  if (threadIdx.x % 32 == 0)
+    static_cast<T*>(p.between)[item * p.inner + column] = from_float<T>(bent(p.curve, gate) * up);
 }
 
 template <class T>
@@ -178,7 +188,8 @@ __global__ void __launch_bounds__(kWarps * 32) down_kernel(const __grid_constant
     if (w.down_bias != nullptr) y += to_float(static_cast<const T*>(w.down_bias)[column]);
     sum += p.shares[item] * y;
   }
-  if (threadIdx.x % 32 == 0) static_cast<T*>(p.output.data)[row * p.output.stride + column] = from_float<T>(sum);
+  if (threadIdx.x % 32 == 0)
+    static_cast<T*>(p.output.data)[row * p.output.stride + column] = from_float<T>(sum);
 }
 
 }  // namespace
@@ -189,7 +200,8 @@ cudaError_t experts(const ExpertsWork& p, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(p.input.rows);
   TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
   const auto blocks = [](int64_t n) { return static_cast<unsigned>((n + kWarps - 1) / kWarps); };
-  const LaunchShape up = {dim3(rows * static_cast<unsigned>(p.routing.top_k), blocks(p.inner)), dim3(kWarps * 32)};
+  const LaunchShape up = {dim3(rows * static_cast<unsigned>(p.routing.top_k), blocks(p.inner)),
+                          dim3(kWarps * 32)};
   const LaunchShape down = {dim3(rows, blocks(p.output.cols)), dim3(kWarps * 32)};
   TR_DISPATCH_FLOAT(p.dtype, TR_CUDA_TRY(launch(up_kernel<T>, up, stream, p));
                     return launch(down_kernel<T>, down, stream, p));

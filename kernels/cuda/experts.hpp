@@ -28,14 +28,14 @@ struct ExpertWeights {
 struct ExpertsWork {
   Matrix input, logits, output;
   Routing routing;
-  const int32_t* forced = nullptr;         // rows x top_k, or null
+  const int32_t* forced = nullptr;  // rows x top_k, or null
   const ExpertWeights* weights = nullptr;  // on the device, per local expert
   DType dtype = DType::bf16;
   int32_t local = 0, first = 0, inner = 0;
   Curve curve = Curve::silu;
-  int32_t* chosen = nullptr;   // rows x top_k
-  float* shares = nullptr;     // rows x top_k
-  void* between = nullptr;     // rows x top_k x inner, in dtype
+  int32_t* chosen = nullptr;  // rows x top_k
+  float* shares = nullptr;  // rows x top_k
+  void* between = nullptr;  // rows x top_k x inner, in dtype
 };
 cudaError_t experts(const ExpertsWork& args, cudaStream_t stream);
 

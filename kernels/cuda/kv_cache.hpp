@@ -21,8 +21,9 @@ class CudaKvCache final : public KvCache {
   Status copy_block(int32_t from, int32_t to, cudaStream_t stream) const;
 
  private:
-  CudaKvCache(const KvCacheSpec& spec, std::unique_ptr<DeviceBuffer> memory) : spec_(spec), memory_(std::move(memory)) {}
-  [[nodiscard]] size_t key_block() const;    // bytes of one layer's block
+  CudaKvCache(const KvCacheSpec& spec, std::unique_ptr<DeviceBuffer> memory)
+      : spec_(spec), memory_(std::move(memory)) {}
+  [[nodiscard]] size_t key_block() const;  // bytes of one layer's block
   [[nodiscard]] size_t value_block() const;
   KvCacheSpec spec_;
   std::unique_ptr<DeviceBuffer> memory_;

@@ -57,7 +57,7 @@ cudaError_t allow_shared(void (*kernel)(Params...), size_t bytes) {
 }  // namespace troupe::cuda
 
 // Leaves the function with a CUDA error, if `expr` is one.
-#define TR_CUDA_TRY(expr)                                                        \
-  do {                                                                           \
+#define TR_CUDA_TRY(expr)                                                                 \
+  do {                                                                                    \
     if (const cudaError_t tr_error_ = (expr); tr_error_ != cudaSuccess) return tr_error_; \
   } while (false)

@@ -18,9 +18,12 @@ struct Params {
 
 __device__ __forceinline__ float load_any(const Matrix& m, int64_t i) {
   switch (m.dtype) {
-    case DType::f16: return to_float(static_cast<const __half*>(m.data)[i]);
-    case DType::bf16: return to_float(static_cast<const __nv_bfloat16*>(m.data)[i]);
-    default: return static_cast<const float*>(m.data)[i];
+    case DType::f16:
+      return to_float(static_cast<const __half*>(m.data)[i]);
+    case DType::bf16:
+      return to_float(static_cast<const __nv_bfloat16*>(m.data)[i]);
+    default:
+      return static_cast<const float*>(m.data)[i];
   }
 }
 
@@ -55,7 +58,8 @@ __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params 
   float value[kPieces][P::kCount];
   ptx::wait_for_earlier_kernels();
   const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride;
-  T* residual = static_cast<T*>(n.residual.data) + (present(n.residual) ? row * n.residual.stride : 0);
+  T* residual =
+      static_cast<T*>(n.residual.data) + (present(n.residual) ? row * n.residual.stride : 0);
   float sum = 0.0F;
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
@@ -126,8 +130,9 @@ __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params
   const int64_t row = item / p.groups;
   const int begin = static_cast<int>(item % p.groups) * p.group;
   const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride + begin;
-  T* residual =
-      present(n.residual) ? static_cast<T*>(n.residual.data) + row * n.residual.stride + begin : nullptr;
+  T* residual = present(n.residual)
+                    ? static_cast<T*>(n.residual.data) + row * n.residual.stride + begin
+                    : nullptr;
   T* output = static_cast<T*>(n.output.data) + row * n.output.stride + begin;
   const int lane = threadIdx.x % 32;
   float sum = 0.0F;
@@ -174,11 +179,12 @@ cudaError_t run(const Norm& n, cudaStream_t stream) {
   Params p = {n, n.group == 0 ? columns : n.group, 1};
   p.groups = columns / p.group;
   const int pieces = columns / kCount;
-  const bool whole = p.groups == 1 && columns % kCount == 0 && pieces <= 4096 &&
-                     aligned(n.input) && aligned(n.residual) && aligned(n.output);
+  const bool whole = p.groups == 1 && columns % kCount == 0 && pieces <= 4096 && aligned(n.input) &&
+                     aligned(n.residual) && aligned(n.output);
   if (!whole) {
     const int64_t items = n.input.rows * p.groups;
-    return launch(norm_group<T>, {dim3(static_cast<unsigned>((items + 7) / 8)), dim3(256)}, stream, p);
+    return launch(norm_group<T>, {dim3(static_cast<unsigned>((items + 7) / 8)), dim3(256)}, stream,
+                  p);
   }
   const int per_thread = pieces <= 1024 ? 1 : pieces <= 2048 ? 2 : 4;
   const int threads = ((pieces + per_thread - 1) / per_thread + 31) / 32 * 32;

@@ -32,7 +32,8 @@ TEST_P(CudaOps, EqualsPlain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Suite, CudaOps,
-                         ::testing::Combine(::testing::ValuesIn(ops_suite::ops_cases().begin(), ops_suite::ops_cases().end()),
+                         ::testing::Combine(::testing::ValuesIn(ops_suite::ops_cases().begin(),
+                                                                ops_suite::ops_cases().end()),
                                             ::testing::Values(DType::f32, DType::f16, DType::bf16)),
                          ops_suite::test_name);
 

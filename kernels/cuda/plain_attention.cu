@@ -16,7 +16,8 @@ struct View {
   int begin, end;
 };
 
-__device__ __forceinline__ View visible(const PlainAttention& p, const AttentionSequence& s, int row) {
+__device__ __forceinline__ View visible(const PlainAttention& p, const AttentionSequence& s,
+                                        int row) {
   if (p.cross) return {0, s.kv_len};
   const int position = p.positions[row];
   const int span_end = p.span_ends != nullptr ? p.span_ends[row] : 0;
@@ -48,7 +49,8 @@ __device__ __forceinline__ Token<C> token_at(const PlainAttention& p, const Atte
 }
 
 template <class T, class C>
-__global__ void __launch_bounds__(kWarps * 32) plain_attention_kernel(const __grid_constant__ PlainAttention p) {
+__global__ void __launch_bounds__(kWarps * 32)
+    plain_attention_kernel(const __grid_constant__ PlainAttention p) {
   __shared__ float query[kKeyMax];
   __shared__ float tops[kWarps], weights[kWarps];
   extern __shared__ float sums[];  // kWarps x value_dim
@@ -62,10 +64,12 @@ __global__ void __launch_bounds__(kWarps * 32) plain_attention_kernel(const __gr
   if (s.row_count <= p.rows_above) return;
   const int key_dim = p.shape.head_dim;
   const int value_dim = static_cast<int>(p.output.cols) / p.shape.heads;
-  const int kv_heads = p.cache.keys != nullptr ? p.cache.kv_heads : static_cast<int>(p.keys.cols) / key_dim;
+  const int kv_heads =
+      p.cache.keys != nullptr ? p.cache.kv_heads : static_cast<int>(p.keys.cols) / key_dim;
   const int kv_head = head / (p.shape.heads / kv_heads);
   const T* q = static_cast<const T*>(p.query.data) + row * p.query.stride + head * key_dim;
-  for (int e = threadIdx.x; e < key_dim; e += kWarps * 32) query[e] = to_float(q[e]) * p.shape.scale;
+  for (int e = threadIdx.x; e < key_dim; e += kWarps * 32)
+    query[e] = to_float(q[e]) * p.shape.scale;
   __syncthreads();
   const View view = visible(p, s, row);
   const int position = p.positions != nullptr ? p.positions[row] : 0;
@@ -122,13 +126,18 @@ template <class T>
 cudaError_t by_cache(const PlainAttention& p, cudaStream_t stream) {
   const auto value_dim = static_cast<size_t>(p.output.cols / p.shape.heads);
   if (p.shape.head_dim > kKeyMax || value_dim > 32 * kPerLane) return cudaErrorInvalidValue;
-  const LaunchShape shape = {dim3(static_cast<unsigned>(p.query.rows), static_cast<unsigned>(p.shape.heads)),
-                             dim3(kWarps * 32), kWarps * value_dim * sizeof(float)};
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>(p.query.rows), static_cast<unsigned>(p.shape.heads)),
+      dim3(kWarps * 32), kWarps * value_dim * sizeof(float)};
   switch (p.cache.keys != nullptr ? p.cache.dtype : p.keys.dtype) {
-    case DType::f32: return launch(plain_attention_kernel<T, float>, shape, stream, p);
-    case DType::f16: return launch(plain_attention_kernel<T, __half>, shape, stream, p);
-    case DType::bf16: return launch(plain_attention_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default: return cudaErrorInvalidValue;
+    case DType::f32:
+      return launch(plain_attention_kernel<T, float>, shape, stream, p);
+    case DType::f16:
+      return launch(plain_attention_kernel<T, __half>, shape, stream, p);
+    case DType::bf16:
+      return launch(plain_attention_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 

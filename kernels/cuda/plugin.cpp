@@ -17,23 +17,32 @@ Result<int32_t> device_count() {
   int driver = 0, runtime = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);
-  const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
-  if (driver == 0) return unsupported("no NVIDIA driver on this machine: install one for CUDA " + version(runtime) + " or later");
+  const auto version = [](int v) {
+    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+  };
+  if (driver == 0)
+    return unsupported("no NVIDIA driver on this machine: install one for CUDA " +
+                       version(runtime) + " or later");
   if (error == cudaErrorInsufficientDriver || driver / 1000 < runtime / 1000) {
-    return unsupported("the NVIDIA driver supports CUDA " + version(driver) + ", this build needs " + version(runtime) +
-                       ": update the driver");
+    return unsupported("the NVIDIA driver supports CUDA " + version(driver) +
+                       ", this build needs " + version(runtime) + ": update the driver");
   }
   if (error == cudaErrorNoDevice) return int32_t{0};
-  return Status(Code::device_failed, std::string("looking for CUDA devices: ") + cudaGetErrorString(error));
+  return Status(Code::device_failed,
+                std::string("looking for CUDA devices: ") + cudaGetErrorString(error));
 }
 
-Result<std::unique_ptr<Backend>> open(int32_t device) { return CudaBackend::open(device); }
+Result<std::unique_ptr<Backend>> open(int32_t device) {
+  return CudaBackend::open(device);
+}
 
 }  // namespace
 }  // namespace troupe::cuda
 
-extern "C" __attribute__((visibility("default"))) const troupe::BackendPlugin* troupe_backend_plugin() {
-  static const troupe::BackendPlugin plugin = {troupe::kBackendInterface, troupe::build_id(), "cuda",
-                                               &troupe::cuda::device_count, &troupe::cuda::open};
+extern "C" __attribute__((visibility("default"))) const troupe::BackendPlugin*
+troupe_backend_plugin() {
+  static const troupe::BackendPlugin plugin = {troupe::kBackendInterface, troupe::build_id(),
+                                               "cuda", &troupe::cuda::device_count,
+                                               &troupe::cuda::open};
   return &plugin;
 }

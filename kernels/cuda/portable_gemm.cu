@@ -13,7 +13,8 @@ constexpr int kTile = 32, kDepth = 32;
 // Operands of one product of a batch, which the block's z picks.
 struct View {
   Matrix input, weight, bias, output;
-  int64_t input_step = 0, weight_step = 0, output_step = 0;  // elements from one product to the next
+  int64_t input_step = 0, weight_step = 0,
+          output_step = 0;  // elements from one product to the next
   int64_t m = 0, n = 0, k = 0;
   bool weight_by_column = false;  // weight[k, n] instead of weight[n, k]
 };
@@ -32,7 +33,8 @@ __global__ void __launch_bounds__(256) gemm_kernel(const __grid_constant__ View 
   __shared__ float a[kTile][kDepth + 1], b[kTile][kDepth + 1];
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
-  const int64_t m0 = static_cast<int64_t>(blockIdx.y) * kTile, n0 = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int64_t m0 = static_cast<int64_t>(blockIdx.y) * kTile,
+                n0 = static_cast<int64_t>(blockIdx.x) * kTile;
   const T* x = static_cast<const T*>(v.input.data) + blockIdx.z * v.input_step;
   const T* w = static_cast<const T*>(v.weight.data) + blockIdx.z * v.weight_step;
   const int column = threadIdx.x % 32, row = threadIdx.x / 32;  // rows row, row + 8, ...
@@ -59,19 +61,23 @@ __global__ void __launch_bounds__(256) gemm_kernel(const __grid_constant__ View 
     __syncthreads();
   }
   if (n0 + column >= v.n) return;
-  const float bias = present(v.bias) ? to_float(static_cast<const T*>(v.bias.data)[n0 + column]) : 0.0F;
+  const float bias =
+      present(v.bias) ? to_float(static_cast<const T*>(v.bias.data)[n0 + column]) : 0.0F;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int64_t r = m0 + row + i * 8;
-    if (r < v.m) put<T>(v.output, blockIdx.z * v.output_step + r * v.output.stride + n0 + column, sum[i] + bias);
+    if (r < v.m)
+      put<T>(v.output, blockIdx.z * v.output_step + r * v.output.stride + n0 + column,
+             sum[i] + bias);
   }
 }
 
 cudaError_t run(const View& v, int products, cudaStream_t stream) {
   if (v.m == 0 || v.n == 0 || products == 0) return cudaSuccess;
-  const LaunchShape shape = {dim3(static_cast<unsigned>((v.n + kTile - 1) / kTile),
-                                  static_cast<unsigned>((v.m + kTile - 1) / kTile), static_cast<unsigned>(products)),
-                             dim3(256)};
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>((v.n + kTile - 1) / kTile),
+           static_cast<unsigned>((v.m + kTile - 1) / kTile), static_cast<unsigned>(products)),
+      dim3(256)};
   TR_DISPATCH_FLOAT(v.weight.dtype, return launch(gemm_kernel<T>, shape, stream, v));
 }
 

@@ -1,4 +1,5 @@
-// Products that no faster kernel takes: any element type, size and alignment; and products per head.
+// Products that no faster kernel takes: any element type, size and alignment; and products per
+// head.
 #pragma once
 
 #include <cuda_runtime.h>

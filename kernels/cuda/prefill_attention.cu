@@ -3,15 +3,15 @@
 // A block takes 128 query rows of one head. One producer thread brings key and value tiles of 128
 // tokens from the cache, page by page (or from the projection's rows, when a sequence starts here),
 // into two rings; two consumer warpgroups own 64 query rows
-// each. A consumer starts the scores of the next tile before the weighted sum of this one, and works
-// on the next softmax while that sum runs; the two consumers take turns on the tensor cores so that
-// one's softmax hides behind the other's products. Tiles are walked from the newest back, so only
-// the first ones need the causal mask.
+// each. A consumer starts the scores of the next tile before the weighted sum of this one, and
+// works on the next softmax while that sum runs; the two consumers take turns on the tensor cores
+// so that one's softmax hides behind the other's products. Tiles are walked from the newest back,
+// so only the first ones need the causal mask.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 
@@ -50,8 +50,8 @@ struct Barriers {
 // What one block works on, the same for all its threads.
 struct Span {
   AttentionSequence sequence;
-  int first_row;    // of the tile, within the sequence
-  int offset;       // position of the sequence's first query row
+  int first_row;  // of the tile, within the sequence
+  int offset;  // position of the sequence's first query row
   int head, kv_head;
   int tile_begin, tile_end;  // key tiles, walked from tile_end - 1 down
 };
@@ -77,8 +77,9 @@ __device__ __forceinline__ Span span_of(const Params& p) {
 // One warp: each lane brings some of the boxes of a tile, and looks up the next tile's blocks while
 // this one's slot is still in use.
 template <int kDim>
-__device__ void produce(const CUtensorMap& query, const CUtensorMap& keys, const CUtensorMap& values,
-                        const Params& p, const Span& s, uint8_t* shared, Barriers& bar) {
+__device__ void produce(const CUtensorMap& query, const CUtensorMap& keys,
+                        const CUtensorMap& values, const Params& p, const Span& s, uint8_t* shared,
+                        Barriers& bar) {
   using S = Shared<kDim>;
   const auto lane = static_cast<int>(threadIdx.x);
   if (lane == 0) {
@@ -96,9 +97,13 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys, const
   const int boxes = kTokens / box * S::kHalves;  // at most 32
   const int last = (s.sequence.kv_len - 1 - s.sequence.first_position) / block_tokens;
   const int token = lane / S::kHalves * box, half = lane % S::kHalves;
-  const auto place = [&](int tile) { return max(0, tile * kTokens + token - s.sequence.first_position); };
+  const auto place = [&](int tile) {
+    return max(0, tile * kTokens + token - s.sequence.first_position);
+  };
   const auto look_up = [&](int tile) {
-    return lane < boxes && tile >= s.tile_begin && !p.in_rows ? table[min(place(tile) / block_tokens, last)] : 0;
+    return lane < boxes && tile >= s.tile_begin && !p.in_rows
+               ? table[min(place(tile) / block_tokens, last)]
+               : 0;
   };
   const auto bring = [&](const CUtensorMap& map, uint64_t* full, uint64_t* empty, uint32_t parity,
                          uint8_t* to, int tile, int block) {
@@ -109,7 +114,8 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys, const
     __syncwarp();
     if (lane < boxes) {
       ptx::load_box(to + half * kTokens * 128 + token * 128, &map, full, ptx::kEvictLast, half * 64,
-                    p.in_rows ? s.sequence.row_begin + tile * kTokens : place(tile) % block_tokens, s.kv_head, block);
+                    p.in_rows ? s.sequence.row_begin + tile * kTokens : place(tile) % block_tokens,
+                    s.kv_head, block);
     }
   };
   uint8_t* key_ring = shared + S::kQueryBytes;
@@ -275,8 +281,8 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
     const int in_sequence = s.first_row + warpgroup * 64 + row;
     if (in_sequence >= s.sequence.row_count) break;
     const uint8_t* at = query + (n / 8) * kRowTile * 128 + row * 128 + ((n % 8) ^ (row & 7)) * 16;
-    T* to = static_cast<T*>(p.output) +
-            (s.sequence.row_begin + in_sequence) * p.output_stride + s.head * kDim + n * 8;
+    T* to = static_cast<T*>(p.output) + (s.sequence.row_begin + in_sequence) * p.output_stride +
+            s.head * kDim + n * 8;
     *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(at);
   }
 }
@@ -392,11 +398,14 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   TensorShape kv;
   kv.axes = 4;
   const bool in_rows = a.row_stride > 0;
-  const uint64_t sizes[4] = {kDim, in_rows ? static_cast<uint64_t>(a.query_rows) : static_cast<uint64_t>(l.block_tokens),
-                             static_cast<uint64_t>(l.kv_heads), in_rows ? 1 : static_cast<uint64_t>(l.blocks)};
-  const int64_t strides[3] = {in_rows ? a.row_stride : l.token_stride, in_rows ? kDim : l.head_stride,
+  const uint64_t sizes[4] = {
+      kDim, in_rows ? static_cast<uint64_t>(a.query_rows) : static_cast<uint64_t>(l.block_tokens),
+      static_cast<uint64_t>(l.kv_heads), in_rows ? 1 : static_cast<uint64_t>(l.blocks)};
+  const int64_t strides[3] = {in_rows ? a.row_stride : l.token_stride,
+                              in_rows ? kDim : l.head_stride,
                               in_rows ? a.row_stride * a.query_rows : l.block_stride};
-  const auto tokens = static_cast<uint32_t>(in_rows || l.block_tokens > kTokens ? kTokens : l.block_tokens);
+  const auto tokens =
+      static_cast<uint32_t>(in_rows || l.block_tokens > kTokens ? kTokens : l.block_tokens);
   const uint32_t box[4] = {64, tokens, 1, 1};
   for (int i = 0; i < 4; ++i) {
     kv.sizes[i] = sizes[i];
@@ -424,8 +433,8 @@ bool prefill_attention_fits_rows(const AttentionShape& s) {
 }
 
 bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
-  const bool blocks_fit = (l.block_tokens >= 16 && kTokens % l.block_tokens == 0) ||
-                          l.block_tokens % kTokens == 0;
+  const bool blocks_fit =
+      (l.block_tokens >= 16 && kTokens % l.block_tokens == 0) || l.block_tokens % kTokens == 0;
   return prefill_attention_fits_rows(s) && blocks_fit;
 }
 

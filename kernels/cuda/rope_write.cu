@@ -1,5 +1,6 @@
 // Rotates q and k and writes k and v into the paged cache: a few blocks a row. Each works
-// the row's angles out once and keeps them in shared memory; k is written to the cache from registers.
+// the row's angles out once and keeps them in shared memory; k is written to the cache from
+// registers.
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.cuh"
@@ -48,9 +49,11 @@ __device__ void make_angles(const RopeWrite& p, int row, float2* angles) {
 }
 
 // Where a token's key or value lies in the cache.
-__device__ __forceinline__ int64_t cache_at(const CacheLayer& c, int64_t cache_row, int head, int width) {
+__device__ __forceinline__ int64_t cache_at(const CacheLayer& c, int64_t cache_row, int head,
+                                            int width) {
   return ((cache_row / c.block_tokens * c.kv_heads + head) * c.block_tokens +
-          cache_row % c.block_tokens) * width;
+          cache_row % c.block_tokens) *
+         width;
 }
 
 // Rotates heads in place; with a cache, whole heads are written there as well. Work items are pairs
@@ -65,7 +68,8 @@ __device__ void turn_heads(const RopeWrite& p, T* first, int heads, int dim, con
   const int items = pairs + (cache != nullptr ? dim - p.rope.rotary_dim : 0);
   const auto threads = static_cast<int>(blockDim.x * gridDim.y);
   const int all = heads * items;
-  for (int w0 = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w0 < all; w0 += threads * kBatch) {
+  for (int w0 = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w0 < all;
+       w0 += threads * kBatch) {
     T u[kBatch], v[kBatch];
     int a[kBatch], b[kBatch];
 #pragma unroll
@@ -126,19 +130,20 @@ __global__ void __launch_bounds__(kThreads) rope_write_kernel(const __grid_const
   const T* value = static_cast<const T*>(p.value.data) + row * p.value.stride;
   C* values = static_cast<C*>(p.cache.values);
   const auto threads = static_cast<int>(blockDim.x * gridDim.y);
-  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w < p.kv_heads * p.value_dim; w += threads) {
+  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+       w < p.kv_heads * p.value_dim; w += threads) {
     const int head = w / p.value_dim, e = w % p.value_dim;
     values[cache_at(p.cache, cache_row, head, p.value_dim) + e] = from_float<C>(to_float(value[w]));
   }
 }
 
-// The usual case in 16-byte pieces: halves of a whole head turned against one another, a cache of the
-// same type. A work item is a piece of a head's first half with its partner in the second half, or a
-// piece of a value.
+// The usual case in 16-byte pieces: halves of a whole head turned against one another, a cache of
+// the same type. A work item is a piece of a head's first half with its partner in the second half,
+// or a piece of a value.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_constant__ RopeWrite p) {
-  constexpr int kPairs = kDim / 16;   // pairs of pieces in a head
-  constexpr int kPieces = kDim / 8;   // pieces of a value
+  constexpr int kPairs = kDim / 16;  // pairs of pieces in a head
+  constexpr int kPieces = kDim / 8;  // pieces of a value
   __shared__ float2 angles[kDim / 2];
   ptx::let_next_kernel_start();
   const auto row = static_cast<int>(blockIdx.x);
@@ -149,7 +154,8 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
   const int queries = present(p.query) ? p.heads * kPairs : 0, keys = p.kv_heads * kPairs;
   const int values = present(p.value) && cache_row >= 0 ? p.kv_heads * kPieces : 0;
   const auto threads = static_cast<int>(blockDim.x * gridDim.y);
-  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w < queries + keys + values; w += threads) {
+  for (int w = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); w < queries + keys + values;
+       w += threads) {
     if (w >= queries + keys) {
       const int head = (w - queries - keys) / kPieces, piece = (w - queries - keys) % kPieces;
       const T* from = static_cast<const T*>(p.value.data) + row * p.value.stride + head * kDim;
@@ -158,7 +164,8 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
       continue;
     }
     const bool is_key = w >= queries;
-    const int head = (is_key ? w - queries : w) / kPairs, piece = (is_key ? w - queries : w) % kPairs;
+    const int head = (is_key ? w - queries : w) / kPairs,
+              piece = (is_key ? w - queries : w) % kPairs;
     const Matrix& m = is_key ? p.key : p.query;
     auto* at = reinterpret_cast<uint4*>(static_cast<T*>(m.data) + row * m.stride + head * kDim);
     uint4 low = at[piece], high = at[piece + kPairs];
@@ -174,7 +181,8 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
     at[piece] = low;
     at[piece + kPairs] = high;
     if (!is_key || cache_row < 0) continue;
-    auto* to = reinterpret_cast<uint4*>(static_cast<T*>(p.cache.keys) + cache_at(p.cache, cache_row, head, kDim));
+    auto* to = reinterpret_cast<uint4*>(static_cast<T*>(p.cache.keys) +
+                                        cache_at(p.cache, cache_row, head, kDim));
     to[piece] = low;
     to[piece + kPairs] = high;
   }
@@ -185,8 +193,9 @@ bool whole_pieces(const Matrix& m) {
 }
 bool fits_pieces(const RopeWrite& p, DType dtype) {
   const int dim = p.rope.rotary_dim;
-  return (dim == 64 || dim == 128) && dim == p.head_dim && dim == p.key_dim && !p.rope.interleaved && p.key &&
-         dtype != DType::f32 && (p.cache.keys == nullptr || p.cache.dtype == dtype) && (!p.value || p.value_dim == dim) &&
+  return (dim == 64 || dim == 128) && dim == p.head_dim && dim == p.key_dim &&
+         !p.rope.interleaved && p.key && dtype != DType::f32 &&
+         (p.cache.keys == nullptr || p.cache.dtype == dtype) && (!p.value || p.value_dim == dim) &&
          whole_pieces(p.query) && whole_pieces(p.key) && whole_pieces(p.value);
 }
 
@@ -201,28 +210,37 @@ template <class T>
 cudaError_t by_cache(const RopeWrite& p, const LaunchShape& shape, cudaStream_t stream) {
   if (p.cache.keys == nullptr) return launch(rope_write_kernel<T, T>, shape, stream, p);
   switch (p.cache.dtype) {
-    case DType::f32: return launch(rope_write_kernel<T, float>, shape, stream, p);
-    case DType::f16: return launch(rope_write_kernel<T, __half>, shape, stream, p);
-    case DType::bf16: return launch(rope_write_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default: return cudaErrorInvalidValue;
+    case DType::f32:
+      return launch(rope_write_kernel<T, float>, shape, stream, p);
+    case DType::f16:
+      return launch(rope_write_kernel<T, __half>, shape, stream, p);
+    case DType::bf16:
+      return launch(rope_write_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 
 template <class T, class C>
-__global__ void __launch_bounds__(kThreads) cross_write_kernel(const __grid_constant__ CrossWrite p) {
+__global__ void __launch_bounds__(kThreads)
+    cross_write_kernel(const __grid_constant__ CrossWrite p) {
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
   const auto row = static_cast<int>(blockIdx.x);
   const CacheLayer& c = p.cache;
-  const int64_t cache_row = static_cast<int64_t>(p.blocks[row / c.block_tokens]) * c.block_tokens + row % c.block_tokens;
+  const int64_t cache_row =
+      static_cast<int64_t>(p.blocks[row / c.block_tokens]) * c.block_tokens + row % c.block_tokens;
   const T* key = static_cast<const T*>(p.key.data) + row * p.key.stride;
   for (int w = threadIdx.x; w < c.kv_heads * c.key_dim; w += kThreads) {
-    static_cast<C*>(c.keys)[cache_at(c, cache_row, w / c.key_dim, c.key_dim) + w % c.key_dim] = from_float<C>(to_float(key[w]));
+    static_cast<C*>(c.keys)[cache_at(c, cache_row, w / c.key_dim, c.key_dim) + w % c.key_dim] =
+        from_float<C>(to_float(key[w]));
   }
   if (!present(p.value)) return;
   const T* value = static_cast<const T*>(p.value.data) + row * p.value.stride;
   for (int w = threadIdx.x; w < c.kv_heads * c.value_dim; w += kThreads) {
-    static_cast<C*>(c.values)[cache_at(c, cache_row, w / c.value_dim, c.value_dim) + w % c.value_dim] = from_float<C>(to_float(value[w]));
+    static_cast<C*>(
+        c.values)[cache_at(c, cache_row, w / c.value_dim, c.value_dim) + w % c.value_dim] =
+        from_float<C>(to_float(value[w]));
   }
 }
 
@@ -230,10 +248,14 @@ template <class T>
 cudaError_t by_cache(const CrossWrite& p, cudaStream_t stream) {
   const LaunchShape shape = {dim3(static_cast<unsigned>(p.key.rows)), dim3(kThreads)};
   switch (p.cache.dtype) {
-    case DType::f32: return launch(cross_write_kernel<T, float>, shape, stream, p);
-    case DType::f16: return launch(cross_write_kernel<T, __half>, shape, stream, p);
-    case DType::bf16: return launch(cross_write_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default: return cudaErrorInvalidValue;
+    case DType::f32:
+      return launch(cross_write_kernel<T, float>, shape, stream, p);
+    case DType::f16:
+      return launch(cross_write_kernel<T, __half>, shape, stream, p);
+    case DType::bf16:
+      return launch(cross_write_kernel<T, __nv_bfloat16>, shape, stream, p);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 
@@ -245,9 +267,11 @@ cudaError_t rope_write(const RopeWrite& p, cudaStream_t stream) {
   if (p.rope.rotary_dim / 2 > kPairsMax) return cudaErrorInvalidValue;
   const DType dtype = p.query ? p.query.dtype : p.key.dtype;
   if (fits_pieces(p, dtype)) {
-    return dtype == DType::f16 ? run_pieces<__half>(p, rows, stream) : run_pieces<__nv_bfloat16>(p, rows, stream);
+    return dtype == DType::f16 ? run_pieces<__half>(p, rows, stream)
+                               : run_pieces<__nv_bfloat16>(p, rows, stream);
   }
-  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 1024 ? 2 : 4), dim3(kThreads)};
+  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 1024 ? 2 : 4),
+                             dim3(kThreads)};
   TR_DISPATCH_FLOAT(dtype, return by_cache<T>(p, shape, stream));
 }
 

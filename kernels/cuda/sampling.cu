@@ -1,9 +1,10 @@
 // One block samples one row. Sums that decide anything are made of integers (weights in units of
 // 2^-40), so the result does not depend on the order in which threads add.
 //
-// The tokens in order of falling logit (equal ones by id) are never sorted: top-k and top-p each look
-// for the last token of a prefix of that order. A histogram over even steps of the logit finds the
-// step in which the prefix ends, and only the tokens of that step are compared with one another.
+// The tokens in order of falling logit (equal ones by id) are never sorted: top-k and top-p each
+// look for the last token of a prefix of that order. A histogram over even steps of the logit finds
+// the step in which the prefix ends, and only the tokens of that step are compared with one
+// another.
 #include "kernels/cuda/sampling.hpp"
 
 #include "base/philox.hpp"
@@ -16,7 +17,8 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
 constexpr int kBins = 2048;
-constexpr float kBinsPerUnit = 64.0F;  // bins cover 32 below the highest logit; the last takes the rest
+constexpr float kBinsPerUnit =
+    64.0F;  // bins cover 32 below the highest logit; the last takes the rest
 constexpr int kListMax = 1024;
 constexpr float kUnit = 1099511627776.0F;  // 2^40
 constexpr int32_t kSeen = 1 << 30;
@@ -182,18 +184,24 @@ __device__ unsigned long long find_cut(Shared& s, const Weigh& w, bool by_weight
       if (key > middle && key >= floor && bin_of(w.logits[i]) == bin) above += measure(i);
     }
     above = block_sum(s, above) + before_bin;
-    if (static_cast<double>(above) < goal) high = middle; else low = middle + 1;
+    if (static_cast<double>(above) < goal)
+      high = middle;
+    else
+      low = middle + 1;
   }
   return low;
 }
 
-// The first token, in order of ids, at which the weights of the kept tokens exceed share * their sum.
-__device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, float min_p, float share) {
+// The first token, in order of ids, at which the weights of the kept tokens exceed share * their
+// sum.
+__device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, float min_p,
+                             float share) {
   const unsigned long long best = key_of(w.top, 0);
   const auto kept = [&](int32_t i) -> unsigned long long {
     const float x = w.logits[i];
     if (key_of(x, i) < cut) return 0;
-    if (min_p > 0.0F && expf((x - w.top) * w.inverse_temperature) < min_p && (key_of(x, 0) != best)) return 0;
+    if (min_p > 0.0F && expf((x - w.top) * w.inverse_temperature) < min_p && (key_of(x, 0) != best))
+      return 0;
     return w.at(i);
   };
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -214,7 +222,8 @@ __device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, 
     total += s.of_warp[i];
   }
   const double goal = static_cast<double>(share) * static_cast<double>(total);
-  const bool here = static_cast<double>(before) <= goal && static_cast<double>(before + mine) > goal;
+  const bool here =
+      static_cast<double>(before) <= goal && static_cast<double>(before + mine) > goal;
   if (here || (warp == last_warp && static_cast<double>(total) <= goal)) {
     int32_t found = -1, last = -1;
     for (int32_t base = begin; base < end && found < 0; base += 32) {
@@ -227,7 +236,8 @@ __device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, 
         if (lane >= d) sum += y;
       }
       const uint32_t some = __ballot_sync(0xffffffff, x > 0);
-      const uint32_t past = __ballot_sync(0xffffffff, x > 0 && static_cast<double>(before + sum) > goal);
+      const uint32_t past =
+          __ballot_sync(0xffffffff, x > 0 && static_cast<double>(before + sum) > goal);
       if (some != 0) last = base + 31 - __clz(static_cast<int>(some));
       if (past != 0) found = base + __ffs(static_cast<int>(past)) - 1;
       before += __shfl_sync(0xffffffff, sum, 31);
@@ -271,11 +281,13 @@ __device__ __forceinline__ bool has_penalties(const DrawRule& r) {
 }
 
 // Bias, bad words, grammar mask, penalties, on a copy of the row.
-__device__ const float* changed_row(const Sampling& p, const DrawRule& r, const float* raw, float* row) {
+__device__ const float* changed_row(const Sampling& p, const DrawRule& r, const float* raw,
+                                    float* row) {
   const auto n = static_cast<int32_t>(p.logits.cols);
   const bool masked = r.mask_row >= 0 && r.mask_row < p.mask_rows;
   const bool penalised = has_penalties(r) && p.slots.counts != nullptr;
-  if (row == nullptr || (r.bias_count == 0 && r.bad_count == 0 && !masked && !penalised)) return raw;
+  if (row == nullptr || (r.bias_count == 0 && r.bad_count == 0 && !masked && !penalised))
+    return raw;
   for (int32_t i = threadIdx.x; i < n; i += kThreads) row[i] = raw[i];
   __syncthreads();
   for (int32_t i = threadIdx.x; i < r.bias_count; i += kThreads) {
@@ -289,12 +301,14 @@ __device__ const float* changed_row(const Sampling& p, const DrawRule& r, const 
       const int32_t length = p.lists[at++];
       if (length < 1 || length > p.list_count - at) break;
       const int32_t last = p.lists[at + length - 1];
-      if (last >= 0 && last < n && ends_with(p.slots, r.slot, p.lists + at, length - 1)) row[last] = -INFINITY;
+      if (last >= 0 && last < n && ends_with(p.slots, r.slot, p.lists + at, length - 1))
+        row[last] = -INFINITY;
       at += length;
     }
   }
   __syncthreads();
-  const uint32_t* mask = masked ? p.masks + static_cast<int64_t>(r.mask_row) * ((n + 31) / 32) : nullptr;
+  const uint32_t* mask =
+      masked ? p.masks + static_cast<int64_t>(r.mask_row) * ((n + 31) / 32) : nullptr;
   const int32_t* counts = penalised ? p.slots.counts + r.slot * p.slots.vocab : nullptr;
   for (int32_t i = threadIdx.x; i < n; i += kThreads) {
     float x = row[i];
@@ -302,7 +316,8 @@ __device__ const float* changed_row(const Sampling& p, const DrawRule& r, const 
     if (counts != nullptr && counts[i] != 0) {
       x = x > 0.0F ? x / r.repetition_penalty : x * r.repetition_penalty;
       const int32_t generated = counts[i] & (kSeen - 1);
-      if (generated > 0) x -= r.presence_penalty + r.frequency_penalty * static_cast<float>(generated);
+      if (generated > 0)
+        x -= r.presence_penalty + r.frequency_penalty * static_cast<float>(generated);
     }
     row[i] = x;
   }
@@ -339,8 +354,8 @@ __device__ bool prepare(const Sampling& p, float* row, int32_t n) {
   return __syncthreads_or(poisoned);
 }
 
-__device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, const float* raw, int32_t token,
-                       Drawn& out) {
+__device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, const float* raw,
+                       int32_t token, Drawn& out) {
   const auto n = static_cast<int32_t>(p.logits.cols);
   const Stats best = best_of(s, raw, n, ~0ULL);
   float sum = 0.0F;
@@ -363,7 +378,8 @@ __device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, con
     const Stats next = best_of(s, raw, n, ceiling);
     ceiling = key_of(next.top, next.token);
     if (threadIdx.x == 0) {
-      p.tops[static_cast<int64_t>(blockIdx.x) * p.tops_stride + t] = {next.token, next.top - log_sum};
+      p.tops[static_cast<int64_t>(blockIdx.x) * p.tops_stride + t] = {next.token,
+                                                                      next.top - log_sum};
     }
   }
 }
@@ -374,12 +390,14 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   ptx::wait_for_earlier_kernels();
   const auto n = static_cast<int32_t>(p.logits.cols);
   const LogitRow wanted = p.rows[blockIdx.x];
-  float* raw = static_cast<float*>(p.logits.data) + static_cast<int64_t>(blockIdx.x) * p.logits.stride;
+  float* raw =
+      static_cast<float*>(p.logits.data) + static_cast<int64_t>(blockIdx.x) * p.logits.stride;
   Drawn out = {-1, 0, 0.0F};
   const bool poisoned = prepare(p, raw, n);
   if (wanted.sampling >= 0 && !poisoned) {
     const DrawRule& r = p.draws[wanted.sampling];
-    float* changed = p.changed != nullptr ? p.changed + static_cast<int64_t>(blockIdx.x) * n : nullptr;
+    float* changed =
+        p.changed != nullptr ? p.changed + static_cast<int64_t>(blockIdx.x) * n : nullptr;
     out.token = draw(s, r, changed_row(p, r, raw, changed), n);
     if (out.token >= 0 && threadIdx.x == 0) {
       append(p.slots, r.slot, out.token);
@@ -400,9 +418,12 @@ __global__ void __launch_bounds__(kThreads) histories_kernel(const __grid_consta
   ptx::wait_for_earlier_kernels();
   const DrawRule& r = p.draws[blockIdx.x];
   if (r.reset == 0 && r.history_count == 0) return;
-  int32_t* counts = has_penalties(r) && p.slots.counts != nullptr ? p.slots.counts + r.slot * p.slots.vocab : nullptr;
+  int32_t* counts = has_penalties(r) && p.slots.counts != nullptr
+                        ? p.slots.counts + r.slot * p.slots.vocab
+                        : nullptr;
   if (r.reset != 0) {
-    for (int64_t i = threadIdx.x; counts != nullptr && i < p.slots.vocab; i += kThreads) counts[i] = 0;
+    for (int64_t i = threadIdx.x; counts != nullptr && i < p.slots.vocab; i += kThreads)
+      counts[i] = 0;
     if (threadIdx.x == 0) {
       p.slots.tail_count[r.slot] = 0;
       p.slots.last_token[r.slot] = -1;
@@ -416,19 +437,22 @@ __global__ void __launch_bounds__(kThreads) histories_kernel(const __grid_consta
     if (i >= r.history_prompt) atomicAdd(counts + history[i], 1);
   }
   if (threadIdx.x != 0) return;
-  for (int32_t i = max(0, r.history_count - kTail); i < r.history_count; ++i) append(p.slots, r.slot, history[i]);
+  for (int32_t i = max(0, r.history_count - kTail); i < r.history_count; ++i)
+    append(p.slots, r.slot, history[i]);
 }
 
 }  // namespace
 
 cudaError_t take_histories(const Sampling& p, cudaStream_t stream) {
   if (p.rules == 0) return cudaSuccess;
-  return launch(histories_kernel, {dim3(static_cast<unsigned>(p.rules)), dim3(kThreads)}, stream, p);
+  return launch(histories_kernel, {dim3(static_cast<unsigned>(p.rules)), dim3(kThreads)}, stream,
+                p);
 }
 
 cudaError_t sample(const Sampling& p, cudaStream_t stream) {
   if (p.logits.rows == 0) return cudaSuccess;
-  return launch(sample_kernel, {dim3(static_cast<unsigned>(p.logits.rows)), dim3(kThreads)}, stream, p);
+  return launch(sample_kernel, {dim3(static_cast<unsigned>(p.logits.rows)), dim3(kThreads)}, stream,
+                p);
 }
 
 }  // namespace troupe::cuda

@@ -1,4 +1,5 @@
-// Sampling on the device, as docs/sampling.md defines it; kernels/cpu/plain/sample.cpp reads like it.
+// Sampling on the device, as docs/sampling.md defines it; kernels/cpu/plain/sample.cpp reads like
+// it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,7 +20,8 @@ struct DrawRule {
   float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   uint64_t seed;
   int32_t choice, position;
-  int32_t bias_begin, bias_count, bad_begin, bad_count, history_begin, history_count, history_prompt;
+  int32_t bias_begin, bias_count, bad_begin, bad_count, history_begin, history_count,
+      history_prompt;
   int32_t mask_row, reset;
 };
 struct TokenBias {
@@ -31,7 +33,7 @@ constexpr int kTail = 16;
 // What the device remembers of a slot between steps.
 struct SlotMemory {
   int32_t* last_token = nullptr;  // per slot
-  int32_t* tail = nullptr;        // per slot: kTail tokens, oldest first
+  int32_t* tail = nullptr;  // per slot: kTail tokens, oldest first
   int32_t* tail_count = nullptr;
   // Per slot and token: times generated, and bit 30 when it occurred at all. Null until a request
   // has penalties.
@@ -61,7 +63,7 @@ struct Sampling {
   int32_t mask_rows = 0;
   SlotMemory slots;
   float* changed = nullptr;  // logit rows x vocab: rows that rules change; null when none does
-  Drawn* drawn = nullptr;    // per logit row
+  Drawn* drawn = nullptr;  // per logit row
   TopToken* tops = nullptr;  // per logit row: tops_stride
   int32_t tops_stride = 0;
 };

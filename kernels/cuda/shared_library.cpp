@@ -61,21 +61,24 @@ std::vector<std::string> candidates(const std::string& soname, const std::string
 
 Result<OpenLibrary> open_nvidia_library(const std::string& soname, const std::string& wheel_folder,
                                         const std::string& package) {
-  if (void* handle = dlopen(soname.c_str(), RTLD_NOW | RTLD_LOCAL)) return OpenLibrary{handle, soname};
+  if (void* handle = dlopen(soname.c_str(), RTLD_NOW | RTLD_LOCAL))
+    return OpenLibrary{handle, soname};
   const char* reason = dlerror();
   std::string why = reason != nullptr ? reason : "";
   for (const std::string& path : candidates(soname, wheel_folder)) {
-    if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return OpenLibrary{handle, path};
+    if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL))
+      return OpenLibrary{handle, path};
     if ((reason = dlerror()) != nullptr) why = reason;
   }
-  return Status(Code::unsupported,
-                soname + " was not found (" + why + "): install the CUDA 13 toolkit, or run `pip install " +
-                    package + "`, or add its folder to LD_LIBRARY_PATH");
+  return Status(Code::unsupported, soname + " was not found (" + why +
+                                       "): install the CUDA 13 toolkit, or run `pip install " +
+                                       package + "`, or add its folder to LD_LIBRARY_PATH");
 }
 
 Result<void*> find_function(const OpenLibrary& library, const char* name) {
   if (void* function = dlsym(library.handle, name)) return function;
-  return unsupported(library.path + " has no function " + name + ": it is too old or not the right library");
+  return unsupported(library.path + " has no function " + name +
+                     ": it is too old or not the right library");
 }
 
 }  // namespace troupe::cuda

@@ -1,13 +1,13 @@
 // A matrix product for few rows. The weight is read once, and everything serves that: the weight
 // takes the place of A in the warpgroup product (64 of its rows at a time), the input that of B.
 //
-// One block per multiprocessor. The work is cut into chunks: a tile of 64 or 128 weight rows times a
-// part of k. A block begins with the chunk of its own number and then takes the next free one, since
-// multiprocessors do not get memory at the same speed; a tile's parts are summed by whichever block
-// finishes it last, in the order of the parts, so results do not depend on timing. A producer thread
-// keeps kStages steps in flight; it asks for weights before the kernel in front has finished (they do
-// not depend on it), which hides part of the small kernels between two products. Weights pass through
-// L2 marked as first to go.
+// One block per multiprocessor. The work is cut into chunks: a tile of 64 or 128 weight rows times
+// a part of k. A block begins with the chunk of its own number and then takes the next free one,
+// since multiprocessors do not get memory at the same speed; a tile's parts are summed by whichever
+// block finishes it last, in the order of the parts, so results do not depend on timing. A producer
+// thread keeps kStages steps in flight; it asks for weights before the kernel in front has finished
+// (they do not depend on it), which hides part of the small kernels between two products. Weights
+// pass through L2 marked as first to go.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -234,18 +234,22 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
 #endif
 }
 
-// Parts of k per tile. A multiprocessor alone can take steps about 1.7 times as fast as memory feeds
-// all of them, so a product may leave some idle and still run at memory's speed; only where a tile is
-// too much for one multiprocessor is k cut, and the sums then cost about one and a half steps.
+// Parts of k per tile. A multiprocessor alone can take steps about 1.7 times as fast as memory
+// feeds all of them, so a product may leave some idle and still run at memory's speed; only where a
+// tile is too much for one multiprocessor is k cut, and the sums then cost about one and a half
+// steps.
 int parts_of(int tiles, int steps, int blocks) {
   constexpr double kFastestStep = 0.6, kSums = 1.5;
   int best = 1;
   double best_cost = 1e30;
-  for (int parts = 1; parts <= 16 && parts * 2 <= steps && (parts == 1 || tiles * parts <= kChunksMax); parts *= 2) {
+  for (int parts = 1;
+       parts <= 16 && parts * 2 <= steps && (parts == 1 || tiles * parts <= kChunksMax);
+       parts *= 2) {
     const int rounds = (tiles * parts + blocks - 1) / blocks;
     const double memory = static_cast<double>(tiles) * steps / blocks;
     const double alone = static_cast<double>(rounds) * steps / parts * kFastestStep;
-    const double cost = (alone > memory ? alone : memory) + (parts > 1 ? kSums + 0.3 * rounds : 0.0);
+    const double cost =
+        (alone > memory ? alone : memory) + (parts > 1 ? kSums + 0.3 * rounds : 0.0);
     if (cost < best_cost) {
       best_cost = cost;
       best = parts;
@@ -325,7 +329,9 @@ size_t skinny_gemm_partials_bytes(int rows) {
   const size_t share = rows <= 8 ? 64 * 8 : rows <= 16 ? 64 * 16 : rows <= 32 ? 128 * 32 : 128 * 64;
   return kChunksMax * share * sizeof(float);
 }
-size_t skinny_gemm_counters(int64_t n_max) { return static_cast<size_t>(n_max / 64 + 3); }
+size_t skinny_gemm_counters(int64_t n_max) {
+  return static_cast<size_t>(n_max / 64 + 3);
+}
 
 bool skinny_gemm_fits(const SkinnyGemm& a) {
   return a.m >= 1 && a.m <= kSkinnyRowsMax && a.n >= 1 && a.k >= 8 && a.k % 8 == 0 &&

@@ -24,8 +24,8 @@ struct SkinnyGemm {
   bool output_f32 = false;
   // The weight is [gate; up]: output[m, n / 2] = silu(gate) * up. n a multiple of 16.
   bool gated_silu = false;
-  int variant = -1;   // benchmarks choose; -1: by shape
-  int parts = -1;     // of k per tile; -1: by shape
+  int variant = -1;  // benchmarks choose; -1: by shape
+  int parts = -1;  // of k per tile; -1: by shape
   // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
   float* partials = nullptr;
   uint32_t* counters = nullptr;

@@ -46,7 +46,8 @@ std::vector<float> gate(const Case& c, const std::vector<float>& y) {
 
 void check(const Case& c) {
   std::mt19937 rng(static_cast<unsigned>(c.m * 7919 + c.n * 31 + c.k));
-  const auto m = static_cast<size_t>(c.m), n = static_cast<size_t>(c.n), k = static_cast<size_t>(c.k);
+  const auto m = static_cast<size_t>(c.m), n = static_cast<size_t>(c.n),
+             k = static_cast<size_t>(c.k);
   const auto x = random_values(m * k, 1.0F, c.dtype, rng);
   auto w = random_values((n + 15) / 16 * 16 * k, 0.1F, c.dtype, rng);
   const auto bias = random_values(n, 1.0F, c.dtype, rng);

@@ -6,12 +6,15 @@
 namespace troupe::cuda {
 namespace {
 
-static_assert(sizeof(LogitRow) == sizeof(PlanLogitRow) && sizeof(DrawRule) == sizeof(PlanSampling) &&
-              sizeof(TokenBias) == sizeof(PlanBias) && kTail == kSlotTail);
+static_assert(sizeof(LogitRow) == sizeof(PlanLogitRow) &&
+              sizeof(DrawRule) == sizeof(PlanSampling) && sizeof(TokenBias) == sizeof(PlanBias) &&
+              kTail == kSlotTail);
 
 constexpr int32_t kShareLeast = 128;
 
-int32_t round_up(int64_t x, int64_t to) { return static_cast<int32_t>((x + to - 1) / to * to); }
+int32_t round_up(int64_t x, int64_t to) {
+  return static_cast<int32_t>((x + to - 1) / to * to);
+}
 
 // Positions per share: enough shares to fill the device, but none so short that its start and end
 // cost more than its middle.
@@ -66,7 +69,8 @@ void StepPlan::lay_out(const PlanView& plan) {
 void StepPlan::fill_rows(const PlanView& plan) {
   copy_in(staging_.data() + offset_.tokens, plan.token_ids());
   copy_in(staging_.data() + offset_.positions, plan.positions());
-  if (counts.rope_positions) copy_in(staging_.data() + offset_.rope_positions, plan.rope_positions());
+  if (counts.rope_positions)
+    copy_in(staging_.data() + offset_.rope_positions, plan.rope_positions());
   if (counts.span_ends) copy_in(staging_.data() + offset_.span_ends, plan.span_ends());
   for (size_t i = 0; counts.modality && i < plan.modality().size(); ++i) {
     host<int32_t>(offset_.modality)[i] = plan.modality()[i] != 0 ? 1 : 0;
@@ -92,7 +96,8 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
       const PlanSequence& s = plan.sequences()[static_cast<size_t>(i)];
       const PlanTable& t = plan.table(i, g);
       const auto blocks = plan.block_table(i, g);
-      const auto index = static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i);
+      const auto index =
+          static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i);
       sequences[index] = {s.row_begin, s.row_count, s.kv_len, t.begin, t.first_position, 1};
       encoders[index] = {s.row_begin, s.row_count, s.cross_len, t.begin, 0, 0};
       for (int32_t r = s.row_begin; r < s.row_begin + s.row_count; ++r) {
@@ -100,7 +105,8 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
         // Tables of an encoder's group do not cover the sequence's own positions.
         const bool there = relative >= 0 && relative / tokens < t.count;
         rows[static_cast<size_t>(g) * static_cast<size_t>(counts.rows) + static_cast<size_t>(r)] =
-            there ? blocks[static_cast<size_t>(relative / tokens)] * tokens + relative % tokens : -1;
+            there ? blocks[static_cast<size_t>(relative / tokens)] * tokens + relative % tokens
+                  : -1;
       }
     }
   }
@@ -121,8 +127,11 @@ void StepPlan::fill_work(const PlanView& plan, int32_t share) {
     const int32_t shares = (s.kv_len + share - 1) / share, partial = items;
     for (int32_t k = 0; k < shares; ++k, ++items) {
       for (int32_t g = 0; g < counts.groups; ++g) {
-        const AttentionSequence& seq = sequences[static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i)];
-        decode[static_cast<size_t>(items) * static_cast<size_t>(counts.groups) + static_cast<size_t>(g)] = {
+        const AttentionSequence& seq =
+            sequences[static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) +
+                      static_cast<size_t>(i)];
+        decode[static_cast<size_t>(items) * static_cast<size_t>(counts.groups) +
+               static_cast<size_t>(g)] = {
             seq, k * share, std::min(s.kv_len, (k + 1) * share), k, shares, partial, i};
       }
     }
@@ -132,7 +141,9 @@ void StepPlan::fill_work(const PlanView& plan, int32_t share) {
     const PlanSequence& s = plan.sequences()[static_cast<size_t>(w.sequence)];
     return s.kv_len - s.row_count + std::min(s.row_count, (w.tile + 1) * 128);
   };
-  std::stable_sort(tiles.begin(), tiles.end(), [&](const PrefillWork& a, const PrefillWork& b) { return length(a) > length(b); });
+  std::stable_sort(tiles.begin(), tiles.end(), [&](const PrefillWork& a, const PrefillWork& b) {
+    return length(a) > length(b);
+  });
   std::copy(tiles.begin(), tiles.end(), prefill);
   *host<int32_t>(offset_.decode_count) = items;
 }
@@ -151,13 +162,15 @@ void StepPlan::fill_sampling(const PlanView& plan) {
     tops_max = std::max(tops_max, l.top_n);
   }
   for (const PlanSampling& s : plan.sampling()) {
-    const bool penalised = s.repetition_penalty != 1.0F || s.presence_penalty != 0.0F || s.frequency_penalty != 0.0F;
+    const bool penalised =
+        s.repetition_penalty != 1.0F || s.presence_penalty != 0.0F || s.frequency_penalty != 0.0F;
     penalties = penalties || penalised;
     changes = changes || penalised || s.bias_count > 0 || s.bad_count > 0 || s.mask_row >= 0;
   }
 }
 
-Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape) {
+Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
+                       const StepShape& shape) {
   StepCounts& c = counts;
   c = {};
   c.rows = plan.rows();
@@ -195,11 +208,15 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches, c
 
 Status StepPlan::upload(DeviceArea& device, DeviceArea& blocks, cudaStream_t stream, bool& moved) {
   TR_ASSIGN(const bool plan_moved, device.grow(std::max(used_ * 2, size_t{1} << 16), "step plans"));
-  TR_ASSIGN(const bool blocks_moved, blocks.grow(std::max(block_bytes_ * 2, size_t{1} << 16), "block tables"));
+  TR_ASSIGN(const bool blocks_moved,
+            blocks.grow(std::max(block_bytes_ * 2, size_t{1} << 16), "block tables"));
   moved = plan_moved || blocks_moved;
-  TR_TRY(status_of(cudaMemcpyAsync(device.as(), staging_.data(), used_, cudaMemcpyHostToDevice, stream), "uploading a step's plan"));
+  TR_TRY(status_of(
+      cudaMemcpyAsync(device.as(), staging_.data(), used_, cudaMemcpyHostToDevice, stream),
+      "uploading a step's plan"));
   if (block_bytes_ > 0) {
-    TR_TRY(status_of(cudaMemcpyAsync(blocks.as(), block_staging_.data(), block_bytes_, cudaMemcpyHostToDevice, stream),
+    TR_TRY(status_of(cudaMemcpyAsync(blocks.as(), block_staging_.data(), block_bytes_,
+                                     cudaMemcpyHostToDevice, stream),
                      "uploading block tables"));
   }
   auto* base = device.as<std::byte>();

@@ -21,12 +21,12 @@ namespace troupe::cuda {
 // Sequences whose query heads fit one matrix instruction decode; longer ones prefill.
 struct StepCounts {
   int32_t rows = 0, sequences = 0, logit_rows = 0, groups = 0, rules = 0, lists = 0;
-  int32_t decode_items = 0;       // the same in every group
-  int32_t decode_rows_max = 0;    // longest query among decoding sequences
+  int32_t decode_items = 0;  // the same in every group
+  int32_t decode_rows_max = 0;  // longest query among decoding sequences
   int32_t shares_max = 1;
   int32_t prefill_items = 0;
-  bool prefills_whole = true;     // no prefilling sequence has a past
-  int32_t decode_longest = 0;     // sequences with at most so many rows decode
+  bool prefills_whole = true;  // no prefilling sequence has a past
+  int32_t decode_longest = 0;  // sequences with at most so many rows decode
   bool rope_positions = false, span_ends = false, modality = false;
 };
 
@@ -41,11 +41,11 @@ struct StepAddresses {
   const int32_t* span_ends = nullptr;
   const int32_t* modality = nullptr;
   const int32_t* gather_rows = nullptr;
-  const int32_t* cache_rows = nullptr;               // groups x rows
-  const AttentionSequence* sequences = nullptr;      // groups x sequences
-  const AttentionSequence* encoders = nullptr;       // the same, seeing encoder rows
+  const int32_t* cache_rows = nullptr;  // groups x rows
+  const AttentionSequence* sequences = nullptr;  // groups x sequences
+  const AttentionSequence* encoders = nullptr;  // the same, seeing encoder rows
   const int32_t* decode_count = nullptr;
-  const DecodeWork* decode = nullptr;                // items x groups
+  const DecodeWork* decode = nullptr;  // items x groups
   const PrefillWork* prefill = nullptr;
   const LogitRow* logit_rows = nullptr;
   const DrawRule* rules = nullptr;
@@ -77,8 +77,9 @@ class StepPlan {
   PinnedArea staging_, block_staging_;
   size_t used_ = 0, block_bytes_ = 0;
   struct Offsets {
-    size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality, gather_rows,
-        cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows, rules, biases, lists;
+    size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality,
+        gather_rows, cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows,
+        rules, biases, lists;
   } offset_ = {};
   void lay_out(const PlanView& plan);
   void fill_rows(const PlanView& plan);
@@ -86,7 +87,9 @@ class StepPlan {
   void fill_work(const PlanView& plan, int32_t share);
   void fill_sampling(const PlanView& plan);
   template <class T>
-  T* host(size_t offset) { return reinterpret_cast<T*>(staging_.data() + offset); }
+  T* host(size_t offset) {
+    return reinterpret_cast<T*>(staging_.data() + offset);
+  }
 };
 
 }  // namespace troupe::cuda

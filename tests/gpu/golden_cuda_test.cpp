@@ -24,7 +24,8 @@ std::vector<std::string> model_names() {
   std::vector<std::string> names;
   if (!std::filesystem::exists(kModels)) return names;
   for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
-    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename());
+    if (std::filesystem::exists(entry.path() / "expected.json"))
+      names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -57,11 +58,16 @@ struct Case {
   std::vector<float> logprobs;
   json all;
 
-  explicit Case(const json& c) : prompt(c["prompt"]), tokens(c["tokens"]), logprobs(c["logprobs"]), all(c) {}
+  explicit Case(const json& c)
+      : prompt(c["prompt"]), tokens(c["tokens"]), logprobs(c["logprobs"]), all(c) {}
   [[nodiscard]] size_t fed() const { return prompt.size() + tokens.size() - 1; }
   // `count` fed tokens from `begin` on: the prompt, then every token but the last.
   [[nodiscard]] Piece piece(int32_t sequence, size_t begin, size_t count) const {
-    Piece p{.sequence = sequence, .prompt_len = static_cast<int32_t>(prompt.size()), .tokens = {}, .targets = {}, .modality = {}};
+    Piece p{.sequence = sequence,
+            .prompt_len = static_cast<int32_t>(prompt.size()),
+            .tokens = {},
+            .targets = {},
+            .modality = {}};
     for (size_t i = begin; i < begin + count; ++i) {
       p.tokens.push_back(i < prompt.size() ? prompt[i] : tokens[i - prompt.size()]);
       p.targets.push_back(i + 1 < prompt.size() ? -1 : tokens[i + 1 - prompt.size()]);
@@ -84,7 +90,8 @@ class GoldenCuda : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device on this machine";
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
+      GTEST_SKIP() << "no CUDA device on this machine";
   }
   [[nodiscard]] std::string folder() const { return std::string(kModels) + "/" + GetParam(); }
 };
@@ -102,7 +109,8 @@ TEST_P(GoldenCuda, F32TokensAndLogprobs) {
         ASSERT_TRUE(got.ok()) << got.status().message();
         for (const Scored& s : *got) {
           EXPECT_EQ(s.best, c.tokens[scored]) << c.all["name"] << " token " << scored;
-          EXPECT_NEAR(s.logprob, c.logprobs[scored], kTolerance) << c.all["name"] << " token " << scored;
+          EXPECT_NEAR(s.logprob, c.logprobs[scored], kTolerance)
+              << c.all["name"] << " token " << scored;
           ++scored;
         }
         at += count;
@@ -139,7 +147,8 @@ TEST_P(GoldenCuda, BatchedWithOthers) {
       ++scored[lane];
     }
   }
-  for (size_t lane = 0; lane < kLanes; ++lane) EXPECT_EQ(scored[lane], cases[lane % cases.size()].tokens.size());
+  for (size_t lane = 0; lane < kLanes; ++lane)
+    EXPECT_EQ(scored[lane], cases[lane % cases.size()].tokens.size());
 }
 
 std::vector<std::vector<int32_t>> forced_experts(const json& experts, size_t begin, size_t count) {
@@ -166,10 +175,12 @@ TEST_P(GoldenCuda, HalfPrecisionTeacherForced) {
       m.runner->forget(0);
       for (size_t at = 0; at < c.fed();) {
         const size_t count = at < c.prompt.size() ? c.prompt.size() : 1;
-        if (forced.contains("experts")) m.runner->model().force_routing(forced_experts(forced["experts"], at, count));
+        if (forced.contains("experts"))
+          m.runner->model().force_routing(forced_experts(forced["experts"], at, count));
         const auto got = m.runner->step({c.piece(0, at, count)});
         ASSERT_TRUE(got.ok()) << got.status().message();
-        for (const Scored& s : *got) EXPECT_NEAR(s.logprob, logprobs[scored++], kForcedTolerance) << type << c.all["name"];
+        for (const Scored& s : *got)
+          EXPECT_NEAR(s.logprob, logprobs[scored++], kForcedTolerance) << type << c.all["name"];
         at += count;
       }
       EXPECT_EQ(scored, logprobs.size());
@@ -177,11 +188,12 @@ TEST_P(GoldenCuda, HalfPrecisionTeacherForced) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenCuda, ::testing::ValuesIn(model_names()), [](const auto& model) {
-  std::string name = model.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, GoldenCuda, ::testing::ValuesIn(model_names()),
+                         [](const auto& model) {
+                           std::string name = model.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenCuda);
 
 }  // namespace

@@ -11,9 +11,9 @@
 namespace troupe::cuda::ptx {
 
 // What the L2 cache should do with the lines of a copy.
-constexpr uint64_t kEvictFirst = 0x12F0000000000000ULL;   // read once: streamed weights
+constexpr uint64_t kEvictFirst = 0x12F0000000000000ULL;  // read once: streamed weights
 constexpr uint64_t kEvictNormal = 0x1000000000000000ULL;
-constexpr uint64_t kEvictLast = 0x14F0000000000000ULL;    // read again soon: activations
+constexpr uint64_t kEvictLast = 0x14F0000000000000ULL;  // read again soon: activations
 
 __device__ __forceinline__ void prefetch_descriptor(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
