@@ -2,6 +2,7 @@
  *   capi_drain FOLDER-OF-libtroupe_engine.so [STREAMS] [TOKENS]
  * Prints one JSON object. Every token comes as an event of its own: the engine steps once a
  * millisecond and the loop keeps up. */
+#define _POSIX_C_SOURCE 200809L
 #include <time.h>
 
 #include "check.h"
