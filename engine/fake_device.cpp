@@ -28,8 +28,8 @@ void ThreadWaiter::wait_until(int64_t ns) {
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::nanoseconds(ns))));
 }
 
-uint64_t fake_chain(uint64_t before, int32_t token) {
-  return scramble(before * 0x9E3779B97F4A7C15ULL + static_cast<uint32_t>(token) + 1);
+uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime) {
+  return scramble(before * 0x9E3779B97F4A7C15ULL + static_cast<uint32_t>(token) + 1 + (regime << 32));
 }
 
 int32_t fake_token(uint64_t chain, const PlanSampling& s, int32_t vocab) {
@@ -77,6 +77,10 @@ struct FakeDevice::State {
     return best;
   }
 
+  [[nodiscard]] uint64_t regime(const PlanSequence& s, int32_t position) const {
+    return options.facts.rope_regime(std::max(s.prompt_len, position + 1));
+  }
+
   FakeCell* cell(const PlanView& plan, int32_t sequence, int32_t group, int32_t position) {
     const PlanTable& t = plan.table(sequence, group);
     const int32_t index = (position - t.first_position) / options.block_tokens;
@@ -93,7 +97,7 @@ struct FakeDevice::State {
   Status check(const PlanView& plan, int32_t sequence);
   [[nodiscard]] int32_t input(const PlanView& plan, const PlanSequence& s, int32_t row) const;
   void draw(const PlanView& plan, const PlanLogitRow& row, StepResult& result);
-  Status check_history(const PlanSampling& s, const FakeCell& last);
+  Status check_history(const PlanSequence& sequence, const PlanSampling& s, const FakeCell& last);
 
   FakeDeviceOptions options;
   Waiter& waiter;
@@ -154,7 +158,7 @@ Status FakeDevice::State::write(const PlanView& plan, int32_t sequence) {
     const int32_t token = input(plan, s, row);
     if (position != start + i) return wrong("position " + std::to_string(position));
     if (token < 0) return wrong("row " + std::to_string(row) + " has no token");
-    before.chain = fake_chain(before.chain, token);
+    before.chain = fake_chain(before.chain, token, regime(s, position));
     before.token = token;
     before.position = position;
     if (token == options.segment_token) before.segment_begin = position + 1;
@@ -181,8 +185,8 @@ Status FakeDevice::State::check(const PlanView& plan, int32_t sequence) {
     for (int32_t p = from; p < s.kv_len; ++p) {
       const FakeCell* c = cell(plan, sequence, g, p);
       if (c == nullptr || c->position != p ||
-          (before != nullptr && c->chain != fake_chain(before->chain, c->token)) ||
-          (p == 0 && c->chain != fake_chain(0, c->token))) {
+          (before != nullptr && c->chain != fake_chain(before->chain, c->token, regime(s, p))) ||
+          (p == 0 && c->chain != fake_chain(0, c->token, regime(s, 0)))) {
         return wrong("group " + std::to_string(g) + " position " + std::to_string(p) + " of " +
                      std::to_string(s.kv_len) + (c == nullptr ? ": no block" : ": another's content"));
       }
@@ -213,11 +217,13 @@ Status FakeDevice::forward(std::span<const std::byte> bytes) {
   return ok_status();
 }
 
-Status FakeDevice::State::check_history(const PlanSampling& s, const FakeCell& last) {
+Status FakeDevice::State::check_history(const PlanSequence& sequence, const PlanSampling& s,
+                                        const FakeCell& last) {
   if (s.repetition_penalty == 1.0F) return ok_status();
   const Slot& slot = slots[static_cast<size_t>(s.slot)];
   uint64_t chain = 0;
-  for (const int32_t t : slot.history) chain = fake_chain(chain, t);
+  int32_t position = 0;
+  for (const int32_t t : slot.history) chain = fake_chain(chain, t, regime(sequence, position++));
   if (chain == last.chain) return ok_status();
   return wrong("slot " + std::to_string(s.slot) + " counts " + std::to_string(slot.history.size()) +
                " tokens that are not the sequence's " + std::to_string(s.position));
@@ -257,12 +263,13 @@ void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, Step
   int32_t token = row.target;
   if (row.sampling >= 0) {
     const PlanSampling& s = plan.sampling()[static_cast<size_t>(row.sampling)];
+    const PlanSequence& sequence = plan.sequences()[static_cast<size_t>(row.sequence)];
     Slot& slot = slots[static_cast<size_t>(s.slot)];
     if (s.reset != 0) slot.history.clear();
     const auto history = plan.token_lists().subspan(static_cast<size_t>(s.history_begin),
                                                     static_cast<size_t>(s.history_count));
     slot.history.insert(slot.history.end(), history.begin(), history.end());
-    if (options.checked && broken.ok()) broken = check_history(s, *last);
+    if (options.checked && broken.ok()) broken = check_history(sequence, s, *last);
     const Context context(*this, plan, row, s);
     token = options.draw != nullptr ? options.draw(context)
                                     : fake_token(last->chain, s, options.vocab);

@@ -53,6 +53,7 @@ struct FakeDeviceOptions {
   int32_t slots = 256;
   int32_t block_tokens = 16;
   std::vector<models::CacheGroup> groups;  // with cache.blocks
+  models::ModelFacts facts;  // rope regimes
   int64_t step_ns = 0;       // how long a step takes …
   int64_t row_ns = 0;        // … and how much longer for each of its rows
   int64_t fail_step = -1;    // the step (counted from 0) whose collect() fails
@@ -84,6 +85,7 @@ class FakeDevice final : public StepExecutor {
 
 // What FakeDevice draws without `draw`: of this chain, for this seed, choice and position.
 int32_t fake_token(uint64_t chain, const PlanSampling& sampling, int32_t vocab);
-uint64_t fake_chain(uint64_t before, int32_t token);
+// `regime`: ModelFacts::rope_regime of the row, which changes the keys that a token leaves.
+uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime = 0);
 
 }  // namespace troupe::engine

@@ -52,7 +52,8 @@ Job random_job(SimRandom& random, int32_t longest_prompt) {
   return job;
 }
 
-void expect_tokens(SimulatedRequest& request, int32_t context_limit) {
+void expect_tokens(SimulatedRequest& request, const models::ModelFacts& facts,
+                   int32_t context_limit) {
   const SamplingPlan& p = request.job.sampling;
   const auto prompt_len = static_cast<int32_t>(request.prompt.size());
   const int32_t room = context_limit - prompt_len;
@@ -62,7 +63,8 @@ void expect_tokens(SimulatedRequest& request, int32_t context_limit) {
     SimulatedChoice& choice = request.choices[i];
     choice.natural_end = FinishReason::length;
     uint64_t chain = 0;
-    for (const int32_t t : request.prompt) chain = fake_chain(chain, t);
+    const uint64_t prompt_regime = facts.rope_regime(prompt_len);
+    for (const int32_t t : request.prompt) chain = fake_chain(chain, t, prompt_regime);
     for (int32_t index = 0; index < most; ++index) {
       PlanSampling s;
       s.temperature = p.temperature;
@@ -73,7 +75,7 @@ void expect_tokens(SimulatedRequest& request, int32_t context_limit) {
       const auto& biases = index < p.min_tokens ? p.early_biases : p.biases;
       while (banned(biases, token)) token = (token + 1) % kSimVocab;
       choice.expected.push_back(token);
-      chain = fake_chain(chain, token);
+      chain = fake_chain(chain, token, facts.rope_regime(prompt_len + index + 1));
       if (index >= p.min_tokens && p.is_stop(token)) {
         choice.natural_end = FinishReason::stop;
         break;

@@ -49,6 +49,6 @@ inline constexpr int32_t kSimEos = 7;
 // Fills everything but what the caller knows (id, session, times). `context`: the scheduler's limit.
 Job random_job(SimRandom& random, int32_t longest_prompt);
 // Draws every choice's tokens with no engine in the way.
-void expect_tokens(SimulatedRequest& request, int32_t context_limit);
+void expect_tokens(SimulatedRequest& request, const models::ModelFacts& facts, int32_t context_limit);
 
 }  // namespace troupe::engine

@@ -116,6 +116,7 @@ FakeDeviceOptions device_options(const SchedulerConfig& c) {
   o.slots = c.slots;
   o.block_tokens = c.block_tokens;
   o.groups = c.groups;
+  o.facts = c.facts;
   o.step_ns = kStepNs;
   o.checked = true;
   return o;
@@ -188,7 +189,7 @@ void World::submit() {
     return fail("refused for no reason: " + status.message());
   }
   if (busy || needed > context_limit_) return fail("admitted what cannot run");
-  expect_tokens(r, context_limit_);
+  expect_tokens(r, config_.facts, context_limit_);
   for (SimulatedChoice& c : r.choices) {
     const auto all = static_cast<int32_t>(c.expected.size());
     if (all > 0 && random_.chance(15)) c.cut_at = random_.in(1, all);
