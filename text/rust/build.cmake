@@ -6,6 +6,15 @@ if(DEFINED ENV{CARGO_TARGET_DIR} AND NOT "$ENV{CARGO_TARGET_DIR}" STREQUAL "")
 else()
   set(target_dir "${FALLBACK_TARGET_DIR}")
 endif()
+# Clones that share a target folder share the name of what comes out of it, and cargo would take another
+# clone's library for ours when ours has not changed since. So this one crate is always built anew (its
+# dependencies are not), and from there to the copy nobody else may build it.
+file(MAKE_DIRECTORY "${target_dir}")
+file(LOCK "${target_dir}/troupe_text.lock" GUARD PROCESS TIMEOUT 3600)
+execute_process(
+  COMMAND "${CMAKE_COMMAND}" -E env "CARGO_TARGET_DIR=${target_dir}"
+          "${CARGO}" clean --release --quiet --package troupe_text --manifest-path "${MANIFEST}"
+  OUTPUT_QUIET ERROR_QUIET)
 execute_process(
   COMMAND "${CMAKE_COMMAND}" -E env "CARGO_TARGET_DIR=${target_dir}"
           "${CARGO}" build --release --locked --quiet --manifest-path "${MANIFEST}"

@@ -1,9 +1,9 @@
-// The C face of the Rust text library (text/rust): tokenizers, chat templates.
+// The C face of the Rust text library (text/rust): tokenizers, chat templates, output grammars.
 //
 // Every call returns a tt_status; what failed is then in *error (freed by tt_bytes_free). No call
 // unwinds into C: a panic inside is caught and comes back as TT_PANIC. Handles are immutable after
-// their creation and may be used from any thread. The C++ faces are text/tokenizer.hpp and
-// text/chat_template.hpp; nothing outside text/ includes this header.
+// their creation and may be used from any thread, a tt_grammar aside. The C++ faces are
+// text/tokenizer.hpp, chat_template.hpp and grammar.hpp; nothing outside text/ includes this header.
 #ifndef TROUPE_TEXT_FFI_H
 #define TROUPE_TEXT_FFI_H
 
@@ -101,6 +101,32 @@ int32_t tt_template_new(tt_slice source, tt_template** out, tt_bytes* error);
 int32_t tt_template_render(const tt_template* tmpl, const tt_render* request, tt_bytes* out,
                            tt_bytes* error);
 void tt_template_free(tt_template* tmpl);
+
+// ---- output grammars --------------------------------------------------------------------------
+
+typedef struct tt_compiler tt_compiler;  // of one vocabulary; any thread
+typedef struct tt_grammar tt_grammar;    // of one sequence; one thread at a time
+
+typedef struct tt_vocabulary {
+  uint32_t count;           // of the model: ids beyond the tokenizer's are never allowed
+  tt_slice bytes;           // what each token contributes, end to end; special tokens: 0xFF + name
+  const uint32_t* offsets;  // count + 1
+  const uint32_t* eos;      // allowed where the grammar may end
+  size_t eos_count;
+} tt_vocabulary;
+
+enum { TT_JSON_SCHEMA = 1, TT_REGEX = 2, TT_LARK = 3, TT_CHOICE = 4 };
+
+int32_t tt_compiler_new(const tt_vocabulary* vocabulary, tt_compiler** out, tt_bytes* error);
+void tt_compiler_free(tt_compiler* compiler);
+int32_t tt_grammar_new(const tt_compiler* compiler, int32_t kind, tt_slice text, tt_grammar** out,
+                       tt_bytes* error);
+void tt_grammar_free(tt_grammar* grammar);
+// Bit i of `words` says whether token i may come next. words >= (count + 31) / 32.
+int32_t tt_grammar_mask(tt_grammar* grammar, uint32_t* bits, size_t words, tt_bytes* error);
+int32_t tt_grammar_commit(tt_grammar* grammar, uint32_t token, tt_bytes* error);
+int32_t tt_grammar_rollback(tt_grammar* grammar, size_t tokens, tt_bytes* error);
+int32_t tt_grammar_finished(const tt_grammar* grammar);
 
 #ifdef __cplusplus
 }

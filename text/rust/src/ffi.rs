@@ -2,6 +2,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use crate::grammar::{Compiler, Grammar};
 use crate::pieces::{self, Pieces};
 use crate::template::{ChatTemplate, RenderRequest};
 use crate::tokenizer::TextTokenizer;
@@ -50,6 +51,15 @@ pub struct CRender {
     add_generation_prompt: i32,
     has_now: i32,
     now_s: i64,
+}
+
+#[repr(C)]
+pub struct CVocabulary {
+    count: u32,
+    bytes: Slice,
+    offsets: *const u32,
+    eos: *const u32,
+    eos_count: usize,
 }
 
 impl Slice {
@@ -289,4 +299,87 @@ pub unsafe extern "C" fn tt_template_free(template: *mut ChatTemplate) {
         let owned = Box::from_raw(template);
         let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
     }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_compiler_new(
+    vocabulary: *const CVocabulary,
+    out: *mut *mut Compiler,
+    error: *mut Bytes,
+) -> i32 {
+    guarded(
+        error,
+        || {
+            let given = &*vocabulary;
+            let offsets = std::slice::from_raw_parts(given.offsets, given.count as usize + 1);
+            let eos = std::slice::from_raw_parts(given.eos, given.eos_count);
+            Compiler::new(given.bytes.bytes(), offsets, eos)
+        },
+        |compiler| out.write(Box::into_raw(Box::new(compiler))),
+    )
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_compiler_free(compiler: *mut Compiler) {
+    if !compiler.is_null() {
+        let owned = Box::from_raw(compiler);
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_new(
+    compiler: *const Compiler,
+    kind: i32,
+    text: Slice,
+    out: *mut *mut Grammar,
+    error: *mut Bytes,
+) -> i32 {
+    guarded(
+        error,
+        || (*compiler).compile(kind, text.text("the grammar")?),
+        |grammar| out.write(Box::into_raw(Box::new(grammar))),
+    )
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_free(grammar: *mut Grammar) {
+    if !grammar.is_null() {
+        let owned = Box::from_raw(grammar);
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_mask(
+    grammar: *mut Grammar,
+    bits: *mut u32,
+    words: usize,
+    error: *mut Bytes,
+) -> i32 {
+    let bits = std::slice::from_raw_parts_mut(bits, words);
+    guarded(error, || (*grammar).mask(bits), |()| ())
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_commit(
+    grammar: *mut Grammar,
+    token: u32,
+    error: *mut Bytes,
+) -> i32 {
+    guarded(error, || (*grammar).commit(token), |()| ())
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_rollback(
+    grammar: *mut Grammar,
+    tokens: usize,
+    error: *mut Bytes,
+) -> i32 {
+    guarded(error, || (*grammar).rollback(tokens), |()| ())
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_finished(grammar: *const Grammar) -> i32 {
+    i32::from((*grammar).finished())
 }

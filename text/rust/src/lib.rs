@@ -1,10 +1,11 @@
 //! The libraries that define text for language models, behind a small C face (../text_ffi.h).
 //!
-//! `ffi` is the only module with `unsafe`; everything else is ordinary Rust over `tokenizers` and
-//! `minijinja`. Nothing here keeps global state, starts threads or lets a panic reach C.
+//! `ffi` is the only module with `unsafe`; everything else is ordinary Rust over `tokenizers`,
+//! `minijinja` and `llguidance`. Nothing here keeps global state, starts threads or lets a panic reach C.
 
 mod ffi;
 mod filters;
+mod grammar;
 mod pieces;
 mod pyfmt;
 mod pymethods;
