@@ -129,10 +129,17 @@ int32_t draw(const PlanSampling& s, std::span<const float> logits, const Room& r
     room.candidates[count++] = {weights[static_cast<size_t>(i)], static_cast<int32_t>(i)};
   }
   const std::span<Candidate> sorted(room.candidates, count);
-  std::sort(sorted.begin(), sorted.end(), [](const Candidate& a, const Candidate& b) {
+  // A peaked row has fewer than top-k tokens of any weight, and then all of them are candidates.
+  const size_t wanted = s.top_k > 0 ? std::min(count, static_cast<size_t>(s.top_k)) : count;
+  const auto heavier = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
-  });
-  const auto kept = sorted.first(keep(s, sorted, total));
+  };
+  if (wanted < count / 8) {
+    std::partial_sort(sorted.begin(), sorted.begin() + static_cast<int64_t>(wanted), sorted.end(), heavier);
+  } else {
+    std::sort(sorted.begin(), sorted.end(), heavier);
+  }
+  const auto kept = sorted.first(keep(s, sorted.first(wanted), total));
   double mass = 0.0;
   for (const Candidate& c : kept) mass += double{c.weight};
   double sum = 0.0;
