@@ -117,7 +117,8 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
 std::vector<Job> jobs_of_file(const Bench& bench, std::string& problem) {
   const auto text = read_file(bench.lengths_file, problem);
   if (!text) return {};
-  const auto list = nlohmann::json::parse(*text, nullptr, false);
+  auto list = nlohmann::json::parse(*text, nullptr, false);
+  if (list.is_object()) list = list.value("requests", nlohmann::json());
   std::vector<Job> jobs;
   std::mt19937_64 random(17);
   std::exponential_distribution<double> gap(bench.rate > 0.0 ? bench.rate : 1.0);
@@ -130,7 +131,7 @@ std::vector<Job> jobs_of_file(const Bench& bench, std::string& problem) {
     jobs.push_back({pair[0].get<int32_t>(), pair[1].get<int32_t>(), bench.rate > 0.0 ? now : 0.0});
     now += gap(random);
   }
-  if (jobs.empty()) problem = bench.lengths_file + ": must be a JSON list of [input, output] lengths";
+  if (jobs.empty()) problem = bench.lengths_file + ": must be a JSON list of [input, output] lengths, or an object whose \"requests\" is one";
   return jobs;
 }
 
@@ -225,7 +226,7 @@ Run declare_bench(CLI::App& app) {
     sub->add_option("--out", bench->output, "New tokens")->check(CLI::PositiveNumber);
     sub->add_option("--batch", bench->batches, "Requests at once; several: 1,8,64")->delimiter(',');
     sub->add_option("--repeats", bench->repeats, "Measured runs, after one to warm up")->check(CLI::PositiveNumber);
-    sub->add_option("--lengths", bench->lengths_file, "serving: a JSON list of [input, output]");
+    sub->add_option("--lengths", bench->lengths_file, "serving: a JSON list of [input, output], or {\"requests\": list}");
     sub->add_option("--rate", bench->rate, "serving: Poisson arrivals per second; 0: all at once");
     sub->add_flag("--json", bench->as_json, "One JSON object");
     sub->callback([run, bench, kind] {

@@ -24,7 +24,7 @@ struct DeviceInfo {
   std::string name;          // "cpu:0", "cuda:1"
   std::string description;   // for people: model, cores or multiprocessors
   uint64_t memory_total = 0;
-  uint64_t memory_free = 0;
+  uint64_t memory_free = 0;  // at the time of info(): what is placed already is not in it
   bool unified_memory = false;  // device memory is host memory: weights can stay mapped
   int32_t threads = 0;
 };

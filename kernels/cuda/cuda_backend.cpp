@@ -29,6 +29,12 @@ void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
 
 }  // namespace
 
+const DeviceInfo& CudaBackend::info() const {
+  size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) == cudaSuccess) info_.memory_free = free;
+  return info_;
+}
+
 Result<std::unique_ptr<Backend>> CudaBackend::open(int32_t device) {
   std::unique_ptr<CudaBackend> backend(new CudaBackend);
   TR_TRY(backend->start(device));

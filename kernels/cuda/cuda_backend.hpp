@@ -31,7 +31,7 @@ class CudaBackend final : public Backend {
   static Result<std::unique_ptr<Backend>> open(int32_t device);
   ~CudaBackend() override;
 
-  [[nodiscard]] const DeviceInfo& info() const override { return info_; }
+  [[nodiscard]] const DeviceInfo& info() const override;  // memory_free is read anew
   [[nodiscard]] DType activation_dtype(DType weights) const override { return weights; }
 
   Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view what) override;
@@ -103,7 +103,7 @@ class CudaBackend final : public Backend {
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
 
-  DeviceInfo info_;
+  mutable DeviceInfo info_;
   int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CublasLt> lt_;
