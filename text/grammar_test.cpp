@@ -5,13 +5,21 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
-#include <regex>
 
 #include "text/test_folder.hpp"
 #include "text/tokenizer.hpp"
 
 namespace troupe::text {
 namespace {
+
+// (ab|[0-9]{2,5}-[xyz]+!), by hand: <regex> does not compile without warnings under the sanitizers.
+bool fits(const std::string& text) {
+  if (text == "ab") return true;
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  if (digits < 2 || digits > 5 || digits == text.size() || text[digits] != '-') return false;
+  const size_t letters = text.find_first_not_of("xyz", digits + 1);
+  return letters != std::string::npos && letters > digits + 1 && text.substr(letters) == "!";
+}
 
 class GrammarOf : public testing::TestWithParam<std::string> {
  protected:
@@ -58,10 +66,9 @@ class GrammarOf : public testing::TestWithParam<std::string> {
 
 TEST_P(GrammarOf, KeepsToARegularExpression) {
   std::mt19937 random(1);
-  const std::regex expected("(ab|[0-9]{2,5}-[xyz]+!)");
   for (int i = 0; i < 30; ++i) {
     const std::string text = walk(GrammarKind::regex, "(ab|[0-9]{2,5}-[xyz]+!)", random);
-    EXPECT_TRUE(std::regex_match(text, expected)) << text;
+    EXPECT_TRUE(fits(text)) << text;
   }
 }
 
