@@ -231,8 +231,10 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall",
                         help="cpu: CPU seconds, with one thread, where others use the machine too")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    a = parser.parse_args()
+    # What stands behind "--" is the other side's command, whatever it looks like.
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, command = sys.argv[1:at], sys.argv[at + 1:]
+    a = parser.parse_args(own)
     if a.verb == "make":
         write_hf(Path(a.folder) / "hf")
         write_gguf(Path(a.folder) / "model.gguf")
@@ -240,7 +242,6 @@ def main():
         clock = time.perf_counter if a.clock == "wall" else time.process_time
         print(json.dumps(measure(a.folder, a.threads, clock)))
     else:
-        command = [c for c in a.command if c != "--"]
         if not command:
             parser.error("compare needs the command of the other side after --")
         print(json.dumps(compare(a.folder, a.threads, a.clock, command, a.pairs), indent=1))
