@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "actors/port_text.hpp"
 #include "base/limits.hpp"
 #include "engine/executor_core.hpp"
 
@@ -36,23 +37,13 @@ class LoadedExecutor final : public engine::StepExecutor {
   const std::unique_ptr<engine::ExecutorCore> core_;
 };
 
-engine::SchedulerConfig scheduler_config(const LoadRequest& request) {
+engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   const EngineOptions& options = request.options;
-  const models::ModelFacts& facts = request.folder->facts();
-  engine::SchedulerConfig config;
-  config.slots = options.max_sequences;
-  config.waiting_max = options.max_waiting;
+  engine::SchedulerConfig config = scheduler_config(request.folder->facts(), options);
   const int32_t rows_default = request.device.cpu() ? kStepRowsCpu : kStepRowsDevice;
   config.step_rows = options.max_step_tokens > 0 ? options.max_step_tokens : rows_default;
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
-  config.context_length = facts.context_length;
-  config.vocab = facts.vocab;
-  config.block_tokens = options.block_tokens;
-  config.overlap = options.overlap;
-  config.prefix_reuse = options.prefix_reuse;
-  config.session_lease_ns = options.session_lease_ns;
-  config.facts = facts;
   return config;
 }
 
@@ -90,7 +81,7 @@ models::LoadOptions load_options(const EngineOptions& options) {
 
 Result<engine::MemoryPlan> estimate_memory(const LoadRequest& request, Backend& backend,
                                            const models::ModelFacts& facts) {
-  return engine::plan_memory(memory_request(request, scheduler_config(request), backend, facts));
+  return engine::plan_memory(memory_request(request, device_scheduler(request), backend, facts));
 }
 
 Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& request,
@@ -99,7 +90,7 @@ Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& r
   TR_ASSIGN(auto model, models::Model::load(request.folder, *backend, nullptr, request.load));
   if (known == nullptr) {
     auto made = std::make_shared<LoadedPlan>();
-    made->scheduler = scheduler_config(request);
+    made->scheduler = device_scheduler(request);
     engine::MemoryRequest memory =
         memory_request(request, made->scheduler, *backend, model->facts());
     // A device's weights are there already: what is free is free beside them.

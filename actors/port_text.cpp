@@ -159,13 +159,11 @@ CastParts common_parts(const EngineOptions& options, bool cpu_device) {
   return parts;
 }
 
-engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,
-                                       const EngineOptions& options) {
+engine::SchedulerConfig scheduler_config(const models::ModelFacts& facts,
+                                         const EngineOptions& options) {
   engine::SchedulerConfig config;
   config.slots = options.max_sequences;
   config.waiting_max = options.max_waiting;
-  if (options.max_step_tokens > 0) config.step_rows = options.max_step_tokens;
-  config.step_rows = std::max(config.step_rows, config.slots);
   config.context_length = facts.context_length;
   config.vocab = facts.vocab;
   config.block_tokens = options.block_tokens;
@@ -173,6 +171,14 @@ engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,
   config.prefix_reuse = options.prefix_reuse;
   config.session_lease_ns = options.session_lease_ns;
   config.facts = facts;
+  return config;
+}
+
+engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,
+                                       const EngineOptions& options) {
+  engine::SchedulerConfig config = scheduler_config(facts, options);
+  if (options.max_step_tokens > 0) config.step_rows = options.max_step_tokens;
+  config.step_rows = std::max(config.step_rows, config.slots);
   config.groups = facts.groups;
   return config;
 }

@@ -26,6 +26,9 @@ std::string last_part(std::string path);
 int64_t kv_tokens(const std::vector<models::CacheGroup>& groups);
 // Threads, bounds and seeds, which every cast has.
 CastParts common_parts(const EngineOptions& options, bool cpu_device);
+// What options and model say to every scheduler; rows, groups and the like are its device's affair.
+engine::SchedulerConfig scheduler_config(const models::ModelFacts& facts,
+                                         const EngineOptions& options);
 engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts, const EngineOptions& options);
 
 }  // namespace troupe::actors

@@ -56,6 +56,7 @@ struct Batch {
   int work(troupe_engine* handle, std::istream& in, std::ostream& out, Interrupt& interrupt);
   void accept_line(const std::string& line, troupe_engine* handle);
   bool submit_next(troupe_engine* handle, troupe_queue* queue);  // false: nothing to submit, or not now
+  void submit_all(troupe_engine* handle, troupe_queue* queue);   // as many as may be in flight
   void hear(troupe_queue* queue);
   bool write_finished(std::ostream& out);
 };
@@ -98,6 +99,11 @@ bool Batch::submit_next(troupe_engine* handle, troupe_queue* queue) {
     running[key] = {&job, index};
   }
   return true;
+}
+
+void Batch::submit_all(troupe_engine* handle, troupe_queue* queue) {
+  while (running.size() < static_cast<size_t>(in_flight_most) && submit_next(handle, queue)) {
+  }
 }
 
 void Batch::hear(troupe_queue* queue) {
@@ -145,12 +151,9 @@ int Batch::work(troupe_engine* handle, std::istream& in, std::ostream& out, Inte
     while (more && jobs.size() < held_most && running.size() < static_cast<size_t>(in_flight_most)) {
       more = static_cast<bool>(std::getline(in, line));
       if (more && line.find_first_not_of(" \t\r") != std::string::npos) accept_line(line, handle);
-      while (running.size() < static_cast<size_t>(in_flight_most) &&
-             submit_next(handle, queue.get())) {
-      }
+      submit_all(handle, queue.get());
     }
-    while (running.size() < static_cast<size_t>(in_flight_most) && submit_next(handle, queue.get())) {
-    }
+    submit_all(handle, queue.get());
     if (!write_finished(out)) return complain(kRequestFailed, output + ": cannot be written");
     if (jobs.empty()) continue;
     if (interrupt.wait(troupe_queue_fd(queue.get()), 1000) != 0) {
