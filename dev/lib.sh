@@ -58,19 +58,18 @@ configure() { # configure PRESET [cmake arguments]
   }
 }
 
-# build_quietly TARGET...: builds, showing one line of progress on a terminal; the rest goes to a log
-# that is shown when the build fails.
+# Ninja's output as one line that redraws itself on a terminal, as nothing elsewhere.
+progress_line() {
+  [ -t 2 ] || { cat >/dev/null; return; }
+  sed -un 's/^\(\[[0-9]*\/[0-9]*\]\).*/\1/p' | while read -r at; do printf '\r  %s ' "$at" >&2; done
+  printf '\r\e[K' >&2
+}
+
+# build_quietly TARGET...: builds; what the compilers say goes to a log, shown when the build fails.
 build_quietly() {
   local log=$TROUPE_CACHE/build.log
-  if [ -t 2 ]; then
-    cmake --build "$BUILD" -j "$JOBS" --target "$@" 2>&1 | tee "$log" |
-      sed -un 's/^\(\[[0-9]*\/[0-9]*\]\).*/\1/p' | while read -r at; do printf '\r  %s ' "$at" >&2; done
-    printf '\r\e[K' >&2
-  else
-    cmake --build "$BUILD" -j "$JOBS" --target "$@" >"$log" 2>&1 || true
-  fi
-  cmake --build "$BUILD" -j "$JOBS" --target "$@" >>"$log" 2>&1 || {
-    grep -E 'error|FAILED' "$log" | head -n 20 >&2
+  cmake --build "$BUILD" -j "$JOBS" --target "$@" 2>&1 | tee "$log" | progress_line || {
+    grep -E 'error|FAILED' "$log" | head -n 20 >&2 || true
     die "building failed; the whole log: $log"
   }
 }
