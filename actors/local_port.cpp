@@ -7,6 +7,7 @@
 #include "actors/echo_house.hpp"
 #include "actors/loaded_executor.hpp"
 #include "actors/model_house.hpp"
+#include "actors/number_house.hpp"
 #include "actors/port_text.hpp"
 #include "base/limits.hpp"
 
@@ -147,6 +148,17 @@ Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
       std::make_unique<LocalPort>(std::move(info), text, std::move(cast)));
 }
 
+// Dummy weights need nothing but a config.json: whoever measures one may have no tokenizer for it.
+Result<std::shared_ptr<const TextHouse>> open_text(const LoadRequest& request,
+                                                   const std::string& folder) {
+  auto text = open_model_house(folder, request.options.chat_template);
+  if (text.ok() || text.status().code() != Code::not_found ||
+      request.load.format != models::LoadFormat::dummy) {
+    return text;
+  }
+  return make_number_house(request.folder->facts().vocab);
+}
+
 Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
                                                const EngineOptions& options,
                                                const LoadProgress& progress) {
@@ -167,7 +179,7 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
   TR_ASSIGN(request.folder, models::ModelFolder::open(folder, request.load));
   TR_TRY(wanted());
   report("tokenizer", 0.0);
-  TR_ASSIGN(auto text, open_model_house(folder, options.chat_template));
+  TR_ASSIGN(auto text, open_text(request, folder));
   report("tokenizer", 1.0);
   TR_TRY(wanted());
 

@@ -1,6 +1,9 @@
 // The cast over a real model: the demo's own, which is small and knows its answers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "actors/local_port.hpp"
 #include "actors/test_sinks.hpp"
 
@@ -112,6 +115,34 @@ TEST(ModelPort, APromptBeyondTheContextIsRefusedWithBothNumbers) {
   const Status status = id.ok() && sink->wait_for(1) ? sink->of(*id).status : id.status();
   EXPECT_EQ(status.code(), Code::limit);
   EXPECT_NE(status.message().find("32"), std::string::npos) << status.message();
+}
+
+TEST(ModelPort, DummyWeightsNeedNoTokenizer) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / "config_alone";
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(std::filesystem::path(kModel) / "config.json", folder / "config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  EngineOptions options;
+  options.device = "cpu";
+  EXPECT_FALSE(open_local_port(folder, options, {}).ok()) << "weights are not there";
+  options.load_format = "dummy";
+  auto port = open_local_port(folder, options, {});
+  ASSERT_TRUE(port.ok()) << port.status().message();
+
+  auto sink = std::make_shared<Listener>();
+  const auto id = (*port)->submit(text_request("17 4 92", 3), sink);
+  ASSERT_TRUE(id.ok()) << id.status().message();
+  ASSERT_TRUE(sink->wait_for(1));
+  const Heard heard = sink->of(*id);
+  EXPECT_EQ(heard.end, EventKind::done) << heard.status.message();
+  EXPECT_EQ(heard.usage.prompt_tokens, 3);
+  EXPECT_EQ(std::ranges::count(heard.text.at(0), ' '), heard.usage.completion_tokens);
+
+  const auto words = (*port)->tokenize("two words", true, true);
+  EXPECT_EQ(words.status().code(), Code::unsupported);
+  EXPECT_NE(words.status().message().find("no tokenizer"), std::string::npos);
+  EXPECT_FALSE((*port)->render(question("Hello")).ok());
 }
 
 TEST(ModelPort, InspectTellsWhatIsInTheFolder) {
