@@ -26,12 +26,19 @@ enum class Sight : uint8_t {
   cross,          // one token stands for the picture; cross-attention layers see its rows
 };
 
+// The rope positions of image rows.
+enum class SightRope : uint8_t {
+  plain,   // like those of any token
+  grid,    // M-RoPE: time, height and width over PictureLayout::rope_*
+  shared,  // all rows of a picture but its first and last have one position (CogVLM)
+};
+
 struct PromptRules {
   Sight sight = Sight::rows;
-  std::string placeholder;     // stands for a picture in what the template renders, and in raw prompts
+  SightRope rope = SightRope::plain;
+  std::string placeholder{};   // stands for a picture in what the template renders, and in raw prompts
   int32_t image_token = -1;    // the id that takes embedding rows
   int32_t hidden = 0;          // width of an embedding row
-  bool rope_grid = false;      // M-RoPE: positions over PictureLayout::rope_*
   int32_t images_max = 0;      // per prompt; 0: as many as fit
 };
 
