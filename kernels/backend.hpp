@@ -97,6 +97,13 @@ struct AddArgs {
   Matrix output;
 };
 
+// output = input * weight, column by column (layer scale).
+struct ScaleColumnsArgs {
+  Matrix input;
+  Matrix weight;  // 1 x cols
+  Matrix output;  // may be the input
+};
+
 enum class RowSelect : uint8_t { all, text, vision };  // by Section::modality
 struct LinearArgs {
   Matrix input;
@@ -174,6 +181,18 @@ struct PackedAttentionArgs {
   int32_t heads = 0;
   int32_t kv_heads = 0;
   float scale = 1.0F;
+  Matrix output;
+  std::span<const int32_t> key_ends{};  // of the keys and values, as many; empty: like `ends`
+};
+
+// Row i of the output is the sum over k < taps of weights[i, k] * row rows[i, k] of the inputs, whose
+// rows count through; -1 adds nothing. Moves, shuffles, pools and resamples rows of vision towers.
+struct MixRowsArgs {
+  std::span<const Matrix> inputs;     // activation or weight dtype, output.cols columns each
+  std::span<const int32_t> rows;      // output.rows x taps
+  std::span<const float> weights{};   // as many; empty: each counts once
+  int32_t taps = 1;
+  bool accumulate = false;            // adds to what is in the output
   Matrix output;
 };
 
@@ -270,6 +289,8 @@ class Backend {
   virtual void inject(const Batch&, const InjectArgs&) = 0;
   virtual void norm(const NormArgs&) = 0;
   virtual void add(const AddArgs&) = 0;
+  virtual void scale_columns(const ScaleColumnsArgs&) = 0;
+  virtual void mix_rows(const MixRowsArgs&) = 0;
   virtual void linear(const Batch&, const LinearArgs&) = 0;
   virtual void head_linear(const HeadLinearArgs&) = 0;
   virtual void rope_write(const Batch&, const RopeWriteArgs&) = 0;

@@ -88,6 +88,14 @@ class PausingBackend final : public Backend {
     Pause p;
     inner_->add(a);
   }
+  void scale_columns(const ScaleColumnsArgs& a) override {
+    Pause p;
+    inner_->scale_columns(a);
+  }
+  void mix_rows(const MixRowsArgs& a) override {
+    Pause p;
+    inner_->mix_rows(a);
+  }
   void linear(const Batch& b, const LinearArgs& a) override {
     Pause p;
     inner_->linear(b, a);

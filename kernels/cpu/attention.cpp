@@ -130,6 +130,8 @@ void packed_attention(Context& c, const PackedAttentionArgs& a) {
   const int32_t shared = a.heads / a.kv_heads;
   const Cut cut(shared);
   const auto items = static_cast<int32_t>(a.ends.size());
+  const auto key_ends = a.key_ends.empty() ? a.ends : a.key_ends;
+  TR_ASSERT(key_ends.size() == a.ends.size());
   const auto dim = static_cast<int32_t>(a.query.cols / a.heads);
   const auto value_dim = static_cast<int32_t>(a.value.cols / a.kv_heads);
   int64_t* first_task = c.scratch.get<int64_t>(Use::attention_tasks, items + 1);
@@ -148,9 +150,10 @@ void packed_attention(Context& c, const PackedAttentionArgs& a) {
       const int32_t from = i == 0 ? 0 : a.ends[static_cast<size_t>(i) - 1];
       const int32_t rows = a.ends[static_cast<size_t>(i)] - from;
       const Piece piece(cut, t - first_task[i], rows, a.kv_heads, shared);
+      const int32_t first_key = i == 0 ? 0 : key_ends[static_cast<size_t>(i) - 1];
       int32_t begins[kMicroRows] = {};
       int32_t ends[kMicroRows];
-      std::fill_n(ends, piece.rows, rows);
+      std::fill_n(ends, piece.rows, key_ends[static_cast<size_t>(i)] - first_key);
       AttentionTask task;
       task.query = a.query.row<float>(from + piece.row) + int64_t{piece.head} * dim;
       task.query_stride = a.query.stride;
@@ -164,8 +167,8 @@ void packed_attention(Context& c, const PackedAttentionArgs& a) {
       task.begins = begins;
       task.ends = ends;
       task.kv.block_tokens = kTokens;
-      task.kv.keys = a.key.row<float>(from) + int64_t{piece.kv_head} * dim;
-      task.kv.values = a.value.row<float>(from) + int64_t{piece.kv_head} * value_dim;
+      task.kv.keys = a.key.row<float>(first_key) + int64_t{piece.kv_head} * dim;
+      task.kv.values = a.value.row<float>(first_key) + int64_t{piece.kv_head} * value_dim;
       task.kv.key_stride = a.key.stride;
       task.kv.value_stride = a.value.stride;
       attend(task, scratch + thread * floats);

@@ -32,6 +32,8 @@ class CpuBackend final : public HostBackend {
   void inject(const Batch& b, const InjectArgs& a) override { cpu::inject(context_, b, a); }
   void norm(const NormArgs& a) override { cpu::norm(context_, a); }
   void add(const AddArgs& a) override { cpu::add(context_, a); }
+  void scale_columns(const ScaleColumnsArgs& a) override { cpu::scale_columns(context_, a); }
+  void mix_rows(const MixRowsArgs& a) override { cpu::mix_rows(context_, a); }
   void linear(const Batch& b, const LinearArgs& a) override { cpu::linear(context_, b, a); }
   void head_linear(const HeadLinearArgs& a) override { cpu::head_linear(context_, a); }
   void rope_write(const Batch& b, const RopeWriteArgs& a) override {

@@ -45,6 +45,10 @@ void AddRow(const float* x, const float* addend, float scale, float* y, int64_t 
   map2(x, addend, y, n, [s](F32V v, F32V w) { return hn::MulAdd(v, s, w); });
 }
 
+void ScaleRow(const float* x, const float* weight, float* y, int64_t n) {
+  map2(x, weight, y, n, [](F32V v, F32V w) { return hn::Mul(v, w); });
+}
+
 template <class F>
 HWY_INLINE void activate_row(const float* x, const float* up, float* y, int64_t n, F f) {
   if (up == nullptr) return map1(x, y, n, f);
@@ -102,6 +106,7 @@ HWY_AFTER_NAMESPACE();
 namespace troupe::cpu {
 
 HWY_EXPORT(AddRow);
+HWY_EXPORT(ScaleRow);
 HWY_EXPORT(ActivateRow);
 HWY_EXPORT(WidenRow);
 
@@ -121,7 +126,45 @@ void activate_rows(Context& c, const ActivationArgs& a, bool gated) {
   });
 }
 
+// One tap: out += weight * row of the inputs, which count through. `wide` holds a row.
+void mix_row(const MixRowsArgs& a, int64_t row, float weight, float* wide, float* out) {
+  size_t input = 0;
+  while (row >= a.inputs[input].rows) row -= a.inputs[input++].rows;
+  const Matrix& m = a.inputs[input];
+  const float* x = wide;
+  if (m.dtype == DType::f32) x = m.row<float>(row);
+  else HWY_DYNAMIC_DISPATCH(WidenRow)(m, row, 1.0F, wide);
+  HWY_DYNAMIC_DISPATCH(AddRow)(x, out, weight, out, a.output.cols);
+}
+
 }  // namespace
+
+void scale_columns(Context& c, const ScaleColumnsArgs& a) {
+  TR_ASSERT(a.input.dtype == DType::f32 && a.output.dtype == DType::f32);
+  const float* weight = as_f32(c, Use::wide_vector, a.weight);
+  c.pool.for_range(a.input.rows, grain_of(a.input.cols), [&](int64_t begin, int64_t end, int32_t) {
+    for (int64_t r = begin; r < end; ++r) {
+      HWY_DYNAMIC_DISPATCH(ScaleRow)(a.input.row<float>(r), weight, a.output.row<float>(r), a.input.cols);
+    }
+  });
+}
+
+void mix_rows(Context& c, const MixRowsArgs& a) {
+  TR_ASSERT(a.output.dtype == DType::f32);
+  TR_ASSERT(static_cast<int64_t>(a.rows.size()) == a.output.rows * a.taps);
+  const int64_t n = a.output.cols;
+  float* wide = c.scratch.get<float>(Use::mixed_rows, c.pool.threads() * n);
+  c.pool.for_range(a.output.rows, grain_of(n * a.taps), [&](int64_t begin, int64_t end, int32_t thread) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* out = a.output.row<float>(r);
+      if (!a.accumulate) std::fill_n(out, n, 0.0F);
+      for (auto i = static_cast<size_t>(r * a.taps); i < static_cast<size_t>((r + 1) * a.taps); ++i) {
+        const float weight = a.weights.empty() ? 1.0F : a.weights[i];
+        if (a.rows[i] >= 0) mix_row(a, a.rows[i], weight, wide + thread * n, out);
+      }
+    }
+  });
+}
 
 void add(Context& c, const AddArgs& a) {
   TR_ASSERT(a.input.dtype == DType::f32 && a.output.dtype == DType::f32);

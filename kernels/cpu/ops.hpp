@@ -50,6 +50,8 @@ void inject(Context& c, const Batch& batch, const InjectArgs& args);
 void gather(Context& c, const Batch& batch, const GatherArgs& args);
 void norm(Context& c, const NormArgs& args);
 void add(Context& c, const AddArgs& args);
+void scale_columns(Context& c, const ScaleColumnsArgs& args);
+void mix_rows(Context& c, const MixRowsArgs& args);
 void linear(Context& c, const Batch& batch, const LinearArgs& args);
 void head_linear(Context& c, const HeadLinearArgs& args);
 void head_linear_transposed(Context& c, const HeadLinearArgs& args);

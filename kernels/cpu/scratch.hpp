@@ -17,6 +17,8 @@ enum class Use : uint8_t {
   linear_inputs,
   linear_panels,
   row_list,
+  wide_vector,
+  mixed_rows,
   rope,
   attention_tasks,
   attention_threads,

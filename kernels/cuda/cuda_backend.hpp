@@ -58,6 +58,8 @@ class CudaBackend final : public Backend {
   void inject(const Batch& batch, const InjectArgs& args) override;
   void norm(const NormArgs& args) override;
   void add(const AddArgs& args) override;
+  void scale_columns(const ScaleColumnsArgs& args) override;
+  void mix_rows(const MixRowsArgs& args) override;
   void linear(const Batch& batch, const LinearArgs& args) override;
   void head_linear(const HeadLinearArgs& args) override;
   void rope_write(const Batch& batch, const RopeWriteArgs& args) override;
@@ -109,7 +111,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CublasLt> lt_;
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
   DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_,
-      expert_work_, packed_;
+      expert_work_, packed_, mixed_;
   DeviceArea last_tokens_, tails_, tail_counts_, counts_;
   PinnedArea loading_[2];
   cudaEvent_t loaded_[2] = {};

@@ -495,12 +495,16 @@ void CudaBackend::packed_attention(const PackedAttentionArgs& a) {
   // One sequence an item; rows behind the last item belong to none.
   std::vector<AttentionSequence> sequences;
   std::vector<int32_t> row_sequence(static_cast<size_t>(a.query.rows), -1);
-  int32_t begin = 0;
-  for (const int32_t end : a.ends) {
+  const auto key_ends = a.key_ends.empty() ? a.ends : a.key_ends;
+  int32_t begin = 0, first_key = 0;
+  for (size_t i = 0; i < a.ends.size(); ++i) {
+    const int32_t end = a.ends[i];
     std::fill(row_sequence.begin() + begin, row_sequence.begin() + end,
               static_cast<int32_t>(sequences.size()));
-    sequences.push_back({begin, std::max(end - begin, 1), end - begin, 0, 0, 0});
+    sequences.push_back(
+        {first_key, std::max(end - begin, 1), key_ends[i] - first_key, 0, 0, 0});
     begin = end;
+    first_key = key_ends[i];
   }
   const size_t first = row_sequence.size() * 4,
                second = sequences.size() * sizeof(AttentionSequence);

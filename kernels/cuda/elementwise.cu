@@ -140,6 +140,45 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(const __grid_constant_
                    load<T, kWidth>(p.input, p.rows[blockIdx.x], column));
 }
 
+struct ScaleBy {
+  Matrix input, weight, output;
+};
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) scale_kernel(const __grid_constant__ ScaleBy p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(kWidth);
+  if (column >= p.input.cols) return;
+  auto x = load<T, kWidth>(p.input, blockIdx.x, column);
+  const auto w = load<T, kWidth>(p.weight, 0, column);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) x.at[i] = from_float<T>(to_float(x.at[i]) * to_float(w.at[i]));
+  store<T, kWidth>(p.output, blockIdx.x, column, x);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) mix_kernel(const __grid_constant__ MixRows p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t column = my_column(1);
+  if (column >= p.output.cols) return;
+  T* out = static_cast<T*>(p.output.data) + blockIdx.x * p.output.stride + column;
+  float sum = p.accumulate ? to_float(*out) : 0.0F;
+  for (int32_t k = 0; k < p.taps; ++k) {
+    const int64_t at = static_cast<int64_t>(blockIdx.x) * p.taps + k;
+    const int32_t row = p.rows[at];
+    if (row < 0) continue;
+    int32_t s = 0;
+    while (s + 1 < p.source_count && row >= p.sources[s + 1].first) ++s;
+    const MixSource source = p.sources[s];
+    const float x =
+        to_float(static_cast<const T*>(source.data)[(row - source.first) * source.stride + column]);
+    sum += p.weights != nullptr ? p.weights[at] * x : x;
+  }
+  *out = from_float<T>(sum);
+}
+
 template <class T, class U>
 __global__ void __launch_bounds__(kThreads) copy_kernel(const __grid_constant__ CopyRows p) {
   ptx::let_next_kernel_start();
@@ -180,6 +219,23 @@ cudaError_t add(const Add& p, cudaStream_t stream) {
       if (wide<T>(p.input, n) && wide<T>(p.addend, n) && wide<T>(p.output, n)) {
         return launch(add_kernel<T, kWide<T>>, over<T, kWide<T>>(p.output, n), stream, p);
       } return launch(add_kernel<T, 1>, over<T, 1>(p.output, n), stream, p));
+}
+
+cudaError_t scale_columns(const Matrix& input, const Matrix& weight, const Matrix& output,
+                          cudaStream_t stream) {
+  if (input.rows == 0) return cudaSuccess;
+  const ScaleBy p = {input, weight, output};
+  TR_DISPATCH_FLOAT(
+      input.dtype, const int64_t n = input.cols;
+      if (wide<T>(input, n) && wide<T>(weight, n) && wide<T>(output, n)) {
+        return launch(scale_kernel<T, kWide<T>>, over<T, kWide<T>>(output, n), stream, p);
+      } return launch(scale_kernel<T, 1>, over<T, 1>(output, n), stream, p));
+}
+
+cudaError_t mix_rows(const MixRows& p, cudaStream_t stream) {
+  if (p.output.rows == 0) return cudaSuccess;
+  TR_DISPATCH_FLOAT(p.output.dtype, return launch(mix_kernel<T>, over<T, 1>(p.output, p.output.cols),
+                                                  stream, p));
 }
 
 cudaError_t activation(Curve curve, bool gated, const Matrix& input, const Matrix& output,

@@ -49,6 +49,28 @@ cudaError_t embed(const Embed& args, cudaStream_t stream);
 cudaError_t gather(const Matrix& input, const int32_t* rows, const Matrix& output,
                    cudaStream_t stream);
 
+// output = input * weight, column by column
+cudaError_t scale_columns(const Matrix& input, const Matrix& weight, const Matrix& output,
+                          cudaStream_t stream);
+
+// Rows of several matrices, counted through: `first` is a matrix's first.
+struct MixSource {
+  const void* data = nullptr;
+  int64_t stride = 0;
+  int64_t first = 0;
+};
+// output[i] (+)= the sum over taps of weights[i, k] * row rows[i, k] of the sources; -1: nothing
+struct MixRows {
+  const MixSource* sources = nullptr;
+  int32_t source_count = 0;
+  const int32_t* rows = nullptr;
+  const float* weights = nullptr;  // null: 1
+  int32_t taps = 1;
+  bool accumulate = false;
+  Matrix output;
+};
+cudaError_t mix_rows(const MixRows& args, cudaStream_t stream);
+
 struct Rope {
   bool interleaved = false;
   int32_t rotary_dim = 0;

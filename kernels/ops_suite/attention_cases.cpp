@@ -308,9 +308,31 @@ void packed_attention_case(Lab& lab) {
     const Twin k = lab.activations(rows, int64_t{kv_heads} * dim);
     const Twin v = lab.activations(rows, int64_t{kv_heads} * dim);
     const Twin out = lab.poisoned(rows, int64_t{heads} * dim);
-    lab.test.packed_attention({q.test, k.test, v.test, ends, heads, kv_heads, 0.12F, out.test});
-    lab.plain().packed_attention({q.plain, k.plain, v.plain, ends, heads, kv_heads, 0.12F, out.plain});
+    lab.test.packed_attention({q.test, k.test, v.test, ends, heads, kv_heads, 0.12F, out.test, {}});
+    lab.plain().packed_attention({q.plain, k.plain, v.plain, ends, heads, kv_heads, 0.12F, out.plain, {}});
     lab.compare(out, "packed, dim " + std::to_string(dim), std::max(2e-5, Lab::tolerance_of(out.test.dtype)));
+  }
+}
+
+// Queries that look at other rows than their own: resamplers, padded tiles.
+void packed_attention_keys_case(Lab& lab) {
+  for (int32_t dim : {16, 64, 96}) {
+    const int32_t heads = some(lab, 1, 4);
+    std::vector<int32_t> ends, key_ends;
+    for (int item = 0; item < 3; ++item) {
+      ends.push_back((ends.empty() ? 0 : ends.back()) + some(lab, 0, 40));
+      key_ends.push_back((key_ends.empty() ? 0 : key_ends.back()) + some(lab, 1, 120));
+    }
+    const Twin q = lab.activations(ends.back(), int64_t{heads} * dim);
+    const Twin k = lab.activations(key_ends.back(), int64_t{heads} * dim);
+    const Twin v = lab.activations(key_ends.back(), int64_t{heads} * dim);
+    const Twin out = lab.poisoned(ends.back(), int64_t{heads} * dim);
+    const auto run = [&](Backend& backend, auto side) {
+      backend.packed_attention({q.*side, k.*side, v.*side, ends, heads, heads, 0.12F, out.*side, key_ends});
+    };
+    run(lab.test, &Twin::test);
+    run(lab.plain(), &Twin::plain);
+    lab.compare(out, "keys of their own, dim " + std::to_string(dim), std::max(2e-5, Lab::tolerance_of(out.test.dtype)));
   }
 }
 

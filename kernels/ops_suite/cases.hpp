@@ -11,6 +11,8 @@ void inject_gather_case(Lab& lab);
 void norm_case(Lab& lab);
 void norm_group_case(Lab& lab);
 void add_case(Lab& lab);
+void scale_columns_case(Lab& lab);
+void mix_rows_case(Lab& lab);
 void activation_case(Lab& lab);
 void gated_activation_case(Lab& lab);
 
@@ -38,6 +40,7 @@ void attention_latent_case(Lab& lab);
 void attention_cross_case(Lab& lab);
 void block_copies_case(Lab& lab);
 void packed_attention_case(Lab& lab);
+void packed_attention_keys_case(Lab& lab);
 
 // sample_cases.cpp
 void sample_greedy_case(Lab& lab);

@@ -118,6 +118,43 @@ void add_case(Lab& lab) {
   }
 }
 
+void scale_columns_case(Lab& lab) {
+  for (const Shape& shape : kShapes) {
+    const Twin x = lab.activations(shape.rows, shape.cols);
+    const Twin w = lab.weight_matrix(1, shape.cols);
+    const Twin out = lab.toss() ? x : lab.poisoned(shape.rows, shape.cols);
+    lab.test.scale_columns({x.test, w.test, out.test});
+    lab.plain().scale_columns({x.plain, w.plain, out.plain});
+    lab.compare(out, named("scale_columns", shape));
+  }
+}
+
+// Rows of activations and of a weight table, in any order, some left out, one or several taps.
+void mix_rows_case(Lab& lab) {
+  for (const Shape& shape : kShapes) {
+    const auto taps = static_cast<int32_t>(lab.one_of({1, 1, 2, 4, 16}));
+    const bool accumulate = lab.toss();
+    const Twin a = lab.activations(lab.between(1, 9), shape.cols);
+    const Twin table = lab.weight_matrix(lab.between(2, 7), shape.cols);
+    const Twin b = lab.activations(lab.between(1, 5), shape.cols);
+    const Twin out = accumulate ? lab.activations(shape.rows, shape.cols)
+                                : lab.poisoned(shape.rows, shape.cols);
+    std::vector<int32_t> rows;
+    std::vector<float> weights;
+    const int64_t last = a.plain.rows + table.plain.rows + b.plain.rows - 1;
+    for (int64_t i = 0; i < shape.rows * taps; ++i) {
+      rows.push_back(static_cast<int32_t>(lab.between(-1, last)));
+      weights.push_back(lab.uniform(-1.0F, 1.0F));
+    }
+    if (lab.toss()) weights.clear();
+    const std::vector<Matrix> test = {a.test, table.test, b.test};
+    const std::vector<Matrix> plain = {a.plain, table.plain, b.plain};
+    lab.test.mix_rows({test, rows, weights, taps, accumulate, out.test});
+    lab.plain().mix_rows({plain, rows, weights, taps, accumulate, out.plain});
+    lab.compare(out, named("mix_rows", shape));
+  }
+}
+
 void activation_case(Lab& lab) {
   for (Activation kind : kActivations) {
     for (const Shape& shape : kShapes) {

@@ -91,9 +91,11 @@ void packed_attention(const PackedAttentionArgs& a) {
   if (a.heads == 0) return;
   const int64_t dim = a.query.cols / a.heads;
   const int64_t value_dim = a.value.cols / a.kv_heads;
-  int32_t begin = 0;
-  for (int32_t end : a.ends) {
-    for (int64_t r = begin; r < end; ++r) {
+  const auto keys = a.key_ends.empty() ? a.ends : a.key_ends;
+  int32_t row_begin = 0, begin = 0;
+  for (size_t i = 0; i < a.ends.size(); ++i) {
+    const int32_t end = keys[i];
+    for (int64_t r = row_begin; r < a.ends[i]; ++r) {
       for (int64_t h = 0; h < a.heads; ++h) {
         const int64_t kv = h / (a.heads / a.kv_heads);
         std::vector<double> scores;
@@ -114,6 +116,7 @@ void packed_attention(const PackedAttentionArgs& a) {
         }
       }
     }
+    row_begin = a.ends[i];
     begin = end;
   }
 }

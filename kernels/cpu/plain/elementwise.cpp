@@ -28,6 +28,31 @@ void add(const AddArgs& a) {
   }
 }
 
+void scale_columns(const ScaleColumnsArgs& a) {
+  for (int64_t r = 0; r < a.input.rows; ++r) {
+    for (int64_t c = 0; c < a.input.cols; ++c) {
+      put(a.output, r, c, at(a.input, r, c) * at(a.weight, 0, c));
+    }
+  }
+}
+
+void mix_rows(const MixRowsArgs& a) {
+  for (int64_t r = 0; r < a.output.rows; ++r) {
+    for (int64_t c = 0; c < a.output.cols; ++c) {
+      double sum = a.accumulate ? double{at(a.output, r, c)} : 0.0;
+      for (int32_t k = 0; k < a.taps; ++k) {
+        const auto i = static_cast<size_t>(r * a.taps + k);
+        int64_t row = a.rows[i];
+        if (row < 0) continue;
+        size_t input = 0;
+        while (row >= a.inputs[input].rows) row -= a.inputs[input++].rows;
+        sum += (a.weights.empty() ? 1.0 : double{a.weights[i]}) * double{at(a.inputs[input], row, c)};
+      }
+      put(a.output, r, c, static_cast<float>(sum));
+    }
+  }
+}
+
 void activation(const ActivationArgs& a) {
   for (int64_t r = 0; r < a.input.rows; ++r) {
     for (int64_t c = 0; c < a.output.cols; ++c) {

@@ -15,6 +15,8 @@ void inject(const Batch& batch, const InjectArgs& args);
 void gather(const Batch& batch, const GatherArgs& args);
 void norm(const NormArgs& args);
 void add(const AddArgs& args);
+void scale_columns(const ScaleColumnsArgs& args);
+void mix_rows(const MixRowsArgs& args);
 void linear(const Batch& batch, const LinearArgs& args);
 void head_linear(const HeadLinearArgs& args);
 void rope_write(const Batch& batch, const RopeWriteArgs& args);

@@ -17,6 +17,8 @@ class PlainBackend final : public HostBackend {
   void inject(const Batch& b, const InjectArgs& a) override { plain::inject(b, a); }
   void norm(const NormArgs& a) override { plain::norm(a); }
   void add(const AddArgs& a) override { plain::add(a); }
+  void scale_columns(const ScaleColumnsArgs& a) override { plain::scale_columns(a); }
+  void mix_rows(const MixRowsArgs& a) override { plain::mix_rows(a); }
   void linear(const Batch& b, const LinearArgs& a) override { plain::linear(b, a); }
   void head_linear(const HeadLinearArgs& a) override { plain::head_linear(a); }
   void rope_write(const Batch& b, const RopeWriteArgs& a) override { plain::rope_write(b, a); }
