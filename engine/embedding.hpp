@@ -1,0 +1,18 @@
+// The rows that stand for a picture in a prompt, as they lie on a device, and what keeps them there.
+// Shared by whoever needs them: the balancer's cache, requests, sessions, steps in flight.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/tensor.hpp"
+
+namespace troupe::engine {
+
+struct Embedding {
+  Matrix rows;
+  std::shared_ptr<const void> owner;  // of the memory behind `rows`
+};
+using EmbeddingPtr = std::shared_ptr<const Embedding>;
+
+}  // namespace troupe::engine
