@@ -1,5 +1,7 @@
 #include "engine/block_key.hpp"
 
+#include <cstring>
+
 namespace troupe::engine {
 namespace {
 
@@ -36,6 +38,21 @@ BlockKey root_key(const KeyRoot& root) {
   mixer.add(root.tenant);
   mixer.add(root.rope_regime);
   mixer.add(static_cast<uint64_t>(static_cast<int64_t>(root.adapter)));
+  return mixer.key();
+}
+
+BlockKey bytes_key(const BlockKey& seed, std::span<const std::byte> bytes) {
+  Mixer mixer(seed);
+  mixer.add(bytes.size());
+  size_t i = 0;
+  for (; i + sizeof(uint64_t) <= bytes.size(); i += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i, sizeof word);
+    mixer.add(word);
+  }
+  uint64_t rest = 0;
+  if (i < bytes.size()) std::memcpy(&rest, bytes.data() + i, bytes.size() - i);
+  mixer.add(rest);
   return mixer.key();
 }
 

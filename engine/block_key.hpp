@@ -3,6 +3,7 @@
 // root) folds in what the whole sequence depends on: adapter, KV type, tenant, rope regime.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -20,6 +21,8 @@ struct KeyRoot {
   int32_t adapter = -1;
 };
 BlockKey root_key(const KeyRoot& root);
+// Of any bytes, after what `seed` stands for: what names pictures.
+BlockKey bytes_key(const BlockKey& seed, std::span<const std::byte> bytes);
 
 // `marks`: pairs of (offset of the row in the block, hash of the image and row in it), flat.
 BlockKey block_key(const BlockKey& parent, std::span<const int32_t> tokens,

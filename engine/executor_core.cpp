@@ -29,14 +29,52 @@ Result<std::unique_ptr<ExecutorCore>> ExecutorCore::open(
 Status ExecutorCore::find_injects(const PlanView& plan) {
   injects_.clear();
   for (const PlanInject& inject : plan.injects()) {
-    const auto it = embeddings_.find(inject.id);
-    if (it == embeddings_.end() || inject.source_row + inject.count > it->second.rows) {
-      return internal_error("step plan: embedding " + std::to_string(inject.id) +
-                            (it == embeddings_.end() ? " is not on this device" : " has fewer rows"));
-    }
-    injects_.push_back(it->second);
+    TR_ASSIGN(const Matrix rows, embedding(inject.id, inject.source_row + inject.count));
+    injects_.push_back(rows);
   }
   return ok_status();
+}
+
+Result<Matrix> ExecutorCore::embedding(uint64_t id, int32_t rows) const {
+  const auto it = embeddings_.find(id);
+  if (it != embeddings_.end() && rows <= it->second.rows) return it->second;
+  return internal_error("step plan: embedding " + std::to_string(id) +
+                        (it == embeddings_.end() ? " is not on this device" : " has fewer rows"));
+}
+
+// Encoder rows go into the cache once per sequence, all of its pictures' together.
+Status ExecutorCore::encode(const Batch& batch) {
+  const auto encodes = batch.plan.encodes();
+  for (size_t i = 0; i < encodes.size();) {
+    size_t end = i + 1;
+    while (end < encodes.size() && encodes[end].sequence == encodes[i].sequence) ++end;
+    const int32_t index = encodes[i].sequence;
+    TR_ASSIGN(const Matrix states, encoder_rows(batch.plan.sequences()[static_cast<size_t>(index)],
+                                                encodes.subspan(i, end - i)));
+    model_.encode(batch, cache_views_, index, states);
+    i = end;
+  }
+  return ok_status();
+}
+
+Result<Matrix> ExecutorCore::encoder_rows(const PlanSequence& sequence,
+                                          std::span<const PlanEncode> parts) {
+  TR_ASSIGN(const Matrix first, embedding(parts.front().id, parts.front().count));
+  if (parts.size() == 1) return first;
+  const size_t width = static_cast<size_t>(first.cols) * dtype_bytes(first.dtype);
+  const size_t bytes = static_cast<size_t>(sequence.cross_len) * width;
+  if (encoder_rows_ == nullptr || encoder_rows_->bytes() < bytes) {
+    TR_ASSIGN(encoder_rows_, backend_.allocate(bytes, "encoder rows"));
+  }
+  const Matrix all{encoder_rows_->data(), first.dtype, sequence.cross_len, first.cols, first.cols};
+  for (const PlanEncode& part : parts) {
+    TR_ASSIGN(const Matrix rows, embedding(part.id, part.count));
+    Matrix to = all;
+    to.data = static_cast<std::byte*>(all.data) + static_cast<size_t>(part.row) * width;
+    to.rows = part.count;
+    backend_.add({.input = rows.first_rows(part.count), .addend = {}, .scale = 1.0F, .output = to});
+  }
+  return all;
 }
 
 // Passes that decode only, one row per sequence and one draw per row, come again and again: equal
@@ -45,7 +83,8 @@ uint64_t ExecutorCore::shape_key(const Batch& batch) const {
   const PlanView& plan = batch.plan;
   const StepPlanHeader& header = plan.header();
   const bool plain = plan.injects().empty() && plan.adapters().empty() && plan.modality().empty() &&
-                     plan.rope_positions().empty() && plan.span_ends().empty();
+                     plan.rope_positions().empty() && plan.span_ends().empty() &&
+                     plan.cross_spans().empty() && plan.encodes().empty();
   if (!options_.record || header.max_row_count != 1 || !plain ||
       plan.logit_rows().size() != plan.sequences().size()) {
     return 0;
@@ -67,6 +106,7 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   TR_ASSIGN(const PlanView plan, PlanView::parse(flight.plan));
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
+  TR_TRY(encode(flight.batch));
   const uint64_t key = shape_key(flight.batch);
   if (key != 0 && backend_.replay(flight.batch, key)) {
     flight.logits = recorded_.at(key);

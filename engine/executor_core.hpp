@@ -46,6 +46,9 @@ class ExecutorCore final : public StepExecutor {
   ExecutorCore(Backend& backend, models::Model& model, const ExecutorOptions& options)
       : backend_(backend), model_(model), options_(options) {}
   Status find_injects(const PlanView& plan);
+  [[nodiscard]] Result<Matrix> embedding(uint64_t id, int32_t rows) const;
+  Status encode(const Batch& batch);
+  Result<Matrix> encoder_rows(const PlanSequence& sequence, std::span<const PlanEncode> parts);
   [[nodiscard]] uint64_t shape_key(const Batch& batch) const;
 
   Backend& backend_;
@@ -57,6 +60,7 @@ class ExecutorCore final : public StepExecutor {
   std::vector<Flight> spare_;    // their buffers, to be used again
   std::vector<Matrix> injects_;
   std::unordered_map<uint64_t, Matrix> embeddings_;
+  std::unique_ptr<DeviceBuffer> encoder_rows_;  // of several pictures, one below the other
   std::unordered_map<uint64_t, Matrix> recorded_;  // logits of recorded passes
 };
 

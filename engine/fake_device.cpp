@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <limits>
+#include <map>
 #include <string>
 #include <thread>
 #include <utility>
@@ -28,8 +29,26 @@ void ThreadWaiter::wait_until(int64_t ns) {
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::nanoseconds(ns))));
 }
 
-uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime) {
-  return scramble(before * 0x9E3779B97F4A7C15ULL + static_cast<uint32_t>(token) + 1 + (regime << 32));
+uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime, uint64_t aspect) {
+  return scramble(before * 0x9E3779B97F4A7C15ULL + static_cast<uint32_t>(token) + 1 + (regime << 32) + aspect);
+}
+
+int32_t fake_injected(uint64_t embedding, int32_t row) {
+  return static_cast<int32_t>(scramble(embedding * 0xD6E8FEB86659FD93ULL + static_cast<uint64_t>(row)) & 0x7FFFFFFF);
+}
+
+uint64_t fake_encoded(uint64_t embedding, int32_t row) {
+  return scramble(embedding * 0xD6E8FEB86659FD93ULL + static_cast<uint64_t>(row) + 1);
+}
+uint64_t fake_sum(uint64_t before, uint64_t encoded) { return scramble(before + encoded); }
+
+uint64_t fake_aspect(const FakeAspects& row) {
+  const bool plain_rope = row.rope == std::array{row.position, row.position, row.position};
+  const bool spans = row.span_end > row.position + 1;
+  if (plain_rope && row.modality == 0 && !spans && row.encoded == 0) return 0;
+  uint64_t h = row.encoded + row.modality;
+  for (const int32_t axis : row.rope) h = scramble(h + static_cast<uint64_t>(plain_rope ? 0 : axis + 1));
+  return scramble(h + static_cast<uint64_t>(spans ? row.span_end : 0)) | 1;
 }
 
 int32_t fake_token(uint64_t chain, const PlanSampling& s, int32_t vocab) {
@@ -93,6 +112,9 @@ struct FakeDevice::State {
   }
 
   Status copy_blocks(const PlanView& plan);
+  Status encode(const PlanView& plan);
+  Result<uint64_t> aspect(const PlanView& plan, int32_t sequence, int32_t row);
+  [[nodiscard]] const std::vector<uint64_t>* encoder_rows(const PlanView& plan, int32_t sequence) const;
   Status write(const PlanView& plan, int32_t sequence);
   Status check(const PlanView& plan, int32_t sequence);
   [[nodiscard]] int32_t input(const PlanView& plan, const PlanSequence& s, int32_t row) const;
@@ -102,6 +124,7 @@ struct FakeDevice::State {
   FakeDeviceOptions options;
   Waiter& waiter;
   std::vector<std::vector<FakeCell>> cells;  // by group
+  std::map<int32_t, std::vector<uint64_t>> encoder_cells;  // by the first block of a fixed group
   std::vector<Slot> slots;
   std::deque<Flight> flights;
   Status broken;  // sticky, comes back from collect()
@@ -129,14 +152,62 @@ Status FakeDevice::State::copy_blocks(const PlanView& plan) {
   return ok_status();
 }
 
+// The cells of a fixed group: which rows of which embeddings were written there.
+Status FakeDevice::State::encode(const PlanView& plan) {
+  for (const PlanEncode& e : plan.encodes()) {
+    for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
+      if (!fixed(static_cast<size_t>(g))) continue;
+      const auto table = plan.block_table(e.sequence, g);
+      if (static_cast<int32_t>(table.size()) * options.block_tokens < e.row + e.count) {
+        return wrong("encoder rows without blocks");
+      }
+      std::vector<uint64_t>& rows = encoder_cells[table[0]];
+      rows.resize(static_cast<size_t>(e.row));
+      for (int32_t r = 0; r < e.count; ++r) rows.push_back(fake_encoded(e.id, r));
+    }
+  }
+  return ok_status();
+}
+
+const std::vector<uint64_t>* FakeDevice::State::encoder_rows(const PlanView& plan,
+                                                             int32_t sequence) const {
+  for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
+    if (!fixed(static_cast<size_t>(g))) continue;
+    const auto table = plan.block_table(sequence, g);
+    const auto at = table.empty() ? encoder_cells.end() : encoder_cells.find(table[0]);
+    return at == encoder_cells.end() ? nullptr : &at->second;
+  }
+  return nullptr;
+}
+
+Result<uint64_t> FakeDevice::State::aspect(const PlanView& plan, int32_t sequence, int32_t row) {
+  const auto r = static_cast<size_t>(row);
+  const PlanSequence& s = plan.sequences()[static_cast<size_t>(sequence)];
+  FakeAspects a;
+  a.position = plan.positions()[r];
+  a.rope = {a.position, a.position, a.position};
+  for (size_t axis = 0; axis < 3 && !plan.rope_positions().empty(); ++axis) {
+    a.rope[axis] = plan.rope_positions()[3 * r + axis];
+  }
+  if (!plan.modality().empty()) a.modality = plan.modality()[r];
+  if (!plan.span_ends().empty()) a.span_end = plan.span_ends()[r];
+  if (a.span_end > s.kv_len) return wrong("a span of attention was cut at " + std::to_string(s.kv_len));
+  if (plan.cross_spans().empty()) return fake_aspect(a);
+  const std::vector<uint64_t>* encoded = encoder_rows(plan, sequence);
+  for (int32_t e = plan.cross_spans()[2 * r]; e < plan.cross_spans()[2 * r + 1]; ++e) {
+    if (encoded == nullptr || e >= static_cast<int32_t>(encoded->size())) return wrong("encoder rows are missing");
+    a.encoded = fake_sum(a.encoded, (*encoded)[static_cast<size_t>(e)]);
+  }
+  return fake_aspect(a);
+}
+
 int32_t FakeDevice::State::input(const PlanView& plan, const PlanSequence& s, int32_t row) const {
   const int32_t token = plan.token_ids()[static_cast<size_t>(row)];
   if (token == kTokenFromSlot) return slots[static_cast<size_t>(s.slot)].last;
   if (token != kTokenInjected) return token;
   for (const PlanInject& i : plan.injects()) {
     if (row < i.row || row >= i.row + i.count) continue;
-    const uint64_t h = scramble(i.id + static_cast<uint64_t>(i.source_row + row - i.row));
-    return static_cast<int32_t>(h & 0x7FFFFFFF);
+    return fake_injected(i.id, i.source_row + row - i.row);
   }
   return -1;
 }
@@ -158,8 +229,10 @@ Status FakeDevice::State::write(const PlanView& plan, int32_t sequence) {
     const int32_t token = input(plan, s, row);
     if (position != start + i) return wrong("position " + std::to_string(position));
     if (token < 0) return wrong("row " + std::to_string(row) + " has no token");
-    before.chain = fake_chain(before.chain, token, regime(s, position));
+    TR_ASSIGN(before.aspect, aspect(plan, sequence, row));
+    before.chain = fake_chain(before.chain, token, regime(s, position), before.aspect);
     before.token = token;
+    before.pictures |= plan.token_ids()[static_cast<size_t>(row)] == kTokenInjected || before.aspect != 0;
     before.position = position;
     if (token == options.segment_token) before.segment_begin = position + 1;
     for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
@@ -185,8 +258,8 @@ Status FakeDevice::State::check(const PlanView& plan, int32_t sequence) {
     for (int32_t p = from; p < s.kv_len; ++p) {
       const FakeCell* c = cell(plan, sequence, g, p);
       if (c == nullptr || c->position != p ||
-          (before != nullptr && c->chain != fake_chain(before->chain, c->token, regime(s, p))) ||
-          (p == 0 && c->chain != fake_chain(0, c->token, regime(s, 0)))) {
+          (before != nullptr && c->chain != fake_chain(before->chain, c->token, regime(s, p), c->aspect)) ||
+          (p == 0 && c->chain != fake_chain(0, c->token, regime(s, 0), c->aspect))) {
         return wrong("group " + std::to_string(g) + " position " + std::to_string(p) + " of " +
                      std::to_string(s.kv_len) + (c == nullptr ? ": no block" : ": another's content"));
       }
@@ -207,6 +280,7 @@ Status FakeDevice::forward(std::span<const std::byte> bytes) {
   const PlanView& plan = flight.plan;
   const auto sequences = static_cast<int32_t>(plan.sequences().size());
   if (st.broken.ok()) st.broken = st.copy_blocks(plan);
+  if (st.broken.ok()) st.broken = st.encode(plan);
   for (int32_t i = 0; i < sequences && st.broken.ok(); ++i) st.broken = st.write(plan, i);
   for (int32_t i = 0; i < sequences && st.broken.ok() && st.options.checked; ++i) {
     st.broken = st.check(plan, i);
@@ -219,7 +293,7 @@ Status FakeDevice::forward(std::span<const std::byte> bytes) {
 
 Status FakeDevice::State::check_history(const PlanSequence& sequence, const PlanSampling& s,
                                         const FakeCell& last) {
-  if (s.repetition_penalty == 1.0F) return ok_status();
+  if (s.repetition_penalty == 1.0F || last.pictures) return ok_status();
   const Slot& slot = slots[static_cast<size_t>(s.slot)];
   uint64_t chain = 0;
   int32_t position = 0;

@@ -5,9 +5,13 @@
 // here as it would on a GPU; `checked` also looks at every cell in reach and reports the first
 // wrong one.
 //
+// What a picture's rows, rope positions, modality, spans and encoder rows change on a real device they
+// change here as well: each goes into the hash.
+//
 //   INV-FAKE-1  a row's token, position and prefix hash agree with the cells that its tables show
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -35,6 +39,8 @@ struct FakeCell {
   int32_t token = -1;
   int32_t position = -1;
   int32_t segment_begin = 0;  // position behind the last `segment_token`
+  uint64_t aspect = 0;        // what else its keys depend on (fake_aspect)
+  bool pictures = false;      // some of the rows so far are a picture's
 };
 
 // What a draw may look at: the sequence's cells through its block tables.
@@ -86,6 +92,20 @@ class FakeDevice final : public StepExecutor {
 // What FakeDevice draws without `draw`: of this chain, for this seed, choice and position.
 int32_t fake_token(uint64_t chain, const PlanSampling& sampling, int32_t vocab);
 // `regime`: ModelFacts::rope_regime of the row, which changes the keys that a token leaves.
-uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime = 0);
+uint64_t fake_chain(uint64_t before, int32_t token, uint64_t regime = 0, uint64_t aspect = 0);
+// What a row of a picture is in place of a token.
+int32_t fake_injected(uint64_t embedding, int32_t row);
+// Of a row whose rope position, modality, span or encoder rows are not those of plain text; else 0.
+// `encoded`: the fake_sum() of the fake_encoded() of the encoder rows seen.
+struct FakeAspects {
+  int32_t position = 0;
+  std::array<int32_t, 3> rope{};
+  uint8_t modality = 0;
+  int32_t span_end = 0;  // 0: none
+  uint64_t encoded = 0;
+};
+uint64_t fake_aspect(const FakeAspects& row);
+uint64_t fake_encoded(uint64_t embedding, int32_t row);
+uint64_t fake_sum(uint64_t before, uint64_t encoded);
 
 }  // namespace troupe::engine

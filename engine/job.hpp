@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/request.hpp"
+#include "engine/prompt.hpp"
 #include "engine/sampling_plan.hpp"
 #include "kernels/batch.hpp"
 
@@ -15,28 +16,9 @@ namespace troupe::engine {
 
 inline constexpr int64_t kNoDeadline = std::numeric_limits<int64_t>::max();
 
-// Rows [position, position + rows) of the prompt are replaced by an embedding.
-struct PromptImage {
-  uint64_t embedding = 0;      // in the executor's table
-  uint64_t content_hash = 0;   // of image and processor: part of the block keys
-  int32_t position = 0;
-  int32_t rows = 0;
-  bool ready = true;  // false: rows from here on wait for Scheduler::embedding_ready()
-};
-
-// Never changes once admitted: all choices of a request share it.
-struct Prompt {
-  std::vector<int32_t> tokens;
-  std::vector<PromptImage> images;      // in order of position
-  std::vector<uint8_t> modality;        // empty, or one per token
-  std::vector<int32_t> rope_positions;  // empty, or three per token (M-RoPE)
-  int32_t rope_delta = 0;               // M-RoPE: added to the position of generated tokens
-  int32_t cross_rows = 0;               // encoder rows that cross-attention layers see
-};
-
 struct Job {
   RequestId id = 0;
-  Prompt prompt;
+  Prompt prompt;  // never changes once admitted, but for pictures that become ready
   SamplingPlan sampling;
   int32_t priority = 0;
   int64_t submitted_ns = 0;

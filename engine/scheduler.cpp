@@ -21,31 +21,11 @@ int32_t chunk_that_fits(const SchedulerConfig& c) {
   return rows;
 }
 
-template <class T>
-void put_in_front(std::vector<T>& rows, size_t count, T filler) {
-  if (!rows.empty()) rows.insert(rows.begin(), count, filler);
-}
-
-// The prompt continues the session's content.
-void continue_session(Prompt& prompt, const Session& session) {
-  const size_t before = session.tokens.size();
-  if (!prompt.rope_positions.empty()) {
-    std::vector<int32_t> positions(3 * before);
-    for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int32_t>(i / 3);
-    for (int32_t& p : prompt.rope_positions) p += static_cast<int32_t>(before);
-    prompt.rope_positions.insert(prompt.rope_positions.begin(), positions.begin(), positions.end());
-  }
-  put_in_front(prompt.modality, before, uint8_t{0});
-  for (PromptImage& image : prompt.images) image.position += static_cast<int32_t>(before);
-  prompt.images.insert(prompt.images.begin(), session.images.begin(), session.images.end());
-  prompt.tokens.insert(prompt.tokens.begin(), session.tokens.begin(), session.tokens.end());
-}
-
 }  // namespace
 
 Scheduler::State::State(SchedulerConfig c)
     : config(std::move(c)), kv(config.groups, config.block_tokens),
-      sessions(kv, config.session_share, config.session_lease_ns) {
+      sessions(kv, {config.session_share, config.session_lease_ns, config.session_embedding_bytes}) {
   TR_ASSERT(config.slots > 0 && config.slots <= limits::running_sequences);
   TR_ASSERT(config.step_rows >= config.slots && config.step_rows <= limits::step_rows);
   TR_ASSERT(config.chunked_prefill || config.step_rows >= config.context_length + config.slots);
@@ -54,6 +34,7 @@ Scheduler::State::State(SchedulerConfig c)
   chunk_max = chunk_that_fits(config);
   context_limit = std::min(config.context_length, kv.capacity_tokens(chunk_max));
   if (!config.chunked_prefill) context_limit = std::min(context_limit, chunk_max);
+  span_max = std::min(chunk_max, config.step_rows - config.slots + 1);
   for (int32_t slot = config.slots - 1; slot >= 0; --slot) free_slots.push_back(slot);
   running.reserve(static_cast<size_t>(config.slots));
   flights.reserve(2);
@@ -82,27 +63,48 @@ Status Scheduler::State::refuse_early(const Job& job) const {
   return ok_status();
 }
 
-Status Scheduler::State::admit(Job job) {
-  TR_TRY(refuse_early(job));
-  const uint64_t session_id = job.session;
-  const RequestId id = job.id;
-  if (session_id != 0) {
-    TR_ASSIGN(Session * session, sessions.begin(session_id, id, job.submitted_ns));
-    continue_session(job.prompt, *session);
-  }
+// What could never run, however long it waited.
+Status Scheduler::State::refuse_prompt(const Job& job) const {
   const auto prompt = static_cast<int64_t>(job.prompt.tokens.size());
-  const SamplingPlan& sampling = job.sampling;
+  if (prompt == 0) return invalid("prompt: it has no tokens");
   // Generating needs room for one token at least.
-  const int64_t needed = prompt + (sampling.max_tokens == 0 ? 0 : 1);
-  if (prompt == 0 || needed > context_limit) {
-    if (session_id != 0) sessions.finish(session_id, id, nullptr, job.submitted_ns);
-    if (prompt == 0) return invalid("prompt: it has no tokens");
+  if (prompt + (job.sampling.max_tokens == 0 ? 0 : 1) > context_limit) {
     return limit_exceeded("prompt: " + std::to_string(prompt) + " tokens, and the context holds " +
                           std::to_string(context_limit) +
                           (context_limit < config.context_length ? " (the cache's size limits it; give it more memory)"
                                                                  : "") +
                           "; shorten it");
   }
+  const bool scores = job.sampling.prompt_logprobs >= 0;
+  const int32_t span = scores ? std::min(span_max, config.logit_rows - config.slots) : span_max;
+  if (job.prompt.longest_span() > span) {
+    return limit_exceeded("images: one of " + std::to_string(job.prompt.longest_span()) +
+                          " rows is read in one step, and a step takes " + std::to_string(span) +
+                          " beside the running sequences; raise max_step_tokens, or lower max_sequences");
+  }
+  for (const models::CacheGroup& g : config.groups) {
+    if (g.kind != models::CacheKind::fixed || job.prompt.cross_rows <= g.fixed_rows) continue;
+    return limit_exceeded("images: together they have " + std::to_string(job.prompt.cross_rows) +
+                          " encoder rows, and this model's cross-attention sees " +
+                          std::to_string(g.fixed_rows) + "; send fewer");
+  }
+  return ok_status();
+}
+
+Status Scheduler::State::admit(Job job) {
+  TR_TRY(refuse_early(job));
+  const uint64_t session_id = job.session;
+  const RequestId id = job.id;
+  if (session_id != 0) {
+    TR_ASSIGN(Session * session, sessions.begin(session_id, id, job.submitted_ns));
+    job.prompt = join_prompts(session->content, std::move(job.prompt));
+  }
+  if (Status status = refuse_prompt(job); !status.ok()) {
+    if (session_id != 0) sessions.finish(session_id, id, nullptr, job.submitted_ns);
+    return status;
+  }
+  const auto prompt = static_cast<int64_t>(job.prompt.tokens.size());
+  const SamplingPlan& sampling = job.sampling;
   auto state = std::make_unique<JobState>();
   const auto room = static_cast<int32_t>(context_limit - prompt);
   state->output_max = sampling.max_tokens < 0 ? room : std::min(room, sampling.max_tokens);
@@ -131,6 +133,7 @@ void Scheduler::State::give_back_lease(Sequence& s) {
   kv.release(s.lease.kv);
   if (s.lease.slot >= 0) free_slots.push_back(std::exchange(s.lease.slot, -1));
   s.lease.fresh = true;
+  s.lease.encoded = false;
   blocked = nullptr;
 }
 
@@ -182,6 +185,7 @@ void Scheduler::State::end_job(JobState& job, EventKind kind, const Status& stat
     end.usage.completion_tokens += static_cast<int64_t>(s.progress.output.size());
   }
   for (const PromptImage& image : job.spec.prompt.images) end.usage.image_tokens += image.rows;
+  end.usage.image_tokens += static_cast<int64_t>(job.spec.prompt.cross_images.size());
   const int64_t began = job.spec.submitted_ns;
   end.timings.queued_ns = job.started ? job.started_ns - began : now_ns - began;
   end.timings.first_token_ns = job.first_token_ns > 0 ? job.first_token_ns - began : 0;
@@ -300,11 +304,18 @@ void Scheduler::cut(RequestId id, int32_t choice, int32_t keep, int64_t now_ns, 
   if (choice == 0) state_->sessions.cut(id, keep);
 }
 
-void Scheduler::embedding_ready(RequestId id, uint64_t embedding) {
+void Scheduler::embedding_ready(RequestId id, uint64_t embedding, const EmbeddingPtr& data) {
   JobState* job = state_->find(id);
   if (job == nullptr) return;
-  for (PromptImage& image : job->spec.prompt.images) image.ready |= image.embedding == embedding;
+  for (auto* images : {&job->spec.prompt.images, &job->spec.prompt.cross_images}) {
+    for (PromptImage& image : *images) {
+      if (image.embedding != embedding) continue;
+      image.ready = true;
+      image.data = data;
+    }
+  }
 }
+const std::vector<StepEmbedding>& Scheduler::step_embeddings() const { return state_->step_embeddings; }
 
 bool Scheduler::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
   return state_->plan(now_ns, draft, out);

@@ -47,9 +47,16 @@ struct SchedulerConfig {
   int64_t ageing_ns = 5'000'000'000;  // one level of priority per so much waiting
   double session_share = 0.5;     // of the cache: what sessions may pin
   int64_t session_lease_ns = 600'000'000'000;
+  int64_t session_embedding_bytes = int64_t{128} << 20;  // rows of pictures that sessions keep
   uint64_t model_salt = 0;
   models::ModelFacts facts;       // rope regimes
   std::vector<models::CacheGroup> groups;  // with cache.blocks
+};
+
+// An embedding that a step's injects or encodes refer to.
+struct StepEmbedding {
+  uint64_t id = 0;
+  EmbeddingPtr data;
 };
 
 struct SchedulerStats {
@@ -76,7 +83,9 @@ class Scheduler {
   // right when the scheduler has ended the choice, or the request, meanwhile.
   void cut(RequestId id, int32_t choice, int32_t keep, int64_t now_ns, Outputs& out);
   // Rows of this embedding may go in now.
-  void embedding_ready(RequestId id, uint64_t embedding);
+  void embedding_ready(RequestId id, uint64_t embedding, const EmbeddingPtr& data = nullptr);
+  // The embeddings that the last plan refers to, as far as they came with data.
+  [[nodiscard]] const std::vector<StepEmbedding>& step_embeddings() const;
 
   // Fills the next step's plan. False: nothing to do now, or enough is in flight. Requests past
   // their deadline end here.

@@ -32,6 +32,7 @@ struct Scheduler::State {
   // ---- requests (scheduler.cpp) ----
   Status admit(Job job);
   Status refuse_early(const Job& job) const;
+  [[nodiscard]] Status refuse_prompt(const Job& job) const;
   [[nodiscard]] JobState* find(RequestId id);
   void end_job(JobState& job, EventKind kind, const Status& status, int64_t now_ns, Outputs& out);
   void finish_choice(Sequence& s, FinishReason reason, int32_t stop_token, int64_t now_ns,
@@ -55,6 +56,8 @@ struct Scheduler::State {
   [[nodiscard]] int32_t rows_wanted(const Sequence& s) const;
   [[nodiscard]] int32_t rows_granted(const Sequence& s, int32_t wanted) const;
   int32_t take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft, bool entering);
+  void write_pictures(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
+                      StepPlanDraft& draft);
   void write_scores(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
                     StepPlanDraft& draft, Flight& flight);
   void fork_choices(Sequence& first, int32_t plan_index, int32_t row, StepPlanDraft& draft,
@@ -74,6 +77,7 @@ struct Scheduler::State {
   SessionBook sessions;
   int32_t context_limit = 0;  // of one sequence: the model's, or what the cache can hold
   int32_t chunk_max = 0;      // rows of one sequence in one step
+  int32_t span_max = 0;       // rows that attend both ways: they go in together, whoever decodes
 
   std::unordered_map<RequestId, std::unique_ptr<JobState>> jobs;  // ended ones too while in flight
   WaitingQueue waiting;
@@ -82,6 +86,7 @@ struct Scheduler::State {
   std::vector<int32_t> free_slots;
   std::vector<Flight> flights;      // oldest first; two at most
   std::vector<Flight> spare_flights;
+  std::vector<StepEmbedding> step_embeddings;  // of the last plan
   uint64_t next_step = 0;
   uint64_t next_order = 0;
   size_t live = 0;                  // jobs not ended

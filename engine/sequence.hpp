@@ -40,6 +40,7 @@ struct Progress {
 struct Lease {
   int32_t slot = -1;
   bool fresh = true;  // the slot does not know this sequence yet
+  bool encoded = false;  // its blocks hold the encoder rows of its pictures (cross-attention)
   KvTables kv;
 };
 

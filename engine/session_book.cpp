@@ -19,9 +19,9 @@ Status unknown(uint64_t id) {
 
 }  // namespace
 
-SessionBook::SessionBook(KvGroups& kv, double share, int64_t lease_ns)
-    : kv_(kv), blocks_max_(static_cast<int64_t>(share * static_cast<double>(kv.blocks_total()))),
-      lease_ns_(lease_ns) {}
+SessionBook::SessionBook(KvGroups& kv, const SessionBounds& bounds)
+    : kv_(kv), blocks_max_(static_cast<int64_t>(bounds.share * static_cast<double>(kv.blocks_total()))),
+      bounds_(bounds) {}
 
 Result<Session*> SessionBook::find(uint64_t id) {
   const auto it = sessions_.find(id);
@@ -39,7 +39,7 @@ Result<uint64_t> SessionBook::open(const SessionOptions& options, int64_t now_ns
     return Status(Code::overloaded, "sessions: " + std::to_string(limits::sessions) +
                                         " are open, which is the limit; free some");
   }
-  const int64_t lease = options.lease_ns.value_or(lease_ns_);
+  const int64_t lease = options.lease_ns.value_or(bounds_.lease_ns);
   if (lease <= 0) {
     return invalid("session lease_ns must be above 0, and is " + std::to_string(lease));
   }
@@ -59,8 +59,7 @@ Result<uint64_t> SessionBook::fork(uint64_t id, int64_t now_ns) {
   TR_ASSIGN(const uint64_t fresh, open(options, now_ns));
   touch(*from, now_ns);
   Session& to = sessions_.at(fresh);
-  to.tokens = from->tokens;
-  to.images = from->images;
+  to.content = from->content;
   to.keys = from->keys;
   to.last = from->last;
   to.last_prompt = from->last_prompt;
@@ -70,8 +69,7 @@ Result<uint64_t> SessionBook::fork(uint64_t id, int64_t now_ns) {
 }
 
 void SessionBook::shorten(Session& session, int32_t tokens) {
-  session.tokens.resize(static_cast<size_t>(tokens));
-  std::erase_if(session.images, [&](const PromptImage& i) { return i.position + i.rows > tokens; });
+  shorten_prompt(session.content, tokens);
   session.keys.resize(
       std::min(session.keys.size(), static_cast<size_t>(tokens / kv_.block_tokens())));
   if (!session.kv.groups.empty()) kv_.truncate(session.kv, tokens);
@@ -82,12 +80,12 @@ Status SessionBook::rewind(uint64_t id, int64_t tokens, int64_t now_ns) {
   if (session->busy != 0) {
     return invalid("session " + std::to_string(id) + ": a request is running in it; rewind after its end");
   }
-  const auto have = static_cast<int64_t>(session->tokens.size());
+  const int64_t have = session->content.length();
   if (tokens < 0 || tokens > have) {
     return invalid("session " + std::to_string(id) + ": rewind to " + std::to_string(tokens) +
                    " tokens, and it holds " + std::to_string(have));
   }
-  for (const PromptImage& image : session->images) {
+  for (const PromptImage& image : session->content.images) {
     if (tokens > image.position && tokens < image.position + image.rows) {
       return invalid("session " + std::to_string(id) + ": rewind to " + std::to_string(tokens) +
                      " tokens would cut an image in two (" + std::to_string(image.position) + " .. " +
@@ -103,7 +101,7 @@ Status SessionBook::rewind(uint64_t id, int64_t tokens, int64_t now_ns) {
 Result<SessionState> SessionBook::info(uint64_t id, int64_t now_ns) {
   TR_ASSIGN(Session * session, find(id));
   SessionState state;
-  state.tokens = static_cast<int64_t>(session->tokens.size());
+  state.tokens = session->content.length();
   const int32_t blocks = kv_.match(session->keys, static_cast<int32_t>(session->keys.size()));
   state.cached_tokens = int64_t{blocks} * kv_.block_tokens();
   state.lease_left_ns = std::max(int64_t{0}, session->expires_ns - now_ns);
@@ -135,11 +133,8 @@ void SessionBook::finish(uint64_t id, RequestId request, Sequence* sequence, int
   session.busy = 0;
   touch(session, now_ns);
   if (sequence == nullptr) return;
-  const Prompt& prompt = sequence->job->spec.prompt;
-  session.tokens = prompt.tokens;
-  session.tokens.insert(session.tokens.end(), sequence->progress.output.begin(),
-                        sequence->progress.output.end());
-  session.images = prompt.images;
+  session.content = sequence->job->spec.prompt;
+  append_output(session.content, sequence->progress.output);
   session.keys = sequence->keys;
   session.last = request;
   session.last_prompt = sequence->job->prompt_len();
@@ -148,12 +143,40 @@ void SessionBook::finish(uint64_t id, RequestId request, Sequence* sequence, int
   // What is not a full block of known tokens has no name and would never be found again.
   kv_.truncate(session.kv, session.kv.published * kv_.block_tokens());
   keep_share();
+  keep_pictures();
+}
+
+// Forks share rows, and each counts them: the bound is on the safe side.
+void SessionBook::keep_pictures() {
+  const auto bytes_of = [](const Session& session) {
+    size_t bytes = 0;
+    for (const auto* images : {&session.content.images, &session.content.cross_images}) {
+      for (const PromptImage& i : *images) bytes += i.data == nullptr ? 0 : i.data->rows.bytes();
+    }
+    return static_cast<int64_t>(bytes);
+  };
+  int64_t bytes = 0;
+  for (const auto& [id, session] : sessions_) bytes += bytes_of(session);
+  while (bytes > bounds_.embedding_bytes) {
+    Session* victim = nullptr;
+    for (auto& [id, session] : sessions_) {
+      if (bytes_of(session) > 0 && (victim == nullptr || session.used < victim->used)) victim = &session;
+    }
+    bytes -= bytes_of(*victim);
+    for (auto* images : {&victim->content.images, &victim->content.cross_images}) {
+      for (PromptImage& i : *images) {
+        i.ready = i.ready && i.data == nullptr;
+        i.gone = !i.ready;
+        i.data.reset();
+      }
+    }
+  }
 }
 
 void SessionBook::cut(RequestId request, int32_t keep) {
   for (auto& [id, session] : sessions_) {
     const int32_t tokens = session.last_prompt + keep;
-    if (session.last != request || tokens >= static_cast<int32_t>(session.tokens.size())) continue;
+    if (session.last != request || tokens >= session.content.length()) continue;
     shorten(session, tokens);
   }
 }

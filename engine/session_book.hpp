@@ -5,6 +5,8 @@
 //
 //   INV-SESSION-1  a session has at most one request at a time
 //   INV-SESSION-2  the blocks that sessions hold are at most their share of the cache
+// Rows of pictures are kept likewise, within a bound: a session that lost them goes on while their
+// blocks are in the cache, and ends with a clear word when they are not.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +22,8 @@ namespace troupe::engine {
 
 struct Session {
   uint64_t id = 0;
-  std::vector<int32_t> tokens;
-  std::vector<PromptImage> images;
-  std::vector<BlockKey> keys;  // of the full blocks of `tokens`, as the last request named them
+  Prompt content;              // what was asked and answered, pictures included
+  std::vector<BlockKey> keys;  // of its full blocks, as the last request named them
   KvTables kv;
   RequestId busy = 0;          // the request that runs in it
   RequestId last = 0;          // the request that its content is from …
@@ -32,9 +33,15 @@ struct Session {
   uint64_t used = 0;           // order of use
 };
 
+struct SessionBounds {
+  double share = 0.5;           // of the cache
+  int64_t lease_ns = 0;
+  int64_t embedding_bytes = 0;  // rows of pictures; beyond, the least recently used lose theirs
+};
+
 class SessionBook {
  public:
-  SessionBook(KvGroups& kv, double share, int64_t lease_ns);
+  SessionBook(KvGroups& kv, const SessionBounds& bounds);
 
   Result<uint64_t> open(const SessionOptions& options, int64_t now_ns);
   Result<uint64_t> fork(uint64_t id, int64_t now_ns);
@@ -66,10 +73,11 @@ class SessionBook {
   void touch(Session& session, int64_t now_ns);
   void shorten(Session& session, int32_t tokens);
   void keep_share();
+  void keep_pictures();
 
   KvGroups& kv_;
   int64_t blocks_max_;
-  int64_t lease_ns_;
+  SessionBounds bounds_;
   uint64_t next_id_ = 1;
   uint64_t uses_ = 0;
   std::map<uint64_t, Session> sessions_;

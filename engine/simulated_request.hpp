@@ -33,9 +33,12 @@ struct SimulatedChoice {
   bool ended = false;
 };
 
+// What pictures are to a world's model.
+enum class SimSight : uint8_t { none, rows, grid, spans, experts, cross };
+
 struct SimulatedRequest {
   Job job;
-  std::vector<int32_t> prompt;  // with what its session held
+  Prompt prompt;  // with what its session held
   std::vector<SimulatedChoice> choices;
   std::vector<int32_t> scored;  // positions whose logprobs came
   int64_t admitted_at_turn = 0;
@@ -47,7 +50,8 @@ inline constexpr int32_t kSimVocab = 61;
 inline constexpr int32_t kSimEos = 7;
 
 // Fills everything but what the caller knows (id, session, times). `context`: the scheduler's limit.
-Job random_job(SimRandom& random, int32_t longest_prompt);
+Job random_job(SimRandom& random, int32_t longest_prompt, SimSight sight);
+inline constexpr int32_t kSimSpan = 12;  // rows of a picture, at most
 // Draws every choice's tokens with no engine in the way.
 void expect_tokens(SimulatedRequest& request, const models::ModelFacts& facts, int32_t context_limit);
 

@@ -37,13 +37,19 @@ models::CacheGroup group(models::CacheKind kind, int32_t blocks, int32_t window,
   return g;
 }
 
-SchedulerConfig random_config(SimRandom& random) {
+SimSight random_sight(SimRandom& random) {
+  return random.chance(50) ? SimSight::none : static_cast<SimSight>(random.in(1, 5));
+}
+
+SchedulerConfig random_config(SimRandom& random, SimSight sight) {
   using models::CacheKind;
   SchedulerConfig c;
   c.slots = random.in(1, 8);
   c.waiting_max = random.in(6, 40);
   c.step_rows = c.slots + random.in(1, 60);
+  if (sight == SimSight::spans) c.step_rows += kSimSpan;
   c.logit_rows = c.slots + random.in(1, 16);
+  if (sight == SimSight::spans) c.logit_rows += kSimSpan;
   c.context_length = random.in(40, 300);
   c.vocab = kSimVocab;
   c.block_tokens = random.chance(50) ? 4 : 16;
@@ -64,7 +70,8 @@ SchedulerConfig random_config(SimRandom& random) {
     c.groups.push_back(group(CacheKind::window, whole + window / c.block_tokens + 2, window, 0));
     if (random.chance(30)) std::swap(c.groups[0], c.groups[1]);
   }
-  if (random.chance(15)) c.groups.push_back(group(CacheKind::fixed, c.slots * 2, 0, c.block_tokens));
+  if (sight == SimSight::cross) c.groups.push_back(group(CacheKind::fixed, c.slots * 3, 0, 3 * c.block_tokens));
+  if (sight != SimSight::cross && random.chance(15)) c.groups.push_back(group(CacheKind::fixed, c.slots * 2, 0, c.block_tokens));
   return c;
 }
 
@@ -77,6 +84,7 @@ class World {
   void act();
   void submit();
   void session_act();
+  void develop_pictures();
   void send_cuts();
   void lose_device(const Status& why);
   void take();
@@ -87,6 +95,7 @@ class World {
   void note(const char* event, uint64_t request, int32_t choice, const std::string& detail);
 
   SimRandom random_;
+  SimSight sight_;
   bool with_trace_;
   VirtualTime time_;
   SchedulerConfig config_;
@@ -102,7 +111,7 @@ class World {
   Outputs out_;
   std::map<uint64_t, SimulatedRequest> requests_;
   struct SimSession {
-    std::vector<int32_t> tokens;
+    Prompt content;
     uint64_t busy = 0;
     uint64_t from = 0;  // the request that it took its tokens from
   };
@@ -122,6 +131,12 @@ FakeDeviceOptions device_options(const SchedulerConfig& c) {
   return o;
 }
 
+bool too_much_to_see(const SimulatedRequest& r, const SchedulerConfig& c) {
+  const int32_t span = std::min(c.step_rows, c.logit_rows) - c.slots;
+  return r.prompt.cross_rows > 3 * c.block_tokens || r.prompt.longest_span() > span ||
+         (r.prompt.longest_span() > 1 && c.groups.size() > 1);
+}
+
 int32_t limit_of(const SchedulerConfig& c) {
   // The naive bound: the scarcest group that keeps everything.
   int32_t limit = c.context_length;
@@ -134,7 +149,7 @@ int32_t limit_of(const SchedulerConfig& c) {
 }
 
 World::World(uint64_t seed, bool with_trace)
-    : random_(seed), with_trace_(with_trace), config_(random_config(random_)), scheduler_(config_),
+    : random_(seed), sight_(random_sight(random_)), with_trace_(with_trace), config_(random_config(random_, sight_)), scheduler_(config_),
       device_(std::make_unique<FakeDevice>(device_options(config_), time_)),
       loop_(scheduler_, *device_, time_), context_limit_(limit_of(config_)),
       arrivals_left_(random_.in(4, 30)), arrival_percent_(random_.in(5, 60)),
@@ -160,7 +175,7 @@ void World::fail(const std::string& what) {
 
 void World::submit() {
   SimulatedRequest r;
-  r.job = random_job(random_, context_limit_ + 3);
+  r.job = random_job(random_, context_limit_ + 3, sight_);
   r.job.id = next_id_++;
   r.job.submitted_ns = time_.now_ns();
   if (random_.chance(10)) r.job.deadline_ns = time_.now_ns() + random_.in(1, 60) * kStepNs;
@@ -170,11 +185,11 @@ void World::submit() {
     auto it = std::next(sessions_.begin(), random_.in(0, static_cast<int32_t>(sessions_.size()) - 1));
     r.job.session = it->first;
     session = &it->second;
-    r.prompt = session->tokens;
+    r.prompt = session->content;
   }
-  r.prompt.insert(r.prompt.end(), r.job.prompt.tokens.begin(), r.job.prompt.tokens.end());
+  r.prompt = join_prompts(r.prompt, r.job.prompt);
   r.admitted_at_turn = turn_;
-  const auto length = static_cast<int32_t>(r.prompt.size());
+  const auto length = r.prompt.length();
   const int32_t needed = length + (r.job.sampling.max_tokens == 0 ? 0 : 1);
   const Status status = scheduler_.admit(r.job);
   note("submit", r.job.id, r.job.sampling.choices,
@@ -184,6 +199,7 @@ void World::submit() {
   const bool busy = session != nullptr && session->busy != 0;
   if (!status.ok()) {
     if (status.code() == Code::limit && needed > context_limit_) return;
+    if (status.code() == Code::limit && too_much_to_see(r, config_)) return;
     if (status.code() == Code::overloaded) return;
     if (status.code() == Code::invalid && busy) return;
     return fail("refused for no reason: " + status.message());
@@ -208,27 +224,45 @@ void World::session_act() {
   }
   auto it = std::next(sessions_.begin(), random_.in(0, static_cast<int32_t>(sessions_.size()) - 1));
   const auto state = scheduler_.session_info(it->first, time_.now_ns());
-  if (!state.ok() || state->tokens != static_cast<int64_t>(it->second.tokens.size())) {
+  if (!state.ok() || state->tokens != static_cast<int64_t>(it->second.content.tokens.size())) {
     return fail("session " + std::to_string(it->first) + " holds other tokens than it should");
   }
   const int32_t what = random_.in(0, 2);
   if (what == 0) {
     const auto fork = scheduler_.session_fork(it->first, time_.now_ns());
     if (!fork.ok()) return fail(fork.status().message());
-    sessions_[*fork].tokens = it->second.tokens;
+    sessions_[*fork].content = it->second.content;
     sessions_[*fork].from = it->second.from;
     note("session", 0, static_cast<int32_t>(*fork), "fork of " + std::to_string(it->first));
   } else if (what == 1) {
-    const int32_t to = random_.in(0, static_cast<int32_t>(it->second.tokens.size()));
+    const int32_t to = random_.in(0, it->second.content.length());
     const Status status = scheduler_.session_rewind(it->first, to, time_.now_ns());
-    if (status.ok() != (it->second.busy == 0)) return fail("rewind of a busy session");
-    if (status.ok()) it->second.tokens.resize(static_cast<size_t>(to));
+    const auto& images = it->second.content.images;
+    const bool cuts = std::any_of(images.begin(), images.end(), [&](const PromptImage& i) {
+      return to > i.position && to < i.position + i.rows;
+    });
+    if (status.ok() != (it->second.busy == 0 && !cuts)) return fail("rewind of a busy session, or into a picture");
+    if (status.ok()) shorten_prompt(it->second.content, to);
     if (status.ok()) it->second.from = 0;
     note("session", 0, static_cast<int32_t>(it->first), "rewind to " + std::to_string(to));
   } else if (it->second.busy == 0) {
     scheduler_.session_free(it->first);
     note("session", 0, static_cast<int32_t>(it->first), "free");
     sessions_.erase(it);
+  }
+}
+
+// Encoders are slow: pictures become ready one by one, some long after their request came.
+void World::develop_pictures() {
+  for (auto& [id, r] : requests_) {
+    for (auto* images : {&r.prompt.images, &r.prompt.cross_images}) {
+      for (PromptImage& image : *images) {
+        if (r.ended || image.ready || !random_.chance(20)) continue;
+        scheduler_.embedding_ready(id, image.embedding);
+        note("picture", id, 0, std::to_string(image.embedding));
+        for (PromptImage& same : *images) same.ready |= same.embedding == image.embedding;
+      }
+    }
   }
 }
 
@@ -242,9 +276,11 @@ void World::send_cuts() {
       note("cut", id, static_cast<int32_t>(i), "to " + std::to_string(c.cut_at));
       scheduler_.cut(id, static_cast<int32_t>(i), c.cut_at, time_.now_ns(), out_);
       // An answer that a session has taken over already is cut there.
-      const size_t kept = r.prompt.size() + static_cast<size_t>(c.cut_at);
+      const int32_t kept = r.prompt.length() + c.cut_at;
       for (auto& [session_id, session] : sessions_) {
-        if (i == 0 && session.from == id && session.tokens.size() > kept) session.tokens.resize(kept);
+        if (i == 0 && session.from == id && session.content.length() > kept) {
+          shorten_prompt(session.content, kept);
+        }
       }
     }
   }
@@ -269,6 +305,7 @@ void World::act() {
     }
   }
   if (random_.chance(6)) session_act();
+  develop_pictures();
   for (auto& [id, r] : requests_) {
     if (r.ended || r.cancel_at_turn < 0 || r.cancel_at_turn > turn_) continue;
     r.cancel_at_turn = -1;
@@ -292,7 +329,7 @@ void World::take() {
   for (const ScoreOutput& s : out_.scores) {
     SimulatedRequest& r = requests_.at(s.request);
     if (r.ended || s.position != static_cast<int32_t>(r.scored.size()) + 1 ||
-        s.token != r.prompt[static_cast<size_t>(s.position)]) {
+        s.token != r.prompt.tokens[static_cast<size_t>(s.position)]) {
       fail("request " + std::to_string(s.request) + ": score of position " + std::to_string(s.position));
     }
     r.scored.push_back(s.position);
@@ -335,8 +372,8 @@ void World::session_takes(const SimulatedRequest& r) {
   const int32_t kept = c.cut_sent ? std::min(c.cut_at, c.got) : c.got;
   if (c.got == 0 && !scoring) return;
   it->second.from = r.job.id;
-  it->second.tokens = r.prompt;
-  it->second.tokens.insert(it->second.tokens.end(), c.expected.begin(), c.expected.begin() + kept);
+  it->second.content = r.prompt;
+  append_output(it->second.content, std::span(c.expected).first(static_cast<size_t>(kept)));
 }
 
 void World::take_end(const RequestEnd& end) {
@@ -345,11 +382,12 @@ void World::take_end(const RequestEnd& end) {
   if (r.ended) return fail("INV-SCHED-1: two ends of request " + std::to_string(end.request));
   r.ended = true;
   if (end.kind == EventKind::done) {
+    report_.seen += r.prompt.images.empty() && r.prompt.cross_images.empty() ? 0 : 1;
     for (const SimulatedChoice& c : r.choices) {
       if (!c.ended) fail("done, and a choice has not ended");
     }
     const bool scores = r.job.sampling.prompt_logprobs >= 0 && !r.choices.front().cut_sent;
-    if (scores && r.scored.size() + 1 != r.prompt.size()) fail("done, and scores are missing");
+    if (scores && r.scored.size() + 1 != r.prompt.tokens.size()) fail("done, and scores are missing");
   } else {
     session_takes(r);
   }

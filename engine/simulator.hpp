@@ -18,7 +18,7 @@ struct SimulationReport {
   std::string failure;  // what, when
   std::string trace;    // one line per event, when asked for
   int64_t steps = 0, requests = 0, tokens = 0, preemptions = 0, restarts = 0, cached_tokens = 0,
-          speculative_dropped = 0;
+          speculative_dropped = 0, seen = 0;
 };
 
 SimulationReport simulate(uint64_t seed, bool with_trace);

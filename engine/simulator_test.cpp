@@ -17,6 +17,7 @@ TEST(Simulator, EverySeedKeepsEveryPromise) {
     sum.restarts += r.restarts;
     sum.cached_tokens += r.cached_tokens;
     sum.speculative_dropped += r.speculative_dropped;
+    sum.seen += r.seen;
     if (r.ok) continue;
     const std::string trace = simulate(seed, true).trace;
     const size_t from = trace.size() > 6000 ? trace.find('\n', trace.size() - 6000) + 1 : 0;
@@ -28,6 +29,7 @@ TEST(Simulator, EverySeedKeepsEveryPromise) {
   EXPECT_GT(sum.preemptions, static_cast<int64_t>(kSeeds / 4));
   EXPECT_GT(sum.restarts, static_cast<int64_t>(kSeeds / 10));
   EXPECT_GT(sum.cached_tokens, static_cast<int64_t>(kSeeds * 10));
+  EXPECT_GT(sum.seen, static_cast<int64_t>(kSeeds)) << "requests with pictures";
   EXPECT_GT(sum.speculative_dropped, static_cast<int64_t>(kSeeds / 4));
 }
 

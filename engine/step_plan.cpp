@@ -2,6 +2,7 @@
 // one gets its row, the rows that are left go to prompts, then waiting ones enter. Whoever lacks a
 // block takes it from sessions, then from whoever ranks lowest: those are always still unplanned.
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "engine/scheduler_state.hpp"
@@ -20,6 +21,7 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   draft.clear();
   draft.step = next_step;
   draft.groups = kv.groups();
+  step_embeddings.clear();
 
   if (spare_flights.empty()) spare_flights.emplace_back();
   flights.push_back(std::move(spare_flights.back()));
@@ -143,6 +145,14 @@ void Scheduler::State::admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outpu
       blocked = head;
       return;
     }
+    if (head->job->spec.prompt.misses_picture(head->progress.computed)) {
+      end_job(*head->job, EventKind::failed,
+              Status(Code::not_found, "session " + std::to_string(head->job->spec.session) +
+                                          ": a picture of it had to make room, and its part of the "
+                                          "cache too; begin a new session and send it again"),
+              now_ns, out);
+      continue;
+    }
     waiting.pop_best();
     head->phase = Phase::running;
     head->lease.slot = free_slots.back();
@@ -174,13 +184,11 @@ int32_t Scheduler::State::rows_wanted(const Sequence& s) const {
 int32_t Scheduler::State::rows_granted(const Sequence& s, int32_t wanted) const {
   const int32_t begin = s.progress.computed;
   int32_t rows = wanted == 1 ? 1 : std::min({wanted, budget.prompt_rows, chunk_max});
-  for (const PromptImage& image : s.job->spec.prompt.images) {
-    if (!image.ready) rows = std::min(rows, std::max(0, image.position - begin));
-  }
+  rows = s.job->spec.prompt.rows_ready(begin, rows);
   if (!config.chunked_prefill && rows < wanted) return 0;
   const bool scores = s.job->spec.sampling.prompt_logprobs >= 0 && s.choice == 0;
   if (scores && begin < s.job->prompt_len()) rows = std::min(rows, budget.score_rows);
-  return rows;
+  return s.job->spec.prompt.whole_spans(begin, rows);
 }
 
 // Blocks for as many of the rows as can be had; 0: none, or the sequence was preempted itself.
@@ -189,7 +197,7 @@ int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& 
                                       bool entering) {
   const int32_t begin = s.progress.computed;
   for (;;) {
-    for (int32_t some = rows; some > 0; some /= 2) {
+    for (int32_t some = rows; some > 0; some = s.job->spec.prompt.whole_spans(begin, some / 2)) {
       if (kv.write(s.lease.kv, begin, begin + some, draft.copies)) return some;
       if (!config.chunked_prefill) break;
     }
@@ -213,6 +221,7 @@ void Scheduler::State::plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& 
   const int32_t begin = s.progress.computed;
   const auto row_begin = static_cast<int32_t>(draft.token_ids.size());
   const int32_t plan_index = write_rows(draft, s, begin, rows, config.block_tokens);
+  write_pictures(s, plan_index, begin, rows, draft);
   s.progress.computed += rows;
   ++s.progress.in_flight;
   flight.sequences.push_back(&s);
@@ -227,6 +236,22 @@ void Scheduler::State::plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& 
   flight.rows.push_back({&s, -1});
   if (first_draw) fork_choices(s, plan_index, last_row, draft, flight);
   ++s.progress.pending;
+}
+
+// What the step's rows see of pictures. Encoder rows go into a sequence's own blocks, once.
+void Scheduler::State::write_pictures(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
+                                      StepPlanDraft& draft) {
+  const Prompt& prompt = s.job->spec.prompt;
+  for (const PromptImage& image : prompt.images) {
+    if (image.position + image.rows <= begin || image.position >= begin + rows) continue;
+    if (image.data != nullptr) step_embeddings.push_back({image.embedding, image.data});
+  }
+  if (s.lease.encoded || prompt.cross_images.empty()) return;
+  s.lease.encoded = true;
+  for (const PromptImage& image : prompt.cross_images) {
+    draft.encodes.push_back({image.embedding, plan_index, image.source_row, image.rows});
+    if (image.data != nullptr) step_embeddings.push_back({image.embedding, image.data});
+  }
 }
 
 void Scheduler::State::write_scores(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
@@ -259,6 +284,7 @@ void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t
     s.keys = first.keys;
     reserve(s);
     s.progress.computed = first.progress.computed;
+    s.lease.encoded = first.lease.encoded;
     write_draw(draft, s, plan_index, row);
     ++s.progress.pending;
     ++s.progress.in_flight;

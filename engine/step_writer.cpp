@@ -42,6 +42,23 @@ void write_optional(StepPlanDraft& draft, const Sequence& s, int32_t begin, int3
       draft.modality.push_back(i < prompt.modality.size() ? prompt.modality[i] : uint8_t{0});
     }
   }
+  if (!prompt.span_ends.empty() || !draft.span_ends.empty()) {
+    for (auto row = draft.span_ends.size(); row < rows_before; ++row) {
+      draft.span_ends.push_back(draft.positions[row] + 1);
+    }
+    for (int32_t p = begin; p < begin + count; ++p) {
+      const auto i = static_cast<size_t>(p);
+      draft.span_ends.push_back(i < prompt.span_ends.size() ? prompt.span_ends[i] : p + 1);
+    }
+  }
+  if (optional_rows(draft.cross_spans, !prompt.cross.empty(), 2 * rows_before, int32_t{0})) {
+    const CrossRows last = prompt.cross.empty() ? CrossRows{} : prompt.cross.back();
+    for (int32_t p = begin; p < begin + count; ++p) {
+      const auto i = static_cast<size_t>(p);
+      const CrossRows seen = i < prompt.cross.size() ? prompt.cross[i] : last;
+      draft.cross_spans.insert(draft.cross_spans.end(), {seen.begin, seen.end});
+    }
+  }
   if (!prompt.rope_positions.empty() || !draft.rope_positions.empty()) {
     for (auto row = draft.rope_positions.size() / 3; row < rows_before; ++row) {
       draft.rope_positions.insert(draft.rope_positions.end(), 3, draft.positions[row]);
@@ -63,7 +80,8 @@ void write_injects(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32
     const int32_t to = std::min(begin + count, image.position + image.rows);
     if (from >= to) continue;
     const int32_t row = row_begin + from - begin;
-    draft.injects.push_back({image.embedding, row, to - from, from - image.position, plan_index});
+    draft.injects.push_back({image.embedding, row, to - from,
+                             image.source_row + from - image.position, plan_index});
     std::fill_n(draft.token_ids.begin() + row, to - from, kTokenInjected);
   }
 }

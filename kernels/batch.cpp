@@ -16,7 +16,8 @@ constexpr size_t aligned(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; 
 constexpr std::array<size_t, kSectionCount> kElementBytes = {
     sizeof(int32_t), sizeof(int32_t), sizeof(int32_t), sizeof(int32_t), sizeof(uint8_t),
     sizeof(PlanSequence), sizeof(PlanTable), sizeof(int32_t), sizeof(int32_t), sizeof(PlanLogitRow),
-    sizeof(PlanSampling), sizeof(PlanBias), sizeof(int32_t), sizeof(PlanInject), sizeof(PlanCopy)};
+    sizeof(PlanSampling), sizeof(PlanBias), sizeof(int32_t), sizeof(PlanInject), sizeof(PlanCopy),
+    sizeof(PlanEncode), sizeof(int32_t)};
 
 struct Source {
   const void* data;
@@ -38,7 +39,9 @@ std::array<Source, kSectionCount> sources_of(const StepPlanDraft& d) {
            {d.biases.data(), d.biases.size()},
            {d.token_lists.data(), d.token_lists.size()},
            {d.injects.data(), d.injects.size()},
-           {d.copies.data(), d.copies.size()}}};
+           {d.copies.data(), d.copies.size()},
+           {d.encodes.data(), d.encodes.size()},
+           {d.cross_spans.data(), d.cross_spans.size()}}};
 }
 
 Status broken(const char* what) { return invalid(std::string("step plan: ") + what); }
@@ -63,7 +66,8 @@ Status check_row_arrays(const PlanView& p) {
   const auto absent_or = [](size_t n, size_t want) { return n == 0 || n == want; };
   if (p.token_ids().size() != rows || p.positions().size() != rows) return broken("rows disagree");
   if (!absent_or(p.rope_positions().size(), 3 * rows) || !absent_or(p.adapters().size(), rows) ||
-      !absent_or(p.modality().size(), rows) || !absent_or(p.span_ends().size(), rows)) {
+      !absent_or(p.modality().size(), rows) || !absent_or(p.span_ends().size(), rows) ||
+      !absent_or(p.cross_spans().size(), 2 * rows)) {
     return broken("an optional row array has another length");
   }
   return ok_status();
@@ -103,6 +107,12 @@ Status check_ranges(const PlanView& p) {
   for (const PlanInject& i : p.injects()) {
     if (!in_range(i.row, i.count, p.token_ids().size())) return broken("INV-PLAN-4: inject");
   }
+  for (const PlanEncode& e : p.encodes()) {
+    if (!in_range(e.sequence, 1, sequences) ||
+        !in_range(e.row, e.count, static_cast<size_t>(p.sequences()[static_cast<size_t>(e.sequence)].cross_len))) {
+      return broken("INV-PLAN-4: encode");
+    }
+  }
   return ok_status();
 }
 
@@ -124,7 +134,7 @@ const char* dtype_name(DType t) {
 void StepPlanDraft::clear() {
   step = 0;
   for (auto* v : {&token_ids, &positions, &rope_positions, &adapters, &blocks, &span_ends,
-                  &token_lists}) {
+                  &token_lists, &cross_spans}) {
     v->clear();
   }
   modality.clear();
@@ -135,6 +145,7 @@ void StepPlanDraft::clear() {
   biases.clear();
   injects.clear();
   copies.clear();
+  encodes.clear();
 }
 
 void StepPlanDraft::seal(std::vector<std::byte>& out) const {

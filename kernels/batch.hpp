@@ -22,7 +22,7 @@ namespace troupe {
 
 inline constexpr uint32_t kStepPlanMagic = 0x50525431;    // "1TRP"
 inline constexpr uint32_t kStepResultMagic = 0x52525431;  // "1TRR"
-inline constexpr uint32_t kStepPlanVersion = 1;
+inline constexpr uint32_t kStepPlanVersion = 2;
 
 // Input id of a row whose token was sampled by the step before: taken from the slot on the device.
 inline constexpr int32_t kTokenFromSlot = -1;
@@ -48,6 +48,9 @@ enum class Section : uint32_t {
   token_lists,       // int32: histories and bad words
   injects,           // PlanInject
   copies,            // PlanCopy: whole blocks copied before the forward pass
+  encodes,           // PlanEncode: encoder rows written before the forward pass
+  cross_spans,       // int32 x 2 per row, or empty: [begin, end) of the encoder rows that it sees;
+                     // empty: all cross_len of its sequence
   count_
 };
 inline constexpr size_t kSectionCount = static_cast<size_t>(Section::count_);
@@ -112,6 +115,16 @@ struct PlanInject {
   int32_t sequence = 0;
 };
 
+// Encoder rows [row, row + count) of a sequence are the embedding `id`, from its row 0 on: what
+// cross-attention sees from then on. Those of one sequence stand together and in order.
+struct PlanEncode {
+  uint64_t id = 0;
+  int32_t sequence = 0;
+  int32_t row = 0;
+  int32_t count = 0;
+  int32_t reserved = 0;
+};
+
 struct PlanCopy {
   int32_t group = 0;
   int32_t from = 0;
@@ -139,7 +152,7 @@ struct StepPlanDraft {
   uint64_t step = 0;
   int32_t groups = 0;
   std::vector<int32_t> token_ids, positions, rope_positions, adapters, blocks, span_ends,
-      token_lists;
+      token_lists, cross_spans;
   std::vector<uint8_t> modality;
   std::vector<PlanSequence> sequences;
   std::vector<PlanTable> tables;
@@ -148,6 +161,7 @@ struct StepPlanDraft {
   std::vector<PlanBias> biases;
   std::vector<PlanInject> injects;
   std::vector<PlanCopy> copies;
+  std::vector<PlanEncode> encodes;
 
   void clear();
   void seal(std::vector<std::byte>& out) const;
@@ -176,6 +190,8 @@ class PlanView {
   [[nodiscard]] std::span<const int32_t> token_lists() const { return get<int32_t>(Section::token_lists); }
   [[nodiscard]] std::span<const PlanInject> injects() const { return get<PlanInject>(Section::injects); }
   [[nodiscard]] std::span<const PlanCopy> copies() const { return get<PlanCopy>(Section::copies); }
+  [[nodiscard]] std::span<const PlanEncode> encodes() const { return get<PlanEncode>(Section::encodes); }
+  [[nodiscard]] std::span<const int32_t> cross_spans() const { return get<int32_t>(Section::cross_spans); }
   [[nodiscard]] const PlanTable& table(int32_t sequence, int32_t group) const {
     return get<PlanTable>(Section::tables)[static_cast<size_t>(sequence * header_->groups + group)];
   }
