@@ -104,6 +104,11 @@ bool Fields::has(std::string_view key) const {
   return look(node_, key) != nullptr;
 }
 
+bool Fields::is_object(std::string_view key) const {
+  const json* v = look(node_, key);
+  return v != nullptr && v->is_object();
+}
+
 std::vector<std::string> Fields::keys() const {
   std::vector<std::string> out;
   if (node_ == nullptr) return out;
@@ -212,6 +217,28 @@ std::vector<int64_t> Fields::integers(std::string_view key, int64_t low, int64_t
     out.push_back(*value);
   }
   return out;
+}
+
+std::vector<std::vector<int64_t>> Fields::integer_rows(std::string_view key, int64_t low,
+                                                       int64_t high) const {
+  const json* v = look(node_, key);
+  if (v == nullptr) return {};
+  std::vector<std::vector<int64_t>> out;
+  bool fine = v->is_array();
+  for (size_t i = 0; fine && i < v->size(); ++i) {
+    const json& row = (*v)[i];
+    fine = row.is_array();
+    auto& numbers = out.emplace_back();
+    for (size_t k = 0; fine && k < row.size(); ++k) {
+      const auto value = as_integer(row[k]);
+      fine = value && *value >= low && *value <= high;
+      if (fine) numbers.push_back(*value);
+    }
+  }
+  if (fine) return out;
+  fail(key, "must be lists of whole numbers from " + std::to_string(low) + " to " +
+                std::to_string(high) + ", is " + shown(*v));
+  return {};
 }
 
 std::vector<double> Fields::reals(std::string_view key, double low, double high) const {

@@ -26,6 +26,7 @@ class Fields {
   static Result<Fields> read(const std::string& path, std::string_view label);
 
   [[nodiscard]] bool has(std::string_view key) const;
+  [[nodiscard]] bool is_object(std::string_view key) const;
   [[nodiscard]] std::vector<std::string> keys() const;
   // The one of two names that is there (the first, when neither is).
   [[nodiscard]] std::string_view either(std::string_view a, std::string_view b) const;
@@ -43,6 +44,9 @@ class Fields {
   // Lists are empty when absent. A lone integer counts as a list of one (eos_token_id).
   [[nodiscard]] std::vector<int64_t> integers(std::string_view key, int64_t low,
                                               int64_t high) const;
+  // A list of lists of whole numbers ([[336, 672], [672, 336]]); empty when absent.
+  [[nodiscard]] std::vector<std::vector<int64_t>> integer_rows(std::string_view key, int64_t low,
+                                                               int64_t high) const;
   [[nodiscard]] std::vector<double> reals(std::string_view key, double low, double high) const;
   [[nodiscard]] std::vector<std::string> texts(std::string_view key) const;
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> text_map(std::string_view key,

@@ -39,7 +39,7 @@ struct PictureLayout {
 struct Tile {
   PatchGrid grid;
   int32_t patch_values = 0;      // columns: channels x frames of a patch x height x width
-  std::vector<float> patches;    // grid.patches() x patch_values
+  Buffer<float> patches;         // grid.patches() x patch_values
   int32_t aspect = 0;            // families that embed the tiling (Mllama): its id, else 0
   int32_t index = 0;             // place among the picture's tiles
 };

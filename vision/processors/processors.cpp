@@ -1,0 +1,49 @@
+#include "vision/processors/processors.hpp"
+
+#include "vision/processors/settings.hpp"
+
+namespace troupe::vision {
+namespace {
+
+using Open = Result<OpenedProcessor> (*)(const ProcessorFiles&);
+struct Family {
+  const char* model_type;
+  Open open;
+};
+constexpr Family kFamilies[] = {
+    {"llava", open_llava},       {"llava_next", open_llava_next},
+    {"internvl", open_internvl}, {"internvl_chat", open_internvl_chat},
+    {"qwen2_vl", open_qwen2_vl}, {"qwen2_5_vl", open_qwen2_vl},
+};
+
+const Family* family_of(const std::string& model_type) {
+  for (const Family& family : kFamilies) {
+    if (model_type == family.model_type) return &family;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool has_processor(const std::string& model_type) {
+  return family_of(model_type) != nullptr;
+}
+
+Result<OpenedProcessor> open_processor(const ProcessorFiles& files) {
+  const std::string model_type = files.model.text("model_type", "");
+  const Family* family = family_of(model_type);
+  if (family == nullptr) {
+    return unsupported("config.json: model_type " + model_type +
+                       " has no image processor here; docs/vision.md lists those that have");
+  }
+  TR_ASSIGN(OpenedProcessor opened, family->open(files));
+  TR_TRY(files.status());
+  return opened;
+}
+
+Result<OpenedProcessor> open_processor(const std::string& folder) {
+  TR_ASSIGN(const ProcessorFiles files, ProcessorFiles::read(folder));
+  return open_processor(files);
+}
+
+}  // namespace troupe::vision
