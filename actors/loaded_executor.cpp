@@ -37,6 +37,11 @@ class LoadedExecutor final : public engine::StepExecutor {
   const std::unique_ptr<engine::ExecutorCore> core_;
 };
 
+// A cache fills with what might be asked again until it is full. In a process that shares its
+// machine's memory with others, twice the weights is a cache, and all that is free would be greed.
+constexpr int64_t kHostCacheLeast = int64_t{256} << 20;
+constexpr int64_t kHostCacheWeights = 2;
+
 engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   const EngineOptions& options = request.options;
   engine::SchedulerConfig config = scheduler_config(request.folder->facts(), options);
@@ -56,6 +61,9 @@ engine::MemoryRequest memory_request(const LoadRequest& request,
   memory.budget_bytes = free / 100 * share;
   memory.weight_bytes = facts.weight_bytes;
   memory.kv_bytes = request.options.kv_bytes;
+  if (request.device.cpu()) {
+    memory.kv_bytes_most = std::max(kHostCacheLeast, kHostCacheWeights * facts.weight_bytes);
+  }
   memory.max_sequences = config.slots;
   memory.context_length = config.context_length;
   memory.step_rows = config.step_rows;

@@ -326,7 +326,7 @@ typedef struct troupe_engine_options {
   int32_t max_step_tokens;   /* rows of one step; default: by device */
   int32_t context_length;    /* default: the model's own */
   int32_t block_tokens;      /* of the paged cache; default 16 */
-  int64_t kv_bytes;          /* default: planned from what is free */
+  int64_t kv_bytes;          /* default: what is free; on a CPU at most 2x the weights */
   int64_t session_lease_ns;  /* default 10 minutes */
   int64_t seed;              /* of dummy weights; default 0 (unset: TROUPE_UNSET) */
   int32_t prefix_reuse;      /* 0 or 1; default 1 */

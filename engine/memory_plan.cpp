@@ -125,7 +125,12 @@ Result<MemoryPlan> plan_memory(const MemoryRequest& r) {
   TR_ASSERT(r.groups.size() == r.block_bytes.size() && r.max_sequences > 0 && r.context_length > 0);
   int64_t available = r.kv_bytes;
   const int64_t left = r.budget_bytes - r.weight_bytes - r.workspace_bytes;
-  if (available == 0) available = left;
+  if (available == 0) {
+    available = left;
+    if (r.kv_bytes_most > 0) {
+      available = std::min(left, std::max(r.kv_bytes_most, kv_bytes_for(r.context_length, r)));
+    }
+  }
   if (r.budget_bytes > 0 && available > left) {
     return Status(Code::out_of_memory,
                   "memory: kv_bytes asks for " + bytes_text(r.kv_bytes) + ", and " +

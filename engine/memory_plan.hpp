@@ -17,6 +17,8 @@ struct MemoryRequest {
   int64_t weight_bytes = 0;     // on this device
   int64_t workspace_bytes = 0;
   int64_t kv_bytes = 0;         // 0: what the budget leaves, but at most what the limits can use
+  // Without kv_bytes the cache is no larger than this, but one whole context; 0: no such bound.
+  int64_t kv_bytes_most = 0;
   int32_t max_sequences = 0;
   int32_t context_length = 0;
   int32_t step_rows = 0;        // a chunk's rows stand in a window group beside the window

@@ -154,6 +154,21 @@ TEST(MemoryPlan, ASmallerBudgetShortensTheContext) {
   EXPECT_THAT(plan_memory(r).status().message(), HasSubstr("kv_bytes"));
 }
 
+TEST(MemoryPlan, ABoundKeepsTheCacheModestButForOneContext) {
+  MemoryRequest r = request();
+  r.kv_bytes_most = 100 << 20;
+  MemoryPlan p = plan_memory(r).value();
+  EXPECT_LE(p.kv_bytes, 100 << 20);
+  EXPECT_GT(p.kv_bytes, 90 << 20);
+  EXPECT_EQ(p.context_length, 4096);
+  r.kv_bytes_most = 1 << 20;
+  p = plan_memory(r).value();
+  EXPECT_EQ(p.context_length, 4096) << "one whole context always fits";
+  EXPECT_LT(p.kv_tokens, 4096 + 16);
+  r.kv_bytes = 200 << 20;
+  EXPECT_GT(plan_memory(r).value().kv_bytes, 130 << 20) << "whoever asks gets it";
+}
+
 TEST(MemoryPlan, TooLittleSaysWhatWouldFit) {
   MemoryRequest r = request();
   models::CacheGroup fixed;
