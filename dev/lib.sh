@@ -58,6 +58,13 @@ configure() { # configure PRESET [cmake arguments]
   }
 }
 
+# configure_product: without the tests and their packages, unless this tree builds them already.
+configure_product() {
+  local tests=OFF
+  grep -qs 'TROUPE_TESTS:BOOL=ON' "$BUILD/CMakeCache.txt" && tests=ON
+  configure release -B "$BUILD" -DTROUPE_TESTS=$tests "$@"
+}
+
 # Ninja's output as one line that redraws itself on a terminal, as nothing elsewhere.
 progress_line() {
   [ -t 2 ] || { cat >/dev/null; return; }

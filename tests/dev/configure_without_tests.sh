@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# dev/demo configures on a machine that has only what dev/setup --for demo installs: without the
+# packages of the tests.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=/dev/null
+source "$root/dev/lib.sh"
+BUILD=$(mktemp -d)
+trap 'rm -rf "$BUILD"' EXIT
+grep -q configure_product "$root/dev/demo"
+configure_product -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON -DCMAKE_DISABLE_FIND_PACKAGE_benchmark=ON
