@@ -61,7 +61,8 @@ configure() { # configure PRESET [cmake arguments]
 # configure_product: without the tests and their packages, unless this tree builds them already.
 configure_product() {
   local tests=OFF
-  grep -qs 'TROUPE_TESTS:BOOL=ON' "$BUILD/CMakeCache.txt" && tests=ON
+  # A tree whose configuring failed has a cache and nothing else: its answer does not count.
+  [ -f "$BUILD/build.ninja" ] && grep -qs "TROUPE_TESTS:BOOL=ON" "$BUILD/CMakeCache.txt" && tests=ON
   configure release -B "$BUILD" -DTROUPE_TESTS=$tests "$@"
 }
 

@@ -8,4 +8,5 @@ source "$root/dev/lib.sh"
 BUILD=$(mktemp -d)
 trap 'rm -rf "$BUILD"' EXIT
 grep -q configure_product "$root/dev/demo"
+echo TROUPE_TESTS:BOOL=ON >"$BUILD/CMakeCache.txt" # what an earlier, failed configuring may leave
 configure_product -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON -DCMAKE_DISABLE_FIND_PACKAGE_benchmark=ON
