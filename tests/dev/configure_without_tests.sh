@@ -9,4 +9,6 @@ BUILD=$(mktemp -d)
 trap 'rm -rf "$BUILD"' EXIT
 grep -q configure_product "$root/dev/demo"
 echo TROUPE_TESTS:BOOL=ON >"$BUILD/CMakeCache.txt" # what an earlier, failed configuring may leave
-configure_product -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON -DCMAKE_DISABLE_FIND_PACKAGE_benchmark=ON
+hidden=()
+for package in GTest benchmark Python3; do hidden+=("-DCMAKE_DISABLE_FIND_PACKAGE_$package=ON"); done
+configure_product "${hidden[@]}"
