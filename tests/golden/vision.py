@@ -8,7 +8,6 @@ pixels stand in the files. Processors are built from the settings in vision_case
 classes of transformers; `torch_difference` says how far its torch classes are from them.
 """
 
-import io
 import json
 import pathlib
 import sys
@@ -20,6 +19,7 @@ import PIL.Image
 import transformers
 
 import vision_cases
+import vision_files
 
 HERE = pathlib.Path(__file__).parent / "vision"
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
@@ -109,7 +109,8 @@ def make_processors():
     return {"transformers": transformers.__version__, "pillow": PIL.__version__, "cases": cases}
 
 
-MAKERS = {"resample": make_resample, "processors": make_processors}
+MAKERS = {"resample": make_resample, "processors": make_processors,
+          "files": lambda: {"pillow": PIL.__version__, **vision_files.make(HERE / "files", picture)}}
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)

@@ -63,24 +63,6 @@ Size unpadded(Size picture, Size features) {
   return {features.width - (features.width - width) / 2 * 2, features.height};
 }
 
-// The part of a tile at (x, y) that a picture of `size`, laid at (left, top), covers.
-Recipe tile_at(Size picture, Size size, Size tile, int32_t x, int32_t y, Size offset) {
-  const int32_t x0 = std::max(x, offset.width),
-                x1 = std::min(x + tile.width, offset.width + size.width);
-  const int32_t y0 = std::max(y, offset.height),
-                y1 = std::min(y + tile.height, offset.height + size.height);
-  Recipe out = stretched(picture, size);
-  out.window = {x0 - offset.width, y0 - offset.height, std::max(x1 - x0, 0), std::max(y1 - y0, 0)};
-  out.canvas = tile;
-  out.left = x0 - x;
-  out.top = y0 - y;
-  if (out.window.width == 0 || out.window.height == 0) {
-    out.window = {};
-    out.left = out.top = 0;
-  }
-  return out;
-}
-
 class LlavaNextProcessor final : public PlanningProcessor {
  public:
   LlavaNextProcessor(const ClipSettings& settings, std::vector<Size> choices, uint64_t hash)
@@ -106,7 +88,8 @@ class LlavaNextProcessor final : public PlanningProcessor {
     plan.layout.tile_columns = best.width / tile.width;
     for (int32_t y = 0; y < best.height; y += tile.height) {
       for (int32_t x = 0; x < best.width; x += tile.width) {
-        plan.tiles.push_back(tile_at(picture, size, tile, x, y, offset));
+        plan.tiles.push_back(
+            padded_cell(picture, size, tile, {x - offset.width, y - offset.height}));
       }
     }
     const int32_t side = settings_.drawing.patch.side;

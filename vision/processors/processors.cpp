@@ -11,9 +11,14 @@ struct Family {
   Open open;
 };
 constexpr Family kFamilies[] = {
-    {"llava", open_llava},       {"llava_next", open_llava_next},
-    {"internvl", open_internvl}, {"internvl_chat", open_internvl_chat},
-    {"qwen2_vl", open_qwen2_vl}, {"qwen2_5_vl", open_qwen2_vl},
+    {"cogvlm", open_cogvlm2},      {"cogvlm2", open_cogvlm2},
+    {"gemma3", open_gemma3},       {"idefics3", open_idefics3},
+    {"internvl", open_internvl},   {"internvl_chat", open_internvl_chat},
+    {"llava", open_llava},         {"llava_next", open_llava_next},
+    {"minicpmv", open_minicpmv},   {"mistral3", open_pixtral},
+    {"mllama", open_mllama},       {"pixtral", open_pixtral},
+    {"qwen2_5_vl", open_qwen2_vl}, {"qwen2_vl", open_qwen2_vl},
+    {"smolvlm", open_idefics3},
 };
 
 const Family* family_of(const std::string& model_type) {
@@ -31,7 +36,10 @@ bool has_processor(const std::string& model_type) {
 
 Result<OpenedProcessor> open_processor(const ProcessorFiles& files) {
   const std::string model_type = files.model.text("model_type", "");
-  const Family* family = family_of(model_type);
+  // Pixtral's folders are a "llava" whose tower says what it is.
+  const bool pixtral = files.model.is_object("vision_config") &&
+                       files.model.object("vision_config").text("model_type", "") == "pixtral";
+  const Family* family = family_of(pixtral ? "pixtral" : model_type);
   if (family == nullptr) {
     return unsupported("config.json: model_type " + model_type +
                        " has no image processor here; docs/vision.md lists those that have");

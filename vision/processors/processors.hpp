@@ -29,5 +29,11 @@ Result<OpenedProcessor> open_llava_next(const ProcessorFiles& files);
 Result<OpenedProcessor> open_internvl(const ProcessorFiles& files);
 Result<OpenedProcessor> open_internvl_chat(const ProcessorFiles& files);
 Result<OpenedProcessor> open_qwen2_vl(const ProcessorFiles& files);
+Result<OpenedProcessor> open_gemma3(const ProcessorFiles& files);
+Result<OpenedProcessor> open_idefics3(const ProcessorFiles& files);
+Result<OpenedProcessor> open_pixtral(const ProcessorFiles& files);
+Result<OpenedProcessor> open_minicpmv(const ProcessorFiles& files);
+Result<OpenedProcessor> open_mllama(const ProcessorFiles& files);
+Result<OpenedProcessor> open_cogvlm2(const ProcessorFiles& files);
 
 }  // namespace troupe::vision

@@ -122,7 +122,11 @@ void check_picture(const OpenedProcessor& opened, const Normalise& normalise, co
 Normalise normalise_of(const Folder& folder) {
   const auto files = ProcessorFiles::read(folder.path());
   const std::string type = files->model.text("model_type", "");
-  return read_normalise(files->image, type == "internvl_chat" ? kImageNetDefaults : kClipDefaults);
+  const bool half = type == "gemma3" || type == "idefics3" || type == "smolvlm" ||
+                    type == "mllama" || type == "minicpmv";
+  return read_normalise(files->image, half                      ? kHalfDefaults
+                                      : type == "internvl_chat" ? kImageNetDefaults
+                                                                : kClipDefaults);
 }
 
 TEST(Processors, EqualTransformers) {
@@ -198,6 +202,57 @@ TEST(Processors, SayWhatIsWrongWithAPicture) {
   EXPECT_FALSE(opened->processor->prepare(drawn_picture(63, 48), *layout, 0).ok());
   EXPECT_FALSE(opened->processor->prepare(drawn_picture(64, 48), *layout, 1).ok());
   EXPECT_FALSE(opened->processor->prepare(drawn_picture(64, 48), *layout, -1).ok());
+}
+
+// Frames that are all alike give the patches of a still picture, at every step in time.
+TEST(Processors, AVideoIsPairsOfFrames) {
+  const json limits = {{"min_pixels", 784}, {"max_pixels", 7840}};
+  const Folder folder(json{{"config.json", {{"model_type", "qwen2_5_vl"}}},
+                           {"preprocessor_config.json", limits},
+                           {"video_preprocessor_config.json", limits}});
+  const auto opened = open_processor(folder.path());
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const Processor& processor = *opened->processor;
+  const auto layout = processor.layout_video(5, 90, 60);
+  ASSERT_TRUE(layout.ok()) << layout.status().message();
+  EXPECT_EQ(layout->tiles.size(), 3U);
+  EXPECT_EQ(layout->rope_frames, 3);
+  EXPECT_EQ(layout->rows, 3 * layout->rope_rows * layout->rope_columns);
+  const Image a = drawn_picture(90, 60, 1), b = drawn_picture(90, 60, 2);
+  const std::vector<Image> frames = {a, b, b, b, a};
+  const auto still = processor.layout(90, 60);
+  const auto still_a = processor.prepare(a, *still, 0), still_b = processor.prepare(b, *still, 0);
+  const auto mixed = processor.prepare_video(frames, *layout, 0);
+  const auto alike = processor.prepare_video(frames, *layout, 1);
+  const auto last = processor.prepare_video(frames, *layout, 2);
+  ASSERT_TRUE(mixed.ok() && alike.ok() && last.ok());
+  EXPECT_EQ(alike->patches, still_b->patches);
+  EXPECT_EQ(last->patches, still_a->patches);
+  EXPECT_EQ(last->index, 2);
+  for (size_t i = 0; i < mixed->patches.size(); ++i) {
+    const bool first = i % (2 * 14 * 14) < 14 * 14;
+    ASSERT_EQ(mixed->patches[i], (first ? still_a : still_b)->patches[i]) << i;
+  }
+  EXPECT_FALSE(processor.prepare_video(frames, *layout, 3).ok());
+  EXPECT_FALSE(processor.layout_video(0, 90, 60).ok());
+  const std::vector<Image> odd = {a, drawn_picture(90, 61)};
+  EXPECT_THAT(
+      processor.prepare_video(odd, *processor.layout_video(2, 90, 60), 0).status().message(),
+      HasSubstr("frame 1 of the video has 90x61 pixels"));
+  const Folder other(json{{"config.json", {{"model_type", "gemma3"}}}});
+  EXPECT_EQ(open_processor(other.path())->processor->layout_video(2, 9, 9).status().code(),
+            Code::unsupported);
+}
+
+TEST(Processors, PicturesAreNumberedWhereTheFamilyDoes) {
+  const Folder folder(json{{"config.json", {{"model_type", "minicpmv"}}}});
+  const auto opened = open_processor(folder.path());
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const auto layout = opened->processor->layout(50, 50);
+  EXPECT_THAT(prompt_of(*layout, 12), ::testing::StartsWith("<image_id>12</image_id><image><unk>"));
+  PictureLayout plain;
+  plain.prompt = "<image>";
+  EXPECT_EQ(prompt_of(plain, 3), "<image>");
 }
 
 TEST(Processors, HashesTellSettingsApart) {

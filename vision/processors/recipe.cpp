@@ -42,6 +42,20 @@ Recipe cell_of(Size picture, std::vector<Size> sizes, Size cell, int32_t row, in
           .canvas = cell};
 }
 
+Recipe padded_cell(Size picture, Size size, Size cell, Corner corner) {
+  Recipe out = stretched(picture, size);
+  const int32_t x = std::max(corner.x, 0), y = std::max(corner.y, 0);
+  const int32_t width = std::min(corner.x + cell.width, size.width) - x;
+  const int32_t height = std::min(corner.y + cell.height, size.height) - y;
+  out.canvas = cell;
+  out.window = {};
+  if (width <= 0 || height <= 0) return out;
+  out.window = {x, y, width, height};
+  out.left = x - corner.x;
+  out.top = y - corner.y;
+  return out;
+}
+
 void draw(const Image& image, const Recipe& recipe, Filter filter, const RowSink& sink) {
   Image square;
   if (recipe.square) square = squared(image, *recipe.square);
@@ -95,6 +109,20 @@ Tile draw_tile(const Image& image, const Recipe& recipe, const Drawing& drawing)
   PatchWriter writer(drawing.patch, drawing.normalise, tile);
   draw(image, recipe, drawing.filter,
        [&writer](int32_t y, const uint8_t* rgb) { writer.row(y, rgb); });
+  return tile;
+}
+
+Tile draw_frames(std::span<const Image* const> frames, const Recipe& recipe,
+                 const Drawing& drawing) {
+  const int32_t side = drawing.patch.side;
+  TR_ASSERT(static_cast<int32_t>(frames.size()) == drawing.patch.frames);
+  Tile tile;
+  tile.grid = {1, recipe.canvas.height / side, recipe.canvas.width / side};
+  PatchWriter writer(drawing.patch, drawing.normalise, tile);
+  for (int32_t frame = 0; frame < drawing.patch.frames; ++frame) {
+    draw(*frames[static_cast<size_t>(frame)], recipe, drawing.filter,
+         [&](int32_t y, const uint8_t* rgb) { writer.row(y, rgb, frame); });
+  }
   return tile;
 }
 

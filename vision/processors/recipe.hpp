@@ -3,6 +3,9 @@
 
 #include <array>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "vision/image.hpp"
@@ -30,6 +33,13 @@ Recipe stretched(Size picture, Size canvas);
 // Cell (row, column) of the picture resized to a grid of cells.
 Recipe cell_of(Size picture, std::vector<Size> sizes, Size cell, int32_t row, int32_t column);
 
+// A cell whose corner is at (x, y) of the picture resized to `size`; cells may begin before it and
+// end behind it, or lie beside it altogether, and are black there.
+struct Corner {
+  int32_t x = 0, y = 0;
+};
+Recipe padded_cell(Size picture, Size size, Size cell, Corner corner);
+
 struct Drawing {
   Filter filter = Filter::bicubic;
   Normalise normalise;
@@ -39,6 +49,9 @@ struct Drawing {
 void draw(const Image& image, const Recipe& recipe, Filter filter, const RowSink& sink);
 // A tile of whole patches: the canvas is a multiple of them.
 Tile draw_tile(const Image& image, const Recipe& recipe, const Drawing& drawing);
+// A tile whose patches cover several frames: one picture each.
+Tile draw_frames(std::span<const Image* const> frames, const Recipe& recipe,
+                 const Drawing& drawing);
 
 // What a family decides from the size of a picture.
 struct Plan {
