@@ -121,7 +121,7 @@ void describe(EngineInfo& info, const EngineOptions& options, const models::Mode
   info.vocab_size = facts.vocab;
   info.max_sequences = options.max_sequences;
   info.chat_template_origin = text.template_origin();
-  info.capabilities = kCanScore | kCanKeepSessions;
+  info.capabilities = kCanScore | kCanKeepSessions | can::serve;
   if (!info.chat_template_origin.empty()) info.capabilities |= kCanChat | kCanTools;
   info.weight_bytes = facts.weight_bytes;
   info.dtype = dtype_name(facts.dtype);

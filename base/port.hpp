@@ -21,6 +21,13 @@
 
 namespace troupe {
 
+// How to reach an engine elsewhere (tcp://, ipc://).
+struct RemoteOptions {
+  int64_t connect_timeout_ns = 10'000'000'000;
+  std::string server_key;                            // CURVE, Z85; empty: plaintext
+  std::string client_public_key, client_secret_key;  // empty: made anew
+};
+
 // One const struct per engine, parsed once at the door.
 struct EngineOptions {
   std::string device = "auto";         // auto | cpu | cpu:2 | cuda | cuda:0,1 | path of a backend plugin
@@ -42,6 +49,7 @@ struct EngineOptions {
   uint64_t seed = 0;                   // of dummy weights
   int64_t session_lease_ns = 600'000'000'000;
   std::vector<std::pair<std::string, std::string>> extra;  // set_option before opening, unknown refused
+  RemoteOptions remote;
 };
 
 // Bits of EngineInfo::capabilities, equal to TROUPE_CAN_* of troupe.h. What an engine lacks it refuses
@@ -120,11 +128,15 @@ struct ServerOptions {
   std::string public_key, secret_key;  // CURVE, Z85; empty: plaintext
   std::string client_keys;             // file with one allowed key per line; empty: any
   std::optional<int64_t> resume_window_ns;
+  std::vector<std::pair<std::string, std::string>> settings;  // limits by name, unknown refused
 };
 class ServerPort {
  public:
   virtual ~ServerPort() = default;
   [[nodiscard]] virtual std::string endpoint() const = 0;  // with the port that was chosen
+  // Says so to every client, takes nothing new, gives what runs `drain_ns`, cancels the rest and says
+  // goodbye. Idempotent; the engine stays open.
+  virtual Status close(int64_t drain_ns) = 0;
 };
 
 // ---- libtroupe_engine.so: opened by libtroupe.so when a local engine is wanted ----

@@ -1,5 +1,7 @@
 #include "capi/connect.hpp"
 
+#include "wire/client.hpp"
+
 namespace troupe::capi {
 
 bool is_remote(std::string_view endpoint) {
@@ -19,10 +21,8 @@ Status check_endpoint(std::string_view endpoint) {
 }
 
 Result<std::unique_ptr<EnginePort>> connect_remote(const std::string& endpoint,
-                                                   const EngineOptions&) {
-  return unsupported("endpoint " + endpoint +
-                     ": this build has no wire client (docs/protocol.md); "
-                     "open a model folder or echo: instead");
+                                                   const EngineOptions& options) {
+  return wire::connect(endpoint, options);
 }
 
 }  // namespace troupe::capi

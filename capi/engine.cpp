@@ -39,6 +39,9 @@ Status open(const char* endpoint, const troupe_engine_options* options, troupe_e
   troupe::capi::OpenRequest request;
   request.endpoint = endpoint;
   TR_ASSIGN(request.options, troupe::capi::engine_options(read));
+  if (troupe::capi::is_remote(endpoint)) {
+    TR_TRY(troupe::capi::check_remote_options(read, endpoint));
+  }
   if (read.library_dir != nullptr) request.library_dir = read.library_dir;
   if (read.queue != nullptr) {
     request.announced = std::make_shared<troupe::capi::Channel>(read.queue->queue, read.user_data);

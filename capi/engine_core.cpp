@@ -1,8 +1,5 @@
 #include "capi/engine_core.hpp"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
@@ -10,6 +7,7 @@
 
 #include "capi/connect.hpp"
 #include "capi/error.hpp"
+#include "capi/signals.hpp"
 
 namespace troupe::capi {
 namespace {
@@ -41,22 +39,6 @@ void arrange_exit() {
   const std::scoped_lock lock(r.mutex);
   if (!std::exchange(r.exit_handler, true)) std::atexit(close_all_engines);
 }
-
-// The threads made while this lives take no signals: they are the host's.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 }  // namespace
 
@@ -106,6 +88,7 @@ void EngineCore::load(const OpenRequest& request) {
 Status EngineCore::open_port(const OpenRequest& request) {
   std::unique_ptr<EnginePort> port;
   if (is_remote(request.endpoint)) {
+    arrange_exit();
     TR_ASSIGN(port, connect_remote(request.endpoint, request.options));
   } else {
     TR_ASSIGN(plugin_, load_engine_plugin(request.library_dir));

@@ -52,14 +52,17 @@ Status take_string(std::string_view name, const char* value, std::string& to) {
   return {};
 }
 
-Status take_settings(const troupe_engine_options& o, EngineOptions& to) {
+// `settings` of either options struct, `owner` being its name.
+template <class Options>
+Status take_settings(const std::string& owner, const Options& o,
+                     std::vector<std::pair<std::string, std::string>>& to) {
   if (o.n_settings > kSettings) {
-    return limit_exceeded("troupe_engine_options.n_settings is " + std::to_string(o.n_settings) +
+    return limit_exceeded(owner + ".n_settings is " + std::to_string(o.n_settings) +
                           ": at most " + std::to_string(kSettings));
   }
   if (o.n_settings > 0) TR_NEED(o.settings);
   for (size_t i = 0; i < o.n_settings; ++i) {
-    const std::string name = "troupe_engine_options.settings[" + std::to_string(i) + "]";
+    const std::string name = owner + ".settings[" + std::to_string(i) + "]";
     std::string setting;
     if (o.settings[i] == nullptr) return invalid(name + " is NULL");
     TR_TRY(take_string(name, o.settings[i], setting));
@@ -67,8 +70,23 @@ Status take_settings(const troupe_engine_options& o, EngineOptions& to) {
     if (equals == std::string::npos || equals == 0) {
       return invalid(name + " is \"" + setting + "\": it must be \"key=value\"");
     }
-    to.extra.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
+    to.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
   }
+  return {};
+}
+
+Status take_remote(const troupe_engine_options& o, RemoteOptions& to) {
+  TR_TRY(take_string("troupe_engine_options.server_key", o.server_key, to.server_key));
+  TR_TRY(take_string("troupe_engine_options.client_public_key", o.client_public_key,
+                     to.client_public_key));
+  TR_TRY(take_string("troupe_engine_options.client_secret_key", o.client_secret_key,
+                     to.client_secret_key));
+  if (o.connect_timeout_ns == TROUPE_UNSET) return {};
+  if (o.connect_timeout_ns < 1) {
+    return out_of_bounds("troupe_engine_options.connect_timeout_ns", o.connect_timeout_ns, 1,
+                         kInt64Max);
+  }
+  to.connect_timeout_ns = o.connect_timeout_ns;
   return {};
 }
 
@@ -104,8 +122,39 @@ Result<EngineOptions> engine_options(const troupe_engine_options& o) {
   TR_TRY(take_int("troupe_engine_options.overlap", o.overlap, 0, 1, to.overlap));
   TR_TRY(take_int("troupe_engine_options.deterministic", o.deterministic, 0, 1, to.deterministic));
   if (o.seed != TROUPE_UNSET) to.seed = static_cast<uint64_t>(o.seed);
-  TR_TRY(take_settings(o, to));
+  TR_TRY(take_settings("troupe_engine_options", o, to.extra));
+  TR_TRY(take_remote(o, to.remote));
   return to;
+}
+
+Status check_remote_options(const troupe_engine_options& o, std::string_view endpoint) {
+  const troupe_engine_options& d = kEngineDefaults;
+  const std::pair<const char*, bool> local[] = {
+      {"threads", o.threads != d.threads},
+      {"device", o.device != nullptr},
+      {"dtype", o.dtype != nullptr},
+      {"kv_dtype", o.kv_dtype != nullptr},
+      {"load_format", o.load_format != nullptr},
+      {"chat_template", o.chat_template != nullptr},
+      {"tensor_parallel", o.tensor_parallel != d.tensor_parallel},
+      {"max_sequences", o.max_sequences != d.max_sequences},
+      {"max_waiting", o.max_waiting != d.max_waiting},
+      {"max_step_tokens", o.max_step_tokens != d.max_step_tokens},
+      {"context_length", o.context_length != d.context_length},
+      {"block_tokens", o.block_tokens != d.block_tokens},
+      {"kv_bytes", o.kv_bytes != d.kv_bytes},
+      {"session_lease_ns", o.session_lease_ns != d.session_lease_ns},
+      {"seed", o.seed != d.seed},
+      {"prefix_reuse", o.prefix_reuse != d.prefix_reuse},
+      {"overlap", o.overlap != d.overlap},
+      {"deterministic", o.deterministic != d.deterministic},
+  };
+  for (const auto& [name, given] : local) {
+    if (!given) continue;
+    return unsupported(std::string("troupe_engine_options.") + name + ": " + std::string(endpoint) +
+                       " is remote, and this is set where it is served (troupe serve)");
+  }
+  return {};
 }
 
 Result<SessionOptions> session_options(const troupe_session_options* options) {
@@ -131,6 +180,7 @@ Result<ServerOptions> server_options(const troupe_server_options* options) {
   TR_TRY(take_string("troupe_server_options.public_key", o.public_key, to.public_key));
   TR_TRY(take_string("troupe_server_options.secret_key", o.secret_key, to.secret_key));
   TR_TRY(take_string("troupe_server_options.client_keys", o.client_keys, to.client_keys));
+  TR_TRY(take_settings("troupe_server_options", o, to.settings));
   if (o.resume_window_ns == TROUPE_UNSET) return to;
   if (o.resume_window_ns < 0) {
     return out_of_bounds("troupe_server_options.resume_window_ns", o.resume_window_ns, 0,

@@ -1,9 +1,14 @@
+// The server's entry points, and the keys that it and its clients need.
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 
 #include "capi/engine_core.hpp"
 #include "capi/error.hpp"
 #include "capi/options.hpp"
+#include "capi/signals.hpp"
+#include "wire/endpoint.hpp"
 
 // The server goes before the engine it serves.
 struct troupe_server {
@@ -13,6 +18,7 @@ struct troupe_server {
 };
 
 using troupe::Status;
+using troupe::capi::guard;
 using troupe::capi::guard_out;
 using troupe::capi::guard_void;
 
@@ -31,6 +37,7 @@ troupe_error* troupe_server_open(troupe_engine* engine, const char* bind,
                                  ": only an engine in this process can, in a build with the wire "
                                  "server (TROUPE_CAN_SERVE)");
     }
+    const troupe::capi::SignalsBlocked blocked;  // its threads take none
     auto server = std::make_unique<troupe_server>();
     server->core = engine->core;
     TR_ASSIGN(server->port, plugin->serve(std::move(port), bind, read));
@@ -42,6 +49,25 @@ troupe_error* troupe_server_open(troupe_engine* engine, const char* bind,
 
 const char* troupe_server_endpoint(const troupe_server* server) {
   return server == nullptr ? "" : server->endpoint.c_str();
+}
+
+troupe_error* troupe_server_close(troupe_server* server, int64_t drain_ns) {
+  return guard([&]() -> Status {
+    TR_NEED(server);
+    constexpr int64_t kForEver_ns = int64_t{365} * 24 * 3600 * 1'000'000'000;
+    return server->port->close(drain_ns < 0 ? kForEver_ns : std::min(drain_ns, kForEver_ns));
+  });
+}
+
+troupe_error* troupe_keygen(char* public_key, char* secret_key) {
+  return guard([&]() -> Status {
+    TR_NEED(public_key);
+    TR_NEED(secret_key);
+    TR_ASSIGN(const auto pair, troupe::wire::make_keys());
+    std::memcpy(public_key, pair.first.c_str(), TROUPE_KEY_SIZE);
+    std::memcpy(secret_key, pair.second.c_str(), TROUPE_KEY_SIZE);
+    return {};
+  });
 }
 
 void troupe_server_free(troupe_server* server) {

@@ -694,6 +694,9 @@ typedef struct troupe_server_options {
   const char *client_keys;  /* file with one allowed client key per line; default: any client */
   int64_t resume_window_ns; /* how long answers wait for a lost client; default 60 s (unset:
                                TROUPE_UNSET) */
+  const char *const *settings; /* n_settings strings "key=value", the limits of one client among
+                                  them: docs/protocol.md lists all; an unknown key is refused */
+  size_t n_settings;
 } troupe_server_options;
 
 TROUPE_API void troupe_server_options_init(troupe_server_options *options, uint32_t struct_size);
@@ -703,7 +706,19 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_server_open(troupe_engine *engin
 
 /* Where it listens, with the port that was chosen; "" for NULL. Lives as long as the server. */
 TROUPE_API const char *troupe_server_endpoint(const troupe_server *server);
+
+/* Tells every client that it stops, takes nothing new, gives what runs `drain_ns` (-1: as long as it
+ * takes), cancels the rest and says goodbye. Idempotent; the engine stays open. */
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_server_close(troupe_server *server,
+                                                             int64_t drain_ns);
+
+/* Closes with drain 0 if it is open. */
 TROUPE_API void troupe_server_free(troupe_server *server);
+
+/* A new CURVE pair in Z85, each TROUPE_KEY_SIZE bytes with the NUL at their end: for a server, or
+ * for one client, whose public half goes into the server's client_keys. */
+#define TROUPE_KEY_SIZE 41
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_keygen(char *public_key, char *secret_key);
 
 #ifdef __cplusplus
 }

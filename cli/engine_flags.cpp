@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "cli/exit_codes.hpp"
+#include "cli/key_file.hpp"
 #include "cli/terminal.hpp"
 
 namespace troupe::cli {
@@ -76,12 +77,21 @@ void EngineFlags::declare(CLI::App& app) {
   app.add_option("--server-key", server_key, "Remote: the server's CURVE key")->group("Remote");
   app.add_option("--client-public-key", client_public_key, "Remote: this client's key")->group("Remote");
   app.add_option("--client-secret-key", client_secret_key, "Remote: its secret half")->group("Remote");
+  app.add_option("--client-key-file", client_key_file, "Remote: both halves, as troupe keygen FILE wrote them")
+      ->group("Remote");
   app.add_flag("-v,--verbose", verbose, "Log to stderr")->group("Engine");
 }
 
 troupe_engine_options EngineFlags::options(std::string& problem) {
   troupe_engine_options o;
   troupe_engine_options_init(&o, sizeof o);
+  if (!client_key_file.empty()) {
+    KeyPair pair;
+    if (read_key_file(client_key_file, pair, problem)) {
+      client_public_key = pair.public_key;
+      client_secret_key = pair.secret_key;
+    }
+  }
   o.device = or_null(device);
   o.dtype = or_null(dtype);
   o.kv_dtype = or_null(kv_dtype);

@@ -13,7 +13,7 @@ namespace troupe::cli {
 struct EngineFlags {
   std::string model;
   std::string device, dtype, kv_dtype, load_format, chat_template, kv_memory;
-  std::string server_key, client_public_key, client_secret_key;
+  std::string server_key, client_public_key, client_secret_key, client_key_file;
   int threads = -1, tensor_parallel = -1, max_sequences = -1, max_waiting = -1;
   int max_step_tokens = -1, context_length = -1, block_tokens = -1;
   long long seed = -1;

@@ -23,13 +23,17 @@ Run declare_chat(CLI::App& app);
 Run declare_inspect(CLI::App& app);
 Run declare_bench(CLI::App& app);
 Run declare_doctor(CLI::App& app);
+Run declare_serve(CLI::App& app);
+Run declare_keygen(CLI::App& app);
 
 inline constexpr Verb kVerbs[] = {
     {"generate", "Answer one prompt", declare_generate},
     {"chat", "Talk to a model", declare_chat},
+    {"serve", "Serve a model to remote clients", declare_serve},
     {"batch", "Answer a file of requests in OpenAI's batch format", declare_batch},
     {"inspect", "Say what is in a model folder and whether it fits", declare_inspect},
     {"bench", "Measure latency, throughput, prefill and serving", declare_bench},
+    {"keygen", "Make a key pair for serve or for one client", declare_keygen},
     {"doctor", "Check this machine: CPU, memory, drivers, GPUs", declare_doctor},
 };
 

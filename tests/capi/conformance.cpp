@@ -186,11 +186,13 @@ uint32_t flags_of(const Json& step) {
   return flags;
 }
 
+const Json kNoOptions = Json::object();
+
 class Case {
  public:
   Case(const Json& json, const std::string& library_dir)
       : engine_(json.value("endpoint", "echo:"),
-                options_of(json.value("options", Json::object()), library_dir)) {}
+                options_of(json.contains("options") ? json["options"] : kNoOptions, library_dir)) {}
 
   void run(const Json& step) {
     const std::string verb = step["do"];
@@ -293,7 +295,7 @@ class Case {
 };
 
 void run_case(const Json& json, const std::string& library_dir, std::string& where) {
-  know(json, {"name", "endpoint", "options", "open_error", "steps"});
+  know(json, {"name", "endpoint", "options", "open_error", "steps", "local"});
   if (json.contains("open_error")) {
     must(Json{{"error", json["open_error"]}}, [&] { Case(json, library_dir); });
     return;

@@ -201,7 +201,8 @@ inline troupe::Request request_of(const Json& json, const Sessions& sessions, in
 
 inline troupe::EngineOptions options_of(const Json& json, const std::string& library_dir) {
   know(json, {"threads", "max_sequences", "max_waiting", "max_step_tokens", "context_length",
-              "block_tokens", "kv_bytes", "prefix_reuse", "overlap"});
+              "block_tokens", "kv_bytes", "prefix_reuse", "overlap", "server_key",
+              "client_public_key", "client_secret_key"});
   troupe::EngineOptions o;
   o.library_dir = library_dir.c_str();
   o.threads = json.value("threads", -1);
@@ -213,6 +214,12 @@ inline troupe::EngineOptions options_of(const Json& json, const std::string& lib
   o.kv_bytes = json.value("kv_bytes", -1);
   o.prefix_reuse = json.value("prefix_reuse", -1);
   o.overlap = json.value("overlap", -1);
+  const auto text = [&](const char* key) {  // lives as long as the table
+    return json.contains(key) ? json[key].get_ref<const std::string&>().c_str() : nullptr;
+  };
+  o.server_key = text("server_key");
+  o.client_public_key = text("client_public_key");
+  o.client_secret_key = text("client_secret_key");
   return o;
 }
 

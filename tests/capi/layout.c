@@ -262,5 +262,7 @@ CONSTANT(TROUPE_CONSTRAINT_REGEX, 2);
 CONSTANT(TROUPE_CONSTRAINT_EBNF, 3);
 CONSTANT(TROUPE_CONSTRAINT_CHOICE, 4);
 CONSTANT(TROUPE_UNSET, INT64_MIN);
+FIELD(troupe_server_options, settings, 40, 8);
+FIELD(troupe_server_options, n_settings, 48, 8);
 
 int main(void) { return 0; }

@@ -45,6 +45,8 @@ static void no_handle(void) {
   NULL_OF("engine", troupe_submit(NULL, NULL, NULL, 0, NULL));
   NULL_OF("engine", troupe_session_new(NULL, NULL, &session));
   NULL_OF("engine", troupe_server_open(NULL, "tcp://127.0.0.1:0", NULL, &server));
+  NULL_OF("server", troupe_server_close(NULL, 0));
+  NULL_OF("public_key", troupe_keygen(NULL, NULL));
   NULL_OF("session", troupe_session_fork(NULL, &session));
   NULL_OF("session", troupe_session_rewind(NULL, 0));
   NULL_OF("session", troupe_session_info(NULL, &state));

@@ -33,7 +33,8 @@ class Usage(unittest.TestCase):
         self.assertIn("did you mean --temperature?", done.stderr)
 
     def test_help_of_every_verb(self):
-        for verb in ["generate", "chat", "batch", "inspect", "bench", "doctor", "completion"]:
+        for verb in ["generate", "chat", "batch", "inspect", "bench", "doctor", "completion",
+                     "serve", "keygen"]:
             done = troupe(verb, "--help")
             self.assertEqual(done.returncode, 0, verb)
             self.assertIn("Usage", done.stdout)

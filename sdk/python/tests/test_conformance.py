@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import numpy
@@ -10,7 +11,8 @@ import pytest
 import troupe
 from troupe import Constraint, Embedding, Engine, Sampling, TroupeError
 
-FOLDER = Path(__file__).parents[2] / "conformance"
+# Over the wire, the same table with the endpoints of servers in it (tests/wire/with_servers.py).
+FOLDER = Path(os.environ.get("TROUPE_CONFORMANCE") or Path(__file__).parents[2] / "conformance")
 
 SKIPPED = {
     "planes have their own order": "arrays are height x width x channels",
@@ -234,7 +236,7 @@ def table():
 
 @pytest.mark.parametrize("case", table())
 def test_case(case):
-    know(case, "name", "endpoint", "options", "open_error", "steps")
+    know(case, "name", "endpoint", "options", "open_error", "steps", "local")
     if case["name"] in SKIPPED:
         pytest.skip(SKIPPED[case["name"]])
     engine = must({"error": case["open_error"]} if "open_error" in case else {},

@@ -347,6 +347,8 @@ pub struct troupe_server_options {
     pub secret_key: *const c_char,
     pub client_keys: *const c_char,
     pub resume_window_ns: i64,
+    pub settings: *const *const c_char,
+    pub n_settings: usize,
 }
 
 extern "C" {
@@ -406,7 +408,9 @@ extern "C" {
     pub fn troupe_server_options_init(options: *mut troupe_server_options, struct_size: u32);
     pub fn troupe_server_open(engine: *mut troupe_engine, bind: *const c_char, options: *const troupe_server_options, out: *mut *mut troupe_server) -> *mut troupe_error;
     pub fn troupe_server_endpoint(server: *const troupe_server) -> *const c_char;
+    pub fn troupe_server_close(server: *mut troupe_server, drain_ns: i64) -> *mut troupe_error;
     pub fn troupe_server_free(server: *mut troupe_server);
+    pub fn troupe_keygen(public_key: *mut c_char, secret_key: *mut c_char) -> *mut troupe_error;
 }
 
 /// Every struct with its size, to compare with `troupe_sizeof`.

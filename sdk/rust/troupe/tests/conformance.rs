@@ -374,14 +374,21 @@ impl Case {
 }
 
 fn run(case: &Value) -> Outcome<()> {
-    know(case, &["name", "endpoint", "options", "open_error", "steps"]);
+    know(case, &["name", "endpoint", "options", "open_error", "steps", "local"]);
     let given = case.get("options").cloned().unwrap_or(json!({}));
-    know(&given, &["threads", "max_sequences", "max_waiting"]);
+    know(
+        &given,
+        &["threads", "max_sequences", "max_waiting", "server_key", "client_public_key", "client_secret_key"],
+    );
+    let text = |key: &str| given.get(key).map(|v| v.as_str().expect("text").to_owned());
     let number = |key: &str| given.get(key).map(|v| v.as_i64().expect("a number") as i32);
     let options = Options {
         threads: number("threads"),
         max_sequences: number("max_sequences"),
         max_waiting: number("max_waiting"),
+        server_key: text("server_key"),
+        client_public_key: text("client_public_key"),
+        client_secret_key: text("client_secret_key"),
         ..Default::default()
     };
     let opened = Engine::open_with(case["endpoint"].as_str().unwrap_or("echo:"), options);
@@ -396,7 +403,11 @@ fn run(case: &Value) -> Outcome<()> {
 
 #[test]
 fn every_case_holds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+    // Over the wire, the same table with the endpoints of servers in it (tests/wire/with_servers.py).
+    let folder = std::env::var_os("TROUPE_CONFORMANCE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance"),
+        std::path::PathBuf::from,
+    );
     let (mut held, mut failed) = (0, Vec::new());
     for entry in fs::read_dir(folder).expect("sdk/conformance is there") {
         let path = entry.expect("an entry").path();

@@ -1,0 +1,205 @@
+"""`troupe serve` and its clients as processes: the example client, kills, restarts, drains and keys.
+
+Run by ctest with the path of the command as the first argument; over `echo:`, which answers with its prompt.
+"""
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TROUPE = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin/troupe"
+CLIENT = "examples/wire/client.py"
+
+
+def python_with_zmq():
+    """An interpreter that has pyzmq and msgpack: this one, the system's, or that of the Python SDK's tests."""
+    cache = os.environ.get("TROUPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "troupe"
+    for python in (sys.executable, "/usr/bin/python3", str(Path(cache) / "python-sdk-venv" / "bin" / "python")):
+        try:
+            if subprocess.run([python, "-c", "import zmq, msgpack"], capture_output=True).returncode == 0:
+                return python
+        except FileNotFoundError:
+            continue
+    return None
+
+
+PYTHON = python_with_zmq()
+needs_zmq = unittest.skipUnless(PYTHON, "no Python with pyzmq and msgpack: run sdk/python/test once")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    def __init__(self, model, *flags, bind="tcp://127.0.0.1:*"):
+        self.process = subprocess.Popen([TROUPE, "serve", model, "--zmq", bind, *map(str, flags)], text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        line = self.process.stdout.readline().split()
+        if line[:1] != ["zmq"]:
+            raise AssertionError(f"troupe serve did not start: {self.process.stderr.read()}")
+        self.endpoint = line[1]
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=60)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
+
+def generate(endpoint, prompt, *flags):
+    return subprocess.Popen([TROUPE, "generate", endpoint, "-p", prompt, *flags], text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+class TheExampleClient(unittest.TestCase):
+    def client(self, *arguments):
+        return subprocess.run([PYTHON, CLIENT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+    def test_it_is_under_80_lines_and_without_troupe(self):
+        source = Path(CLIENT).read_text()
+        self.assertLess(len(source.splitlines()), 80)
+        self.assertNotIn("import troupe", source)
+
+    @needs_zmq
+    def test_it_streams_an_answer(self):
+        with Server("echo:") as server:
+            done = self.client(server.endpoint, "héllo wörld, from the document alone")
+            self.assertEqual((done.returncode, done.stdout), (0, "héllo wörld, from the document alone"), done.stderr)
+            self.assertEqual(server.stop(), 0)
+
+    @needs_zmq
+    def test_it_hears_of_errors(self):
+        with Server("echo:?context=64") as server:
+            done = self.client(server.endpoint, "x" * 200)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("error 2:", done.stderr)
+
+    @needs_zmq
+    def test_killed_and_started_again_it_goes_on_where_it_was(self):
+        text = " ".join(f"word{i}" for i in range(300))
+        with tempfile.TemporaryDirectory() as folder, Server("echo:?step_ms=2") as server:
+            note, seen = Path(folder) / "note", ""
+            command = [PYTHON, CLIENT, server.endpoint, text, "100000", "--resume", str(note)]
+            for _ in range(3):
+                first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                while not note.exists() or json.loads(note.read_text())["bytes"] < len(seen) + 200:
+                    time.sleep(0.02)
+                first.kill()
+                out = first.communicate()[0].decode()
+                # What it had noted is what it has; one delta more may have been printed.
+                seen += out[:json.loads(note.read_text())["bytes"] - len(seen)]
+            rest = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            self.assertEqual(rest.returncode, 0, rest.stderr)
+            self.assertEqual(seen + rest.stdout, text)
+
+    @needs_zmq
+    def test_curve(self):
+        with tempfile.TemporaryDirectory() as folder:
+            key = subprocess.run([TROUPE, "keygen", f"{folder}/key"], capture_output=True, text=True).stdout.strip()
+            with Server("echo:", "--curve", f"{folder}/key") as server:
+                self.assertEqual(self.client(server.endpoint, "secret", 100, key).stdout, "secret")
+
+
+class Restarts(unittest.TestCase):
+    def stream_then(self, server, act):
+        """Starts an endless answer, does something, and says how it ended and how long that took."""
+        client = generate(server.endpoint, "again and again ", "--ignore-eos", "--max-tokens", "20000")
+        client.stdout.read(40)
+        act()
+        begun = time.monotonic()
+        out, err = client.communicate(timeout=30)
+        return client.returncode, err, time.monotonic() - begun
+
+    def test_a_killed_server_is_connection_lost_within_three_heartbeats(self):
+        with Server("echo:?step_ms=2", "--limit", "heartbeat_ms=700") as server:
+            code, err, seconds = self.stream_then(server, lambda: server.stop(signal.SIGKILL))
+            self.assertEqual(code, 1)
+            self.assertIn("CONNECTION_LOST", err)
+            self.assertLess(seconds, 3 * 0.7 + 0.5)
+
+    def test_a_restarted_server_is_connection_lost_at_once(self):
+        bind = f"tcp://127.0.0.1:{free_port()}"
+        with Server("echo:?step_ms=2", "--limit", "heartbeat_ms=2000", bind=bind) as server:
+            again = []
+
+            def restart():
+                server.stop(signal.SIGKILL)
+                again.append(Server("echo:?step_ms=2", bind=bind))
+
+            code, err, seconds = self.stream_then(server, restart)
+            with again[0]:
+                self.assertEqual(code, 1)
+                self.assertIn("CONNECTION_LOST", err)
+                self.assertLess(seconds, 6.0)
+
+    def test_sigterm_lets_what_runs_end(self):
+        with Server("echo:?step_ms=5") as server:
+            client = generate(server.endpoint, "y" * 300)
+            client.stdout.read(10)
+            self.assertEqual(server.stop(signal.SIGTERM), 0)
+            out, err = client.communicate(timeout=30)
+            self.assertEqual((client.returncode, out), (0, "y" * 290 + "\n"), err)
+
+    def test_the_drain_ends(self):
+        with Server("echo:?step_ms=5", "--drain", "0.5") as server:
+            client = generate(server.endpoint, "z ", "--ignore-eos", "--max-tokens", "20000")
+            client.stdout.read(10)
+            begun = time.monotonic()
+            self.assertEqual(server.stop(signal.SIGINT), 0)
+            self.assertLess(time.monotonic() - begun, 5)
+            self.assertNotEqual(client.wait(timeout=30), 0)
+            client.stdout.close()
+            client.stderr.close()
+
+
+class Keys(unittest.TestCase):
+    def test_a_key_file_is_its_owners_and_is_never_overwritten(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "key"
+            public = subprocess.run([TROUPE, "keygen", path], capture_output=True, text=True).stdout.strip()
+            self.assertEqual(len(public), 40)
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+            before = path.read_text()
+            self.assertEqual(subprocess.run([TROUPE, "keygen", path], capture_output=True).returncode, 2)
+            self.assertEqual(path.read_text(), before)
+
+    def test_plaintext_beyond_this_machine_is_refused(self):
+        done = subprocess.run([TROUPE, "serve", "echo:", "--zmq", "tcp://0.0.0.0:*"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--allow-plaintext", done.stderr)
+
+    def test_an_unknown_client_is_unauthorised(self):
+        with tempfile.TemporaryDirectory() as folder:
+            keys = {name: subprocess.run([TROUPE, "keygen", f"{folder}/{name}"], capture_output=True, text=True).stdout.strip()
+                    for name in ("server", "friend", "stranger")}
+            Path(folder, "clients").write_text(keys["friend"] + "\n")
+            with Server("echo:", "--curve", f"{folder}/server", "--allow-list", f"{folder}/clients") as server:
+                for name, code in (("friend", 0), ("stranger", 3)):
+                    client = generate(server.endpoint, "hi", "--server-key", keys["server"],
+                                      "--client-key-file", f"{folder}/{name}")
+                    out, err = client.communicate(timeout=30)
+                    self.assertEqual(client.returncode, code, err)
+                    self.assertEqual(out, "hi\n" if code == 0 else "")
+                self.assertIn("UNAUTHORISED", err)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,153 @@
+#include "wire/endpoint.hpp"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace troupe::wire {
+namespace {
+
+constexpr int kProbe_ms = 200;
+constexpr std::string_view kTcp = "tcp://", kIpc = "ipc://";
+
+struct HostPort {
+  std::string host, port;
+};
+
+// host and port of tcp://host:port; empty host: there is none.
+HostPort split(std::string_view endpoint) {
+  const std::string_view rest = endpoint.substr(kTcp.size());
+  const size_t colon = rest.rfind(':');
+  if (colon == std::string_view::npos) return {};
+  std::string_view host = rest.substr(0, colon);
+  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return {std::string(host), std::string(rest.substr(colon + 1))};
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+bool refused(int family, const sockaddr* address, socklen_t size) {
+  const Descriptor fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return false;
+  if (::connect(fd.get(), address, size) == 0) return false;
+  if (errno == ECONNREFUSED || errno == ENOENT) return true;
+  if (errno != EINPROGRESS) return false;
+  pollfd waiting{fd.get(), POLLOUT, 0};
+  if (::poll(&waiting, 1, kProbe_ms) != 1) return false;
+  int error = 0;
+  socklen_t length = sizeof error;
+  ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  return error == ECONNREFUSED;
+}
+
+bool refused_path(std::string_view path) {
+  sockaddr_un address{};
+  if (path.empty() || path.size() >= sizeof address.sun_path) return false;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (path[0] == '@') address.sun_path[0] = '\0';
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path[0] == '@' ? 0 : 1));
+  return refused(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), size);
+}
+
+}  // namespace
+
+bool is_local(std::string_view endpoint) {
+  if (endpoint.starts_with(kIpc)) return true;
+  if (!endpoint.starts_with(kTcp)) return false;
+  const std::string host = split(endpoint).host;
+  return host == "localhost" || host == "::1" || host == "lo" || host.starts_with("127.");
+}
+
+Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext) {
+  const std::string name = "endpoint \"" + std::string(bind) + "\"";
+  const bool tcp = bind.starts_with(kTcp);
+  if (!tcp && !bind.starts_with(kIpc)) {
+    return invalid(name + ": a server binds tcp://HOST:PORT (PORT may be *) or ipc://PATH");
+  }
+  if (!tcp && bind.size() == kIpc.size()) return invalid(name + ": it names no path");
+  if (tcp) {
+    const HostPort at = split(bind);
+    const bool port = at.port == "*" || (!at.port.empty() && at.port.size() <= 5 &&
+                                         at.port.find_first_not_of("0123456789") == std::string::npos &&
+                                         std::stoi(at.port) <= 65535);
+    if (at.host.empty() || !port) {
+      return invalid(name + ": it must be tcp://HOST:PORT, PORT being 0 to 65535 or *");
+    }
+  }
+  if (is_local(bind) || has_keys || allow_plaintext) return {};
+  return invalid(name + " can be reached from other machines, and without keys anybody there may use and "
+                        "overhear it: give the server a CURVE key pair (troupe keygen), bind 127.0.0.1, or "
+                        "allow plaintext in so many words (allow_plaintext, --allow-plaintext)");
+}
+
+Status check_key(std::string_view name, std::string_view key) {
+  constexpr std::string_view kZ85 =
+      "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+  if (key.size() != 40) {
+    return invalid(std::string(name) + " has " + std::to_string(key.size()) +
+                   " characters: a CURVE key has 40, in Z85 (troupe keygen makes a pair)");
+  }
+  if (const size_t bad = key.find_first_not_of(kZ85); bad != std::string_view::npos) {
+    return invalid(std::string(name) + ": its character " + std::to_string(bad + 1) + " is none of Z85's");
+  }
+  std::array<uint8_t, 32> raw{};
+  if (zmq_z85_decode(raw.data(), std::string(key).c_str()) == nullptr) {
+    return invalid(std::string(name) + " is no Z85");
+  }
+  return {};
+}
+
+Result<std::string> public_of(std::string_view secret_key) {
+  std::array<char, 41> text{};
+  if (zmq_curve_public(text.data(), std::string(secret_key).c_str()) != 0) {
+    return unsupported(std::string("this libzmq cannot make CURVE keys: ") + zmq_strerror(zmq_errno()));
+  }
+  return std::string(text.data());
+}
+
+Result<std::pair<std::string, std::string>> make_keys() {
+  std::array<char, 41> public_key{}, secret_key{};
+  if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
+    return unsupported(std::string("this libzmq cannot make CURVE keys: ") + zmq_strerror(zmq_errno()));
+  }
+  return std::pair(std::string(public_key.data()), std::string(secret_key.data()));
+}
+
+bool nobody_listens(const std::string& endpoint) {
+  if (endpoint.starts_with(kIpc)) return refused_path(std::string_view(endpoint).substr(kIpc.size()));
+  if (!endpoint.starts_with(kTcp)) return false;
+  const HostPort at = split(endpoint);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(at.host.c_str(), at.port.c_str(), &hints, &found) != 0) return false;
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, &::freeaddrinfo);
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    if (!refused(one->ai_family, one->ai_addr, one->ai_addrlen)) return false;
+  }
+  return found != nullptr;
+}
+
+}  // namespace troupe::wire

@@ -1,0 +1,29 @@
+// Endpoints and keys: which may be bound without CURVE, and whether somebody listens at one.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/status.hpp"
+
+namespace troupe::wire {
+
+// tcp://HOST:PORT (PORT may be *), ipc://PATH. Beyond loopback plaintext must be allowed in so many
+// words: INVALID says how.
+Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext);
+// Only this machine can reach it.
+[[nodiscard]] bool is_local(std::string_view endpoint);
+
+// 40 characters of Z85; `name` is what the failure calls it.
+Status check_key(std::string_view name, std::string_view key);
+// The public half of a secret key.
+Result<std::string> public_of(std::string_view secret_key);
+// A new pair: public, secret.
+Result<std::pair<std::string, std::string>> make_keys();
+
+// Whether a connection is refused actively: then no server lives there. Names are resolved, which may
+// take its time; false when nothing can be said.
+[[nodiscard]] bool nobody_listens(const std::string& endpoint);
+
+}  // namespace troupe::wire

@@ -1,0 +1,418 @@
+#include "wire/server_core.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace troupe::wire {
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kPulse_ns = 20 * kMs;   // how old the counters in a PONG may be
+constexpr int64_t kCheck_ns = 100 * kMs;
+constexpr size_t kFlushBytes = size_t{256} << 10;
+constexpr size_t kKeptBytes = size_t{4} << 10;  // of an idle peer's buffers
+
+std::string scope_of(std::string_view identity, const Id128& client) {
+  std::string scope(identity);
+  scope.append(1, '/').append(client.begin(), client.end());
+  return scope;
+}
+
+}  // namespace
+
+ServerCore::ServerCore(std::shared_ptr<EnginePort> engine, EngineInfo info, ServerConfig config,
+                       std::shared_ptr<ReadyList> ready, Host& host)
+    : engine_(std::move(engine)),
+      info_(std::move(info)),
+      config_(config),
+      ready_(std::move(ready)),
+      host_(host),
+      server_id_(host.random_id()) {}
+
+ServerCore::~ServerCore() {
+  ready_->close();
+  for (auto& [scope, client] : clients_) {
+    for (auto& [id, stream] : client->streams) stream->client = nullptr;
+  }
+}
+
+// ---- messages -----------------------------------------------------------------------------------
+
+bool ServerCore::receive(Incoming&& message, int64_t now_ns) {
+  ++counters_.messages;
+  const bool good = [&] {
+    if (stopped_ || !is_head(message.head)) return false;
+    const Kind kind = kind_of(message.head);
+    const auto known = peers_.find(message.peer);
+    if (known == peers_.end()) return kind == Kind::hello && hello(message, now_ns);  // INV-WIRE-3
+    Peer& peer = *known->second;
+    if (kind == Kind::hello) return false;  // once per connection: a replay gets nothing
+    peer.heard_ns = now_ns;
+    peer.client->lost_ns = 0;
+    peer.client->previous_ticket.reset();
+    return dispatch(peer, kind, message, now_ns);
+  }();
+  if (!good) ++counters_.dropped;
+  return good;
+}
+
+bool ServerCore::dispatch(Peer& peer, Kind kind, Incoming& message, int64_t now_ns) {
+  if (message.body.size() > config_.limits.body_bytes && kind != Kind::submit && !is_question(kind)) {
+    return false;
+  }
+  Client& client = *peer.client;
+  switch (kind) {
+    case Kind::ping: pong(peer, message.body, now_ns); return true;
+    case Kind::submit: return submit(peer, message, now_ns);
+    case Kind::blob: return take_blob(client, message, now_ns);
+    case Kind::credit:
+      return read_notes(kind, message.body, [&](Note& note) {
+               const auto it = client.streams.find(note.id);
+               if (it == client.streams.end() || it->second->end_read()) return;
+               it->second->grant(static_cast<uint32_t>(note.n));
+               again_.push_back(it->second);
+             }).ok();
+    case Kind::cancel:
+      return read_notes(kind, message.body, [&](Note& note) { cancel(client, note.id); }).ok();
+    case Kind::resume:
+      return read_notes(kind, message.body, [&](Note& note) { resume(client, note); }).ok();
+    case Kind::release:
+      return read_notes(kind, message.body, [&](Note& note) { release(client, note.id); }).ok();
+    case Kind::bye: expire(client); return true;
+    default: break;
+  }
+  return is_question(kind) && ask(peer, kind, message);
+}
+
+bool ServerCore::hello(const Incoming& message, int64_t now_ns) {
+  const Result<Hello> read = message.body.size() > 4096 ? Result<Hello>(invalid("HELLO is too long"))
+                                                        : read_hello(message.body);
+  if (!read.ok()) return false;
+  bool resumed = false;
+  Status why;
+  Client* client = nullptr;
+  if (!read->speaks_this_version) {
+    why = unsupported("this server speaks TRP/1 and the client does not offer it: update one of them");
+  } else {
+    client = admit(message, *read, resumed, why);
+  }
+  if (client == nullptr) {
+    ++counters_.refused;
+    std::string body;
+    write_refused(body, why);
+    (void)host_.send(message.peer, Kind::refused, body, {});
+    return true;
+  }
+  if (client->peer != nullptr) {  // a new connection of the same client: the old one is over
+    Peer& old = *client->peer;
+    lose(old, now_ns);
+  }
+  drop_uploads(*client);  // what broke off with the old connection begins anew
+  auto peer = std::make_unique<Peer>();
+  peer->id = message.peer;
+  peer->client = client;
+  peer->heard_ns = now_ns;
+  client->peer = peer.get();
+  client->lost_ns = 0;
+  Peer& added = *peer;
+  peers_.emplace(added.id, std::move(peer));
+  greet(added, resumed);
+  return true;
+}
+
+// A client that is known must show the ticket of its last WELCOME: a HELLO that was overheard and is
+// played again shows an old one, or none.
+Client* ServerCore::admit(const Incoming& message, const Hello& hello, bool& resumed, Status& why) {
+  std::string scope = scope_of(message.identity, hello.client);
+  if (const auto it = clients_.find(scope); it != clients_.end()) {
+    Client& client = *it->second;
+    const bool shown = hello.ticket && (*hello.ticket == client.ticket ||
+                                        (client.previous_ticket && *hello.ticket == *client.previous_ticket));
+    if (!shown) {
+      why = {Code::unauthorised,
+             "this client is known and the ticket is not that of its last WELCOME: "
+             "say HELLO with a new client id"};
+      return nullptr;
+    }
+    client.previous_ticket = client.ticket;
+    client.ticket = host_.random_id();
+    resumed = true;
+    ++counters_.resumed;
+    return &client;
+  }
+  if (draining_) {
+    why = {Code::closed, "the server stops: connect to another, or again later", true};
+    return nullptr;
+  }
+  if (clients_.size() >= config_.clients) {
+    why = {Code::overloaded, "this server has " + std::to_string(clients_.size()) +
+                                 " clients, as many as it takes: try again later"};
+    return nullptr;
+  }
+  auto client = std::make_unique<Client>();
+  client->scope = scope;
+  client->identity = message.identity;
+  client->epoch = next_epoch_++;
+  client->ticket = host_.random_id();
+  Client* const added = client.get();
+  clients_.emplace(std::move(scope), std::move(client));
+  return added;
+}
+
+void ServerCore::greet(Peer& peer, bool resumed) {
+  Welcome welcome;
+  welcome.server = server_id_;
+  welcome.ticket = peer.client->ticket;
+  welcome.resumed = resumed;
+  welcome.heartbeat_ms = config_.heartbeat_ms;
+  welcome.idle_ms = config_.idle_ms;
+  welcome.resume_ms = config_.resume_ms;
+  welcome.limits = config_.limits;
+  welcome.info = info_;
+  std::string body;
+  write_welcome(body, welcome);
+  queue(peer, Kind::welcome, std::move(body));
+}
+
+// Answered here, never by the engine: alive is one fact, and the step counter is another.
+void ServerCore::pong(Peer& peer, std::string_view body, int64_t now_ns) {
+  const Result<uint64_t> t = read_ping(body);
+  if (!t.ok() || peer.choked) return;
+  if (now_ns - pulse_ns_ >= kPulse_ns) {
+    pulse_ns_ = now_ns;
+    if (const auto stats = engine_->stats(); stats.ok()) {
+      pulse_.steps = stats->steps;
+      pulse_.waiting = stats->waiting;
+      pulse_.running = stats->running;
+    }
+  }
+  pulse_.t = *t;
+  std::string answer;
+  write_pong(answer, pulse_);
+  queue(peer, Kind::pong, std::move(answer));
+}
+
+// ---- peers --------------------------------------------------------------------------------------
+
+void ServerCore::touch(Peer& peer) {
+  if (std::exchange(peer.touched, true)) return;
+  touched_.push_back(&peer);
+}
+
+void ServerCore::queue(Peer& peer, Kind kind, std::string body, std::vector<SharedBytes> blobs) {
+  peer.queue.push_back({kind, std::move(body), std::move(blobs)});
+  touch(peer);
+}
+
+// False: the peer takes no more now, or has gone (and then does not exist any more).
+bool ServerCore::flush(Peer& peer, int64_t now_ns) {
+  const auto outcome = [&]() -> Sent {
+    for (; !peer.queue.empty(); peer.queue.pop_front()) {
+      const Peer::Out& out = peer.queue.front();
+      if (const Sent sent = host_.send(peer.id, out.kind, out.body, out.blobs); sent != Sent::sent) return sent;
+    }
+    Bodies& b = peer.bodies;
+    const std::pair<Kind, std::string*> bodies[] = {
+        {Kind::accepted, &b.accepted}, {Kind::grant, &b.grants},   {Kind::admitted, &b.admitted},
+        {Kind::delta, &b.deltas},      {Kind::done, &b.done},      {Kind::cancelled, &b.cancelled},
+        {Kind::failed, &b.failed}};
+    for (const auto& [kind, body] : bodies) {
+      if (body->empty()) continue;
+      if (const Sent sent = host_.send(peer.id, kind, *body, {}); sent != Sent::sent) return sent;
+      counters_.deltas += kind == Kind::delta ? 1 : 0;
+      body->clear();
+    }
+    return Sent::sent;
+  }();
+  if (outcome == Sent::gone) {
+    lose(peer, now_ns);
+    return false;
+  }
+  const bool choked = outcome == Sent::full;
+  if (choked != peer.choked) {
+    choked ? ++choked_ : --choked_;
+    peer.choked = choked;
+  }
+  if (choked) return false;
+  for (auto& stream : peer.deferred) again_.push_back(std::move(stream));
+  peer.deferred.clear();
+  return true;
+}
+
+// The connection is over; the client's window begins.
+void ServerCore::lose(Peer& peer, int64_t now_ns) {
+  if (peer.touched) std::erase(touched_, &peer);
+  if (peer.choked) --choked_;
+  Client& client = *peer.client;
+  client.peer = nullptr;
+  if (client.lost_ns == 0) client.lost_ns = now_ns;
+  peers_.erase(std::string(peer.id));
+}
+
+// Everything of the client goes, at once.
+void ServerCore::expire(Client& client) {
+  ++counters_.expired;
+  for (auto& [id, stream] : client.streams) {
+    stream->client = nullptr;
+    if (stream->engine_id != 0 && !stream->end_read()) engine_->cancel(stream->engine_id);
+  }
+  running_ -= client.running;
+  blob_bytes_ -= client.blob_bytes;
+  for (const auto& [handle, session] : client.sessions) {
+    host_.run([engine = engine_, session = session]() -> std::function<void()> {
+      engine->session_free(session);
+      return [] {};
+    });
+  }
+  if (client.peer != nullptr) lose(*client.peer, 0);
+  clients_.erase(std::string(client.scope));
+}
+
+bool ServerCore::silent_too_long(const Peer& peer, int64_t now_ns) const {
+  const bool busy = peer.client->running > 0;
+  const int64_t interval_ms = busy ? config_.heartbeat_ms : config_.idle_ms;
+  return now_ns - peer.heard_ns > 3 * interval_ms * kMs;
+}
+
+void ServerCore::check_peers(int64_t now_ns) {
+  std::vector<Client*> over;
+  for (auto& [scope, client] : clients_) {
+    if (client->peer != nullptr && client->lost_ns == 0 && silent_too_long(*client->peer, now_ns)) {
+      client->lost_ns = now_ns;
+    }
+    if (client->lost_ns != 0 && now_ns - client->lost_ns >= config_.resume_ms * kMs) over.push_back(client.get());
+    trim_ended(*client, now_ns);
+    if (!client->uploads.empty() && now_ns - client->uploads.front()->heard_ns > config_.resume_ms * kMs) {
+      drop_upload(*client, client->uploads.front()->stream->id(),
+                  {Code::deadline, "the upload stood still for " + std::to_string(config_.resume_ms / 1000) + " s"});
+    }
+    if (client->peer != nullptr && client->running == 0 && client->peer->bodies.deltas.capacity() > kKeptBytes) {
+      client->peer->bodies = {};
+    }
+  }
+  for (Client* client : over) expire(*client);
+}
+
+// ---- time ---------------------------------------------------------------------------------------
+
+void ServerCore::pump(int64_t now_ns) {
+  ready_->take(news_);
+  news_.insert(news_.end(), std::make_move_iterator(again_.begin()), std::make_move_iterator(again_.end()));
+  again_.clear();
+  for (const std::shared_ptr<Stream>& stream : news_) read(stream, now_ns);
+  news_.clear();
+  std::vector<Peer*> touched;
+  touched.swap(touched_);
+  for (Peer* peer : touched) peer->touched = false;
+  for (Peer* peer : touched) flush(*peer, now_ns);
+}
+
+void ServerCore::read(const std::shared_ptr<Stream>& stream, int64_t now_ns) {
+  Client* const client = stream->client;
+  if (client == nullptr) return;
+  Peer* const peer = client->peer;
+  if (peer == nullptr) return;  // the log goes on; whoever resumes reads it
+  if (peer->choked) {
+    peer->deferred.push_back(stream);
+    return;
+  }
+  const bool was_read = stream->end_read();
+  if (!stream->pull(peer->bodies)) {
+    std::string body;
+    SharedBytes piece;
+    if (stream->pull_data(body, piece)) {
+      queue(*peer, Kind::data, std::move(body), {piece});
+    }
+    again_.push_back(stream);
+  }
+  touch(*peer);
+  if (!was_read && stream->end_read()) end_was_read(*client, stream, now_ns);
+  if (peer->bodies.deltas.size() > kFlushBytes) flush(*peer, now_ns);
+}
+
+void ServerCore::tick(int64_t now_ns) {
+  if (choked_ > 0) {
+    std::vector<Peer*> choked;
+    for (auto& [id, peer] : peers_) {
+      if (peer->choked) choked.push_back(peer.get());
+    }
+    for (Peer* peer : choked) flush(*peer, now_ns);
+  }
+  if (now_ns - checked_ns_ < kCheck_ns) return;
+  checked_ns_ = now_ns;
+  check_peers(now_ns);
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+void ServerCore::drain(int64_t drain_ns) {
+  draining_ = true;
+  Bye bye;
+  bye.reason = {Code::closed, "the server stops", true};
+  bye.drain_ms = std::max<int64_t>(drain_ns / kMs, 0);
+  std::string body;
+  write_bye(body, bye);
+  for (auto& [id, peer] : peers_) queue(*peer, Kind::bye, body);
+}
+
+uint64_t ServerCore::awaited() const {
+  uint64_t count = 0;
+  for (const auto& [scope, client] : clients_) {
+    const bool there = client->peer != nullptr && client->lost_ns == 0 && !client->peer->choked;
+    count += there ? client->running : 0;
+  }
+  return count;
+}
+
+void ServerCore::cancel_all() {
+  for (auto& [scope, client] : clients_) {
+    std::vector<Id128> ids;
+    for (const auto& [id, stream] : client->streams) ids.push_back(id);
+    for (const Id128& id : ids) cancel(*client, id);
+  }
+}
+
+void ServerCore::stop(const Status& why) {
+  if (std::exchange(stopped_, true)) return;
+  std::string body;
+  write_bye(body, {why, {}});
+  for (auto& [id, peer] : peers_) {
+    if (!peer->choked) (void)host_.send(id, Kind::bye, body, {});
+  }
+}
+
+void ServerCore::revoke(const std::function<bool(const std::string&)>& allowed) {
+  std::vector<Client*> out;
+  for (auto& [scope, client] : clients_) {
+    if (!allowed(client->identity)) out.push_back(client.get());
+  }
+  std::string body;
+  write_refused(body, {Code::unauthorised, "this client's key was taken off the server's list"});
+  for (Client* client : out) {
+    if (client->peer != nullptr) (void)host_.send(client->peer->id, Kind::refused, body, {});
+    expire(*client);
+  }
+}
+
+std::string ServerCore::check_integrity() const {
+  uint64_t running = 0, blobs = 0;
+  for (const auto& [scope, client] : clients_) {
+    running += client->running;
+    blobs += client->blob_bytes;
+    uint64_t mine = 0, bytes = 0;
+    for (const auto& [id, stream] : client->streams) {
+      if (stream->client != client.get()) return "a stream belongs to another client";
+      mine += stream->end_read() ? 0 : 1;
+      bytes += stream->blob_bytes;
+    }
+    if (client->blob_bytes != bytes) return "a client's blobs are counted wrongly";
+    if (client->running != mine) return "a client's requests are counted wrongly";
+    if (client->peer != nullptr && client->peer->client != client.get()) return "a peer belongs to another client";
+    if (client->peer == nullptr && client->lost_ns == 0) return "a client without a peer is not lost";
+  }
+  if (running != running_) return "running requests are counted wrongly";
+  if (blobs != blob_bytes_) return "blobs are counted wrongly";
+  return {};
+}
+
+}  // namespace troupe::wire

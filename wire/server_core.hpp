@@ -1,0 +1,221 @@
+// The server's side of TRP/1 without sockets, threads or clocks: messages and the time go in,
+// messages come out through Host. One thread drives it; the shell (server.cpp) owns that thread and
+// the sockets, and simulations and fuzzers drive it by hand.
+//
+// A peer is a connection (ROUTER's routing id); a client is who says HELLO, and outlives its peers
+// by the resume window. Requests, sessions and uploads belong to a client, never to a peer.
+// INV-WIRE-3: nothing of a peer is read or kept before its HELLO but the kind of its messages.
+// INV-WIRE-4: every accepted request ends exactly once for its reader, or its client has gone for
+//   longer than the window and the engine was told to cancel it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/port.hpp"
+#include "wire/control.hpp"
+#include "wire/event_codec.hpp"
+#include "wire/question_codec.hpp"
+#include "wire/request_codec.hpp"
+#include "wire/stream.hpp"
+
+namespace troupe::wire {
+
+enum class Sent : uint8_t { sent, full, gone };
+
+// What the core needs of the world.
+class Host {
+ public:
+  virtual ~Host() = default;
+  virtual Sent send(std::string_view peer, Kind kind, std::string_view body,
+                    std::span<const SharedBytes> blobs) = 0;
+  // Runs `work`, which may block, elsewhere, and then what it returned on the core's thread.
+  virtual void run(std::function<std::function<void()>()> work) = 0;
+  virtual Id128 random_id() = 0;
+};
+
+struct ServerConfig {
+  Limits limits;
+  int64_t heartbeat_ms = 2000;  // while a request runs; three silent ones, and the peer is lost
+  int64_t idle_ms = 30'000;     // else
+  int64_t resume_ms = 60'000;   // how long a lost client's work is kept
+  uint64_t clients = 65'536;
+  uint64_t upload_bytes = uint64_t{1} << 30;  // of all clients together
+  uint64_t ended_requests = 1024;             // kept per client until it releases them
+  uint64_t ended_bytes = uint64_t{16} << 20;
+};
+
+struct Incoming {
+  std::string_view peer;
+  std::string_view identity;  // the CURVE key of the connection; empty without CURVE
+  std::string_view head, body;
+  std::vector<SharedBytes> blobs;
+};
+
+struct ServerCounters {
+  uint64_t messages = 0, dropped = 0, refused = 0, deltas = 0, resumed = 0, expired = 0;
+};
+
+struct Upload;
+struct Peer;
+
+struct Client {
+  std::string scope;     // identity and client id: who may touch its requests
+  std::string identity;
+  uint64_t epoch = 0;    // never used twice
+  Id128 ticket{};
+  std::optional<Id128> previous_ticket;  // until the client is heard after its newest WELCOME
+  Peer* peer = nullptr;
+  int64_t lost_ns = 0;   // since when it has no peer that is heard; 0: it has one
+  std::unordered_map<Id128, std::shared_ptr<Stream>, IdHash> streams;
+  std::deque<std::shared_ptr<Stream>> ended;  // ends that were read and not released, oldest first
+  uint64_t running = 0, blob_bytes = 0, ended_bytes = 0, questions = 0;
+  std::unordered_map<uint64_t, uint64_t> sessions;  // its handle -> the engine's
+  std::deque<std::shared_ptr<Upload>> uploads;      // the first one has leave to send
+};
+
+// A request whose blobs are still on their way.
+struct Upload {
+  std::shared_ptr<Stream> stream;
+  Submit submit;
+  struct Blob {
+    size_t number = 0, size = 0, received = 0;
+    std::shared_ptr<std::vector<std::byte>> bytes;
+  };
+  std::vector<Blob> blobs;
+  std::vector<SharedBytes> all;  // by number; those that were uploaded are put in at the end
+  size_t current = 0;            // blobs come one after the other
+  bool granted = false;
+  int64_t heard_ns = 0;
+};
+
+struct Peer {
+  std::string id;
+  Client* client = nullptr;
+  int64_t heard_ns = 0;
+  Bodies bodies;
+  struct Out {
+    Kind kind;
+    std::string body;
+    std::vector<SharedBytes> blobs;
+  };
+  std::deque<Out> queue;  // what does not merge
+  std::vector<std::shared_ptr<Stream>> deferred;  // to be read when it takes messages again
+  bool touched = false, choked = false;
+};
+
+class ServerCore {
+ public:
+  ServerCore(std::shared_ptr<EnginePort> engine, EngineInfo info, ServerConfig config,
+             std::shared_ptr<ReadyList> ready, Host& host);
+  ~ServerCore();
+  ServerCore(const ServerCore&) = delete;
+  ServerCore& operator=(const ServerCore&) = delete;
+
+  // False: the message was nobody's, or made no sense, and was dropped.
+  bool receive(Incoming&& message, int64_t now_ns);
+  // Reads every stream that has news and sends what came of it.
+  void pump(int64_t now_ns);
+  // Looks for what has run out of time, at most a few times a second, and tries choked peers again.
+  void tick(int64_t now_ns);
+  [[nodiscard]] bool choked() const { return choked_ > 0; }
+  // Is there something for pump() that no stream has announced?
+  [[nodiscard]] bool pending() const { return !again_.empty() || !touched_.empty(); }
+
+  // Takes nothing new from now on and says so; what runs may go on for `drain_ns`.
+  void drain(int64_t drain_ns);
+  void cancel_all();
+  // Requests whose end somebody is there to read.
+  [[nodiscard]] uint64_t awaited() const;
+  // Everybody's goodbye. Nothing is sent after it.
+  void stop(const Status& why);
+  // Clients whose key `allowed` does not like any more lose everything at once.
+  void revoke(const std::function<bool(const std::string& identity)>& allowed);
+
+  [[nodiscard]] const ServerCounters& counters() const { return counters_; }
+  [[nodiscard]] size_t peers() const { return peers_.size(); }
+  [[nodiscard]] size_t clients() const { return clients_.size(); }
+  // Holds the bookkeeping against itself; empty when all is well.
+  [[nodiscard]] std::string check_integrity() const;
+
+ private:
+  // handshake and peers (server_core.cpp)
+  bool hello(const Incoming& message, int64_t now_ns);
+  Client* admit(const Incoming& message, const Hello& hello, bool& resumed, Status& why);
+  void greet(Peer& peer, bool resumed);
+  bool dispatch(Peer& peer, Kind kind, Incoming& message, int64_t now_ns);
+  void pong(Peer& peer, std::string_view body, int64_t now_ns);
+  void lose(Peer& peer, int64_t now_ns);
+  void expire(Client& client);
+  void queue(Peer& peer, Kind kind, std::string body, std::vector<SharedBytes> blobs = {});
+  void touch(Peer& peer);
+  bool flush(Peer& peer, int64_t now_ns);
+  void check_peers(int64_t now_ns);
+  [[nodiscard]] bool silent_too_long(const Peer& peer, int64_t now_ns) const;
+
+  // requests (server_requests.cpp)
+  bool submit(Peer& peer, Incoming& message, int64_t now_ns);
+  Status admit_submit(Client& client, Submit& submit, Incoming& message, std::vector<size_t>& sizes);
+  Status adopt_session(Client& client, Request& request);
+  void start(Client& client, const std::shared_ptr<Stream>& stream, Request request);
+  void refuse(Client& client, const Id128& id, const Status& why);
+  void forget(Client& client, const std::shared_ptr<Stream>& stream);
+  void resume(Client& client, Note& note);
+  void cancel(Client& client, const Id128& id);
+  void release(Client& client, const Id128& id);
+  void read(const std::shared_ptr<Stream>& stream, int64_t now_ns);
+  void end_was_read(Client& client, const std::shared_ptr<Stream>& stream, int64_t now_ns);
+  void trim_ended(Client& client, int64_t now_ns);
+
+  // uploads (server_uploads.cpp)
+  void begin_upload(Client& client, std::shared_ptr<Stream> stream, Submit submit,
+                    std::vector<SharedBytes> frames, int64_t now_ns);
+  bool take_blob(Client& client, Incoming& message, int64_t now_ns);
+  void grant_next(Client& client);
+  void drop_upload(Client& client, const Id128& id, const Status& why);
+  void drop_uploads(Client& client);
+  void finish_upload(Client& client);
+
+  // questions (server_questions.cpp)
+  bool ask(Peer& peer, Kind kind, Incoming& message);
+  void answer(const std::string& scope, uint64_t epoch, Answer answer);
+  std::function<Answer()> work_of(Client& client, Question& question, std::vector<SharedBytes> blobs);
+  void take_session(Client* client, Answer& answer);
+  [[nodiscard]] std::string metrics_text() const;
+  Client* find(const std::string& scope, uint64_t epoch);
+
+  const std::shared_ptr<EnginePort> engine_;
+  const EngineInfo info_;
+  const ServerConfig config_;
+  const std::shared_ptr<ReadyList> ready_;
+  Host& host_;
+  const Id128 server_id_;
+
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+  template <class T>
+  using ByName = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
+  ByName<std::unique_ptr<Peer>> peers_;
+  ByName<std::unique_ptr<Client>> clients_;
+  std::vector<std::shared_ptr<Stream>> news_, again_;
+  std::vector<Peer*> touched_;
+  uint64_t next_epoch_ = 1, next_session_ = 1;
+  uint64_t running_ = 0, blob_bytes_ = 0, choked_ = 0;
+  int64_t checked_ns_ = 0;
+  bool draining_ = false, stopped_ = false;
+  Pong pulse_;
+  int64_t pulse_ns_ = 0;
+  ServerCounters counters_;
+};
+
+}  // namespace troupe::wire

@@ -1,0 +1,246 @@
+// ServerCore's requests: SUBMIT to the last RELEASE.
+#include <algorithm>
+#include <utility>
+
+#include "wire/reader.hpp"
+#include "wire/server_core.hpp"
+
+namespace troupe::wire {
+namespace {
+
+Event end_of(const Status& why) {
+  Event end;
+  end.kind = why.code() == Code::cancelled ? EventKind::cancelled : EventKind::failed;
+  end.finish = end.kind == EventKind::cancelled ? FinishReason::cancelled : FinishReason::error;
+  end.status = why;
+  return end;
+}
+
+// The id of a SUBMIT whose rest cannot be read, so that its sender can be told.
+std::optional<Id128> id_of(std::string_view body) {
+  Reader reader(body);
+  std::optional<Id128> id;
+  reader.each([&](uint64_t k) {
+    if (k != key::id) return false;
+    const Id128 value = reader.id();
+    if (reader.ok()) id = value;
+    return true;
+  });
+  return id;
+}
+
+}  // namespace
+
+// Told in a FAILED without an ACCEPTED before it: nothing of the request is kept.
+void ServerCore::refuse(Client& client, const Id128& id, const Status& why) {
+  ++counters_.refused;
+  if (client.peer == nullptr) return;
+  write_end(client.peer->bodies.failed, id, 0, end_of(why));
+  touch(*client.peer);
+}
+
+bool ServerCore::submit(Peer& peer, Incoming& message, int64_t now_ns) {
+  Client& client = *peer.client;
+  if (message.body.size() > config_.limits.body_bytes) {
+    const auto id = id_of(message.body);
+    if (!id) return false;
+    refuse(client, *id, limit_exceeded("the request has " + std::to_string(message.body.size()) +
+                                       " bytes beside its blobs: this server takes " +
+                                       std::to_string(config_.limits.body_bytes)));
+    return true;
+  }
+  Result<Submit> read = read_submit(message.body, config_.limits);
+  if (!read.ok()) {
+    const auto id = id_of(message.body);
+    if (!id) return false;
+    refuse(client, *id, read.status());
+    return true;
+  }
+  if (const auto it = client.streams.find(read->id); it != client.streams.end()) {
+    // It joins what runs: from its beginning, as if nothing of it had come yet.
+    Note from_the_start;
+    from_the_start.id = read->id;
+    from_the_start.credit = read->credit;
+    resume(client, from_the_start);
+    return true;
+  }
+  std::vector<size_t> sizes;
+  if (const Status why = admit_submit(client, *read, message, sizes); !why.ok()) {
+    refuse(client, read->id, why);
+    return true;
+  }
+  auto stream = std::make_shared<Stream>(read->id, ready_);
+  stream->client = &client;
+  stream->grant(read->credit);
+  for (const size_t size : sizes) stream->blob_bytes += size;
+  client.streams.emplace(read->id, stream);
+  ++client.running;
+  ++running_;
+  client.blob_bytes += stream->blob_bytes;
+  blob_bytes_ += stream->blob_bytes;
+  if (!read->uploads.empty()) {
+    begin_upload(client, std::move(stream), std::move(*read), std::move(message.blobs), now_ns);
+    return true;
+  }
+  start(client, stream, complete(std::move(read->draft), message.blobs));
+  return true;
+}
+
+// Everything that can be refused before the engine is asked. `sizes`: of all blobs, by number.
+Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& message, std::vector<size_t>& sizes) {
+  const Limits& most = config_.limits;
+  if (draining_) return {Code::closed, "the server stops and takes no new request", true};
+  if (client.running >= most.requests) {
+    return limit_exceeded("this client has " + std::to_string(client.running) +
+                          " requests in flight, as many as it may: wait for one to end");
+  }
+  size_t frame = 0, upload = 0;
+  const size_t count = message.blobs.size() + submit.uploads.size();
+  for (size_t i = 0; i < count; ++i) {
+    if (upload < submit.uploads.size() && submit.uploads[upload].blob == i) {
+      sizes.push_back(submit.uploads[upload++].size);
+      continue;
+    }
+    if (frame == message.blobs.size()) return invalid("SUBMIT: its uploads and frames leave out blob " + std::to_string(i));
+    sizes.push_back(message.blobs[frame++].size);
+    if (sizes.back() > most.blob_bytes) {
+      return limit_exceeded("blob " + std::to_string(i) + " has " + std::to_string(sizes.back()) +
+                            " bytes in one frame: this server takes " + std::to_string(most.blob_bytes) +
+                            "; upload it in chunks");
+    }
+  }
+  uint64_t bytes = 0;
+  for (const size_t size : sizes) {
+    if (size > most.upload_bytes) {
+      return limit_exceeded("a blob has " + std::to_string(size) + " bytes: this client may have " +
+                            std::to_string(most.upload_bytes) + " in flight");
+    }
+    bytes += size;
+    if (client.blob_bytes + bytes > most.upload_bytes) {
+      return limit_exceeded("with this request the client would have " + std::to_string(client.blob_bytes + bytes) +
+                            " bytes of images in flight: it may have " + std::to_string(most.upload_bytes));
+    }
+  }
+  if (blob_bytes_ + bytes > config_.upload_bytes) {
+    return {Code::overloaded, "the images of all clients in flight fill " + std::to_string(config_.upload_bytes) +
+                                  " bytes: try again when some have ended"};
+  }
+  TR_TRY(check_blobs(submit.draft, sizes, most));
+  return adopt_session(client, submit.draft.request);
+}
+
+// A client knows its sessions by handles of its own; another's cannot be named.
+Status ServerCore::adopt_session(Client& client, Request& request) {
+  if (request.session != 0) {
+    const auto it = client.sessions.find(request.session);
+    if (it == client.sessions.end()) {
+      return {Code::not_found, "session " + std::to_string(request.session) + " is none of this client's"};
+    }
+    request.session = it->second;
+  }
+  // A tenant's name means the same client's only when the client has proved who it is.
+  if (!request.client.empty() && !client.identity.empty()) request.client = client.identity + "/" + request.client;
+  return {};
+}
+
+void ServerCore::start(Client& client, const std::shared_ptr<Stream>& stream, Request request) {
+  const Result<RequestId> id = engine_->submit(std::move(request), stream);
+  if (!id.ok()) {
+    const Id128 name = stream->id();
+    forget(client, stream);
+    refuse(client, name, id.status());
+    return;
+  }
+  stream->engine_id = *id;
+  if (client.peer == nullptr) return;
+  write_id(client.peer->bodies.accepted, stream->id());
+  touch(*client.peer);
+}
+
+// The request leaves the books, whatever state it is in.
+void ServerCore::forget(Client& client, const std::shared_ptr<Stream>& stream) {
+  if (!stream->end_read()) {
+    --client.running;
+    --running_;
+  }
+  client.blob_bytes -= stream->blob_bytes;
+  blob_bytes_ -= stream->blob_bytes;
+  stream->blob_bytes = 0;
+  stream->client = nullptr;
+  client.streams.erase(stream->id());
+}
+
+void ServerCore::resume(Client& client, Note& note) {
+  const auto it = client.streams.find(note.id);
+  if (it == client.streams.end()) {
+    refuse(client, note.id, {Code::connection_lost, "RESUME: this server has no such request of this client: "
+                                                    "it was released, or its window has passed"});
+    return;
+  }
+  const std::shared_ptr<Stream> stream = it->second;
+  const bool had_ended = stream->end_read();
+  if (const Status moved = stream->rewind(note.from, note.credit); !moved.ok()) {
+    refuse(client, note.id, moved);
+    return;
+  }
+  if (had_ended) {  // its end will be read again
+    ++client.running;
+    ++running_;
+    const auto kept = std::find(client.ended.begin(), client.ended.end(), stream);
+    if (kept != client.ended.end()) {
+      client.ended_bytes -= std::min(client.ended_bytes, stream->bytes());
+      client.ended.erase(kept);
+    }
+  }
+  if (stream->engine_id == 0 || client.peer == nullptr) return;  // still uploading
+  write_id(client.peer->bodies.accepted, note.id);
+  touch(*client.peer);
+  again_.push_back(stream);
+}
+
+void ServerCore::cancel(Client& client, const Id128& id) {
+  const auto it = client.streams.find(id);
+  if (it == client.streams.end() || it->second->end_read()) return;
+  if (it->second->engine_id != 0) {
+    engine_->cancel(it->second->engine_id);
+  } else {
+    drop_upload(client, id, {Code::cancelled, "cancelled while its images were on their way"});
+  }
+}
+
+void ServerCore::release(Client& client, const Id128& id) {
+  const auto it = client.streams.find(id);
+  if (it == client.streams.end() || !it->second->end_read()) return;
+  const std::shared_ptr<Stream> stream = it->second;
+  const auto kept = std::find(client.ended.begin(), client.ended.end(), stream);
+  if (kept != client.ended.end()) {
+    client.ended_bytes -= std::min(client.ended_bytes, stream->bytes());
+    client.ended.erase(kept);
+  }
+  forget(client, stream);
+}
+
+void ServerCore::end_was_read(Client& client, const std::shared_ptr<Stream>& stream, int64_t now_ns) {
+  --client.running;
+  --running_;
+  client.blob_bytes -= stream->blob_bytes;
+  blob_bytes_ -= stream->blob_bytes;
+  stream->blob_bytes = 0;
+  stream->ended_ns = now_ns;
+  client.ended.push_back(stream);
+  client.ended_bytes += stream->bytes();
+  trim_ended(client, now_ns);
+}
+
+void ServerCore::trim_ended(Client& client, int64_t now_ns) {
+  while (!client.ended.empty()) {
+    const std::shared_ptr<Stream> oldest = client.ended.front();
+    const bool stale = now_ns - oldest->ended_ns > config_.resume_ms * 1'000'000;
+    if (!stale && client.ended.size() <= config_.ended_requests && client.ended_bytes <= config_.ended_bytes) return;
+    client.ended_bytes -= std::min(client.ended_bytes, oldest->bytes());
+    client.ended.pop_front();
+    forget(client, oldest);
+  }
+}
+
+}  // namespace troupe::wire

@@ -1,0 +1,393 @@
+// Client and server over real sockets: transports, keys, and a proxy that breaks, stalls and slows links.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "base/clock.hpp"
+#include "wire/client.hpp"
+#include "wire/endpoint.hpp"
+#include "wire/server.hpp"
+#include "wire/test_proxy.hpp"
+#include "wire/test_world.hpp"
+
+namespace troupe::wire {
+namespace {
+
+using namespace std::chrono_literals;
+
+// CountingEngine with a thread that steps it.
+class SteppedEngine final : public EnginePort {
+ public:
+  explicit SteppedEngine(std::chrono::microseconds step = 500us)
+      : thread_([this, step] {
+          while (!over_) {
+            {
+              const std::scoped_lock lock(mutex_);
+              engine_.step();
+            }
+            std::this_thread::sleep_for(step);
+          }
+        }) {}
+  ~SteppedEngine() override {
+    over_ = true;
+    thread_.join();
+  }
+  template <class F>
+  auto with(F f) {
+    const std::scoped_lock lock(mutex_);
+    return f(engine_);
+  }
+  Result<EngineInfo> info() override { return with([](auto& e) { return e.info(); }); }
+  Result<EngineStats> stats() override { return with([](auto& e) { return e.stats(); }); }
+  Result<std::string> metrics() override { return with([](auto& e) { return e.metrics(); }); }
+  Status set_option(std::string_view, std::string_view) override { return unsupported("none"); }
+  Result<std::vector<int32_t>> tokenize(std::string_view t, bool a, bool p) override {
+    return with([&](auto& e) { return e.tokenize(t, a, p); });
+  }
+  Result<std::string> detokenize(std::span<const int32_t> i, bool s) override {
+    return with([&](auto& e) { return e.detokenize(i, s); });
+  }
+  Result<std::string> render(const Request& r) override { return with([&](auto& e) { return e.render(r); }); }
+  Result<RequestId> submit(Request r, std::shared_ptr<EventSink> s) override {
+    return with([&](auto& e) { return e.submit(std::move(r), std::move(s)); });
+  }
+  void cancel(RequestId id) override {
+    with([&](auto& e) { return e.cancel(id); });
+  }
+  Result<uint64_t> session_new(const SessionOptions& o) override { return with([&](auto& e) { return e.session_new(o); }); }
+  Result<uint64_t> session_fork(uint64_t s) override { return with([&](auto& e) { return e.session_fork(s); }); }
+  Status session_rewind(uint64_t s, int64_t t) override { return with([&](auto& e) { return e.session_rewind(s, t); }); }
+  Result<SessionState> session_info(uint64_t s) override { return with([&](auto& e) { return e.session_info(s); }); }
+  void session_free(uint64_t s) override {
+    with([&](auto& e) { return e.session_free(s); });
+  }
+  Status close(int64_t) override { return {}; }
+
+ private:
+  std::mutex mutex_;
+  CountingEngine engine_;
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+// CheckingSink, and a way to wait for its end.
+class Waiting final : public EventSink {
+ public:
+  void push(Event&& event) override {
+    const std::scoped_lock lock(mutex_);
+    sink.push(std::move(event));
+    changed_.notify_all();
+  }
+  bool ended_within(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, time, [&] { return sink.ends > 0; });
+  }
+  bool has_tokens(size_t n, std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, time, [&] { return sink.tokens[0].size() >= n || sink.ends > 0; });
+  }
+  size_t tokens() {
+    const std::scoped_lock lock(mutex_);
+    return sink.tokens[0].size();
+  }
+  CheckingSink sink;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+ServerOptions quick() {
+  ServerOptions options;
+  options.settings = {{"heartbeat_ms", "200"}, {"idle_ms", "1000"}};
+  return options;
+}
+
+uint16_t port_of(const std::string& endpoint) {
+  return static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
+}
+
+std::unique_ptr<ServerPort> must_serve(const std::shared_ptr<EnginePort>& engine, const std::string& bind,
+                                       const ServerOptions& options) {
+  auto server = serve(engine, bind, options);
+  EXPECT_TRUE(server.ok()) << server.status().message();
+  return server.ok() ? std::move(*server) : nullptr;
+}
+
+Result<std::unique_ptr<EnginePort>> try_connect(const std::string& endpoint, RemoteOptions remote = {},
+                                                std::chrono::milliseconds timeout = 5000ms) {
+  EngineOptions options;
+  options.remote = std::move(remote);
+  options.remote.connect_timeout_ns = std::chrono::nanoseconds(timeout).count();
+  return connect(endpoint, options);
+}
+
+Request prompt(int32_t tokens) {
+  Request request;
+  request.prompt.push_back({PromptPart::Kind::text, "count", {}, 0});
+  request.sampling.max_tokens = tokens;
+  return request;
+}
+
+void expect_answers(EnginePort& port, int32_t tokens = 20) {
+  auto waiting = std::make_shared<Waiting>();
+  const auto id = port.submit(prompt(tokens), waiting);
+  ASSERT_TRUE(id.ok()) << id.status().message();
+  ASSERT_TRUE(waiting->ended_within(10s));
+  EXPECT_TRUE(waiting->sink.broken.empty());
+  EXPECT_EQ(waiting->sink.last.kind, EventKind::done) << waiting->sink.last.status.message();
+  EXPECT_EQ(waiting->sink.tokens[0].size(), static_cast<size_t>(tokens));
+}
+
+std::string temporary(const std::string& name) {
+  const char* const folder = "/tmp";
+  return std::string(folder) + "/troupe-" + std::to_string(::getpid()) + "-" + name;
+}
+
+TEST(WireSockets, AnswersOverTcpAndIpc) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  for (const std::string& bind : {std::string("tcp://127.0.0.1:*"), "ipc://" + temporary("ipc")}) {
+    const auto server = must_serve(engine, bind, quick());
+    auto port = try_connect(server->endpoint());
+    ASSERT_TRUE(port.ok()) << port.status().message();
+    expect_answers(**port);
+    EXPECT_EQ((*port)->tokenize("ab", true, false).value(), (std::vector<int32_t>{'a', 'b'}));
+    EXPECT_EQ((*port)->detokenize(std::vector<int32_t>{'a', 'b'}, false).value(), "ab");
+    EXPECT_EQ((*port)->detokenize(std::vector<int32_t>{-1}, false).status().code(), Code::invalid);
+    EXPECT_GT((*port)->stats().value().steps, 0U);
+    EXPECT_NE((*port)->metrics().value().find("counting_steps"), std::string::npos);
+    EXPECT_EQ((*port)->set_option("a", "b").code(), Code::unsupported);
+    const auto session = (*port)->session_new({});
+    ASSERT_TRUE(session.ok());
+    EXPECT_EQ((*port)->session_info(*session).value().tokens, 3);
+    EXPECT_EQ((*port)->session_info(*session + 1).status().code(), Code::not_found);
+  }
+}
+
+TEST(WireSockets, PlaintextBeyondThisMachineMustBeAllowedInSoManyWords) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto refused = serve(engine, "tcp://0.0.0.0:*", {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find("--allow-plaintext"), std::string::npos);
+  ServerOptions allowed;
+  allowed.allow_plaintext = true;
+  EXPECT_TRUE(serve(engine, "tcp://0.0.0.0:*", allowed).ok());
+  for (const char* bad : {"tcp://127.0.0.1", "tcp://127.0.0.1:99999", "udp://x:1", "ipc://", "tcp://:5"}) {
+    EXPECT_EQ(serve(engine, bad, {}).status().code(), Code::invalid) << bad;
+  }
+  ServerOptions unknown;
+  unknown.settings = {{"requets", "1"}};
+  EXPECT_NE(serve(engine, "tcp://127.0.0.1:*", unknown).status().message().find("requests"), std::string::npos);
+}
+
+TEST(WireSockets, NobodyThereIsSaidQuicklyEnough) {
+  const auto port = try_connect("tcp://127.0.0.1:1", {}, 500ms);
+  ASSERT_FALSE(port.ok());
+  EXPECT_EQ(port.status().code(), Code::connection_lost);
+  EXPECT_TRUE(port.status().retryable());
+  EXPECT_NE(port.status().message().find("nobody listens"), std::string::npos) << port.status().message();
+}
+
+struct Keys {
+  std::string public_key, secret_key;
+  static Keys make() {
+    auto pair = make_keys().value();
+    return {pair.first, pair.second};
+  }
+};
+
+TEST(WireSockets, CurveLetsInWhoIsOnTheListAndThrowsOutWhoIsTakenOff) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const Keys server_keys = Keys::make(), alice = Keys::make(), mallory = Keys::make();
+  const std::string list = temporary("clients");
+  std::ofstream(list) << "# who may\n" << alice.public_key << "  # alice\n";
+  ServerOptions options = quick();
+  options.secret_key = server_keys.secret_key;
+  options.client_keys = list;
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", options);
+  const auto remote = [&](const Keys& keys) {
+    RemoteOptions r;
+    r.server_key = server_keys.public_key;
+    r.client_public_key = keys.public_key;
+    r.client_secret_key = keys.secret_key;
+    return r;
+  };
+  auto port = try_connect(server->endpoint(), remote(alice));
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  expect_answers(**port);
+
+  const auto stranger = try_connect(server->endpoint(), remote(mallory), 2s);
+  EXPECT_EQ(stranger.status().code(), Code::unauthorised) << stranger.status().message();
+  const auto plain = try_connect(server->endpoint(), {}, 1s);
+  EXPECT_FALSE(plain.ok());
+  RemoteOptions wrong = remote(alice);
+  wrong.server_key = mallory.public_key;
+  const auto fooled = try_connect(server->endpoint(), wrong, 1s);
+  EXPECT_FALSE(fooled.ok());
+
+  auto waiting = std::make_shared<Waiting>();
+  ASSERT_TRUE((*port)->submit(prompt(1 << 30), waiting).ok());
+  ASSERT_TRUE(waiting->has_tokens(5, 5s));
+  std::ofstream(list) << mallory.public_key << "\n";
+  ASSERT_TRUE(waiting->ended_within(10s));
+  EXPECT_EQ(waiting->sink.last.status.code(), Code::connection_lost);
+  EXPECT_TRUE(try_connect(server->endpoint(), remote(mallory), 5s).ok());
+  std::ofstream(list) << "not a key\n";
+  std::this_thread::sleep_for(1500ms);
+  EXPECT_TRUE(try_connect(server->endpoint(), remote(mallory), 5s).ok());  // the old list stays in force
+  ::unlink(list.c_str());
+}
+
+TEST(WireSockets, GarbageGetsNothingAndHurtsNobody) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  auto port = try_connect(server->endpoint());
+  ASSERT_TRUE(port.ok());
+  std::mt19937 random(1);
+  for (int i = 0; i < 50; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port_of(server->endpoint()));
+    ASSERT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    std::string bytes = i % 2 == 0 ? "GET / HTTP/1.1\r\nHost: x\r\n\r\n" : "";
+    for (int k = 0; k < i * 40; ++k) bytes += static_cast<char>(random());
+    ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    ::close(fd);
+  }
+  expect_answers(**port);
+}
+
+TEST(WireSockets, ABrokenLinkIsResumed) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  Proxy proxy(port_of(server->endpoint()));
+  auto port = try_connect(proxy.endpoint());
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  auto waiting = std::make_shared<Waiting>();
+  ASSERT_TRUE((*port)->submit(prompt(3000), waiting).ok());
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(waiting->has_tokens(waiting->tokens() + 100, 10s));
+    proxy.kill();
+  }
+  ASSERT_TRUE(waiting->ended_within(30s));
+  EXPECT_TRUE(waiting->sink.broken.empty()) << waiting->sink.broken.front();
+  EXPECT_EQ(waiting->sink.tokens[0].size(), 3000U);
+}
+
+TEST(WireSockets, AHalfOpenLinkIsNoticedAndResumed) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  Proxy proxy(port_of(server->endpoint()));
+  auto port = try_connect(proxy.endpoint());
+  ASSERT_TRUE(port.ok());
+  auto waiting = std::make_shared<Waiting>();
+  ASSERT_TRUE((*port)->submit(prompt(4000), waiting).ok());
+  ASSERT_TRUE(waiting->has_tokens(100, 10s));
+  proxy.stall(true);
+  std::this_thread::sleep_for(1200ms);  // more than three heartbeats of silence
+  proxy.kill();                         // what was half open is gone for good
+  proxy.stall(false);
+  ASSERT_TRUE(waiting->ended_within(30s));
+  EXPECT_TRUE(waiting->sink.broken.empty());
+  EXPECT_EQ(waiting->sink.tokens[0].size(), 4000U);
+}
+
+TEST(WireSockets, ASlowLinkLosesNothing) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  Proxy proxy(port_of(server->endpoint()));
+  proxy.slow(30);  // 30 kB/s
+  auto port = try_connect(proxy.endpoint(), {}, 10s);
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  expect_answers(**port, 2000);
+}
+
+TEST(WireSockets, ARestartedServerIsToldWithinThreeHeartbeats) {
+  auto engine = std::make_shared<SteppedEngine>();
+  auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  Proxy proxy(port_of(server->endpoint()));
+  auto port = try_connect(proxy.endpoint());
+  ASSERT_TRUE(port.ok());
+  auto waiting = std::make_shared<Waiting>();
+  ASSERT_TRUE((*port)->submit(prompt(1 << 30), waiting).ok());
+  ASSERT_TRUE(waiting->has_tokens(10, 10s));
+  // The old server is cut off without a word; a new one stands in its place.
+  auto next = must_serve(std::make_shared<SteppedEngine>(), "tcp://127.0.0.1:*", quick());
+  proxy.retarget(port_of(next->endpoint()));
+  const int64_t begun = steady_now_ns();
+  proxy.kill();
+  ASSERT_TRUE(waiting->ended_within(10s));
+  EXPECT_LE(steady_now_ns() - begun, 3 * 200'000'000LL);
+  EXPECT_EQ(waiting->sink.last.status.code(), Code::connection_lost);
+  EXPECT_TRUE(waiting->sink.last.status.retryable());
+  expect_answers(**port);
+}
+
+TEST(WireSockets, CloseDrainsAndSaysGoodbye) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  auto port = try_connect(server->endpoint());
+  ASSERT_TRUE(port.ok());
+  auto ends = std::make_shared<Waiting>(), endless = std::make_shared<Waiting>();
+  ASSERT_TRUE((*port)->submit(prompt(300), ends).ok());
+  ASSERT_TRUE((*port)->submit(prompt(1 << 30), endless).ok());
+  ASSERT_TRUE(endless->has_tokens(2, 5s));
+  EXPECT_TRUE(server->close(1'000'000'000).ok());
+  ASSERT_TRUE(ends->ended_within(2s));
+  ASSERT_TRUE(endless->ended_within(2s));
+  EXPECT_EQ(ends->sink.last.kind, EventKind::done);
+  EXPECT_EQ(endless->sink.last.kind, EventKind::cancelled) << endless->sink.last.status.message();
+  const auto late = (*port)->submit(prompt(1), ends);
+  EXPECT_FALSE(late.ok());
+}
+
+// A thousand kills at random moments, requests coming and going all the while.
+TEST(WireSockets, AThousandKillsEndEveryRequestOnce) {
+  const auto engine = std::make_shared<SteppedEngine>(200us);
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", quick());
+  Proxy proxy(port_of(server->endpoint()));
+  auto port = try_connect(proxy.endpoint());
+  ASSERT_TRUE(port.ok());
+  std::vector<std::shared_ptr<Waiting>> all;
+  std::mt19937 random(3);
+  size_t refused = 0;
+  for (int kill = 0; kill < 1000; ++kill) {
+    auto waiting = std::make_shared<Waiting>();
+    const auto id = (*port)->submit(prompt(static_cast<int32_t>(random() % 400)), waiting);
+    if (id.ok()) {
+      all.push_back(waiting);
+      if (random() % 10 == 0) (*port)->cancel(*id);
+    } else {
+      ASSERT_EQ(id.status().code(), Code::connection_lost) << id.status().message();
+      ASSERT_TRUE(waiting->sink.ends == 0);
+      ++refused;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 8000));
+    proxy.kill();
+    if (random() % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 60000));
+  }
+  size_t whole = 0;
+  for (const auto& waiting : all) {
+    ASSERT_TRUE(waiting->ended_within(30s));
+    EXPECT_EQ(waiting->sink.ends, 1);
+    EXPECT_TRUE(waiting->sink.broken.empty()) << waiting->sink.broken.front();
+    whole += waiting->sink.last.kind == EventKind::done ? 1 : 0;
+  }
+  std::printf("%zu accepted, %zu whole, %zu refused while there was no connection\n", all.size(), whole, refused);
+  EXPECT_GT(whole, all.size() / 2);
+}
+
+}  // namespace
+}  // namespace troupe::wire
