@@ -34,8 +34,10 @@ bool write_key_file(const std::string& path, const KeyPair& pair, std::string& p
     problem = path + ": " + std::strerror(errno);
     return false;
   }
-  const std::string text = "# A CURVE key pair of Troupe. The secret half is for nobody else to see.\n"
-                           "public-key = " + pair.public_key + "\nsecret-key = " + pair.secret_key + "\n";
+  const std::string text =
+      "# A CURVE key pair of Troupe. The secret half is for nobody else to see.\n"
+      "public-key = " +
+      pair.public_key + "\nsecret-key = " + pair.secret_key + "\n";
   const bool whole = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   if (!whole) problem = path + ": " + std::strerror(errno);
   ::close(fd);

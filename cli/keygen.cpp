@@ -16,8 +16,10 @@ namespace troupe::cli {
 Run declare_keygen(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   app.add_option("FILE", *path, "Where the pair goes, readable by you alone; default: to stdout");
-  app.footer("The public key goes to stdout: a server's to its clients (--server-key), a client's into the\n"
-             "server's --allow-list.");
+  app.footer(
+      "The public key goes to stdout: a server's to its clients (--server-key), a client's into "
+      "the\n"
+      "server's --allow-list.");
   return [path](Interrupt&) -> int {
     std::array<char, TROUPE_KEY_SIZE> public_key{}, secret_key{};
     const Error error(troupe_keygen(public_key.data(), secret_key.data()));
@@ -27,7 +29,8 @@ Run declare_keygen(CLI::App& app) {
       return kOk;
     }
     std::string problem;
-    if (!write_key_file(*path, {public_key.data(), secret_key.data()}, problem)) return complain(kUsage, problem);
+    if (!write_key_file(*path, {public_key.data(), secret_key.data()}, problem))
+      return complain(kUsage, problem);
     std::printf("%s\n", public_key.data());
     return kOk;
   };

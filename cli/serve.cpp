@@ -33,19 +33,31 @@ struct ServeFlags {
 
   void declare(CLI::App& app) {
     engine.declare(app);
-    app.add_option("--zmq", zmq, "Where to listen: tcp://HOST:PORT (PORT may be *) or ipc://PATH; may be repeated")
+    app.add_option(
+           "--zmq", zmq,
+           "Where to listen: tcp://HOST:PORT (PORT may be *) or ipc://PATH; may be repeated")
         ->required();
-    app.add_option("--curve", curve, "Key file of this server (troupe keygen FILE): encrypted, clients need its "
-                                     "public key")->group("Security");
-    app.add_option("--allow-list", allow_list, "File of the clients' public keys, one per line; read again when it "
-                                               "changes. Default: any client")->group("Security");
-    app.add_flag("--allow-plaintext", allow_plaintext, "Listen beyond this machine without keys")->group("Security");
-    app.add_option("--limit", limits, "name=number: what one client may have, such as requests=100 "
-                                      "(docs/protocol.md); may be repeated")->group("Limits");
-    app.add_option("--resume-window", resume_window_s, "Seconds for which a lost client's work is kept (60)")
-        ->check(CLI::NonNegativeNumber)->group("Limits");
+    app.add_option("--curve", curve,
+                   "Key file of this server (troupe keygen FILE): encrypted, clients need its "
+                   "public key")
+        ->group("Security");
+    app.add_option("--allow-list", allow_list,
+                   "File of the clients' public keys, one per line; read again when it "
+                   "changes. Default: any client")
+        ->group("Security");
+    app.add_flag("--allow-plaintext", allow_plaintext, "Listen beyond this machine without keys")
+        ->group("Security");
+    app.add_option("--limit", limits,
+                   "name=number: what one client may have, such as requests=100 "
+                   "(docs/protocol.md); may be repeated")
+        ->group("Limits");
+    app.add_option("--resume-window", resume_window_s,
+                   "Seconds for which a lost client's work is kept (60)")
+        ->check(CLI::NonNegativeNumber)
+        ->group("Limits");
     app.add_option("--drain", drain_s, "Seconds for what runs to end after Ctrl-C or SIGTERM (30)")
-        ->check(CLI::NonNegativeNumber)->group("Limits");
+        ->check(CLI::NonNegativeNumber)
+        ->group("Limits");
   }
 };
 
@@ -57,8 +69,8 @@ void raise_descriptors() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-Error open_server(ServeFlags& flags, const KeyPair& keys, troupe_engine* engine, const std::string& endpoint,
-                  Server& server) {
+Error open_server(ServeFlags& flags, const KeyPair& keys, troupe_engine* engine,
+                  const std::string& endpoint, Server& server) {
   troupe_server_options options;
   troupe_server_options_init(&options, sizeof options);
   options.allow_plaintext = flags.allow_plaintext ? 1 : 0;
@@ -66,7 +78,8 @@ Error open_server(ServeFlags& flags, const KeyPair& keys, troupe_engine* engine,
   if (!keys.public_key.empty()) options.public_key = keys.public_key.c_str();
   if (!flags.allow_list.empty()) options.client_keys = flags.allow_list.c_str();
   if (flags.resume_window_s >= 0) {
-    options.resume_window_ns = static_cast<int64_t>(flags.resume_window_s * static_cast<double>(kSecond_ns));
+    options.resume_window_ns =
+        static_cast<int64_t>(flags.resume_window_s * static_cast<double>(kSecond_ns));
   }
   std::vector<const char*> settings;
   for (const std::string& limit : flags.limits) settings.push_back(limit.c_str());
@@ -85,7 +98,8 @@ int stop(const std::vector<Server>& servers, double drain_s, Interrupt& interrup
   std::vector<std::thread> closers;
   for (const Server& server : servers) {
     closers.emplace_back([&left, handle = server.get(), drain_s] {
-      const Error error(troupe_server_close(handle, static_cast<int64_t>(drain_s * static_cast<double>(kSecond_ns))));
+      const Error error(troupe_server_close(
+          handle, static_cast<int64_t>(drain_s * static_cast<double>(kSecond_ns))));
       --left;
     });
   }
@@ -99,16 +113,19 @@ int stop(const std::vector<Server>& servers, double drain_s, Interrupt& interrup
 int serve(ServeFlags& flags, Interrupt& interrupt) {
   KeyPair keys;
   std::string problem;
-  if (!flags.curve.empty() && !read_key_file(flags.curve, keys, problem)) return complain(kUsage, problem);
+  if (!flags.curve.empty() && !read_key_file(flags.curve, keys, problem))
+    return complain(kUsage, problem);
   raise_descriptors();
   Opened opened = open_engine(flags.engine, interrupt);
   if (!opened.engine) return opened.exit_code;
   std::vector<Server> servers;
   for (const std::string& endpoint : flags.zmq) {
-    const Error error = open_server(flags, keys, opened.engine.get(), endpoint, servers.emplace_back());
+    const Error error =
+        open_server(flags, keys, opened.engine.get(), endpoint, servers.emplace_back());
     if (error) return complain(kUsage, text_of(error.get()));
   }
-  for (const Server& server : servers) std::printf("zmq %s\n", troupe_server_endpoint(server.get()));
+  for (const Server& server : servers)
+    std::printf("zmq %s\n", troupe_server_endpoint(server.get()));
   std::fflush(stdout);
   std::fprintf(stderr, "serving %s%s; Ctrl-C stops\n", flags.engine.model.c_str(),
                keys.secret_key.empty() ? "" : ", encrypted");

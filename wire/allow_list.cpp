@@ -45,7 +45,8 @@ Result<std::unordered_set<std::string>> AllowList::read(const std::string& path)
     std::string key = line.substr(0, line.find_first_of(" \t\r"));
     if (key.empty() || (key[0] == '#' && key.size() != 40)) continue;
     TR_TRY(check_key(path + " line " + std::to_string(number), key));
-    if (keys.size() == kKeysMax) return limit_exceeded(path + " has more than " + std::to_string(kKeysMax) + " keys");
+    if (keys.size() == kKeysMax)
+      return limit_exceeded(path + " has more than " + std::to_string(kKeysMax) + " keys");
     keys.insert(std::move(key));
   }
   return keys;

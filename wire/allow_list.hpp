@@ -1,5 +1,5 @@
-// The keys of the clients that may connect: a file with one Z85 key per line, read again whenever it
-// changes. Blank lines and what follows a '#' are comments.
+// The keys of the clients that may connect: a file with one Z85 key per line, read again whenever
+// it changes. Blank lines and what follows a '#' are comments.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ class AllowList {
   // An empty path allows every key.
   static Result<AllowList> open(std::string path);
 
-  [[nodiscard]] bool allows(const std::string& key) const { return path_.empty() || keys_.contains(key); }
+  [[nodiscard]] bool allows(const std::string& key) const {
+    return path_.empty() || keys_.contains(key);
+  }
   // True: the file had changed and is in force. A file that cannot be read, or is wrong, changes
   // nothing and is told in `problem`, once per change.
   bool reload(Status& problem);

@@ -61,12 +61,15 @@ class RemotePort final : public EnginePort {
 
   Result<EngineInfo> info() override;
   Result<EngineStats> stats() override;
-  Result<std::string> metrics() override { return ask_text(Kind::metrics, [](auto& body, auto call, auto&) { write_plain(body, call); }); }
+  Result<std::string> metrics() override {
+    return ask_text(Kind::metrics, [](auto& body, auto call, auto&) { write_plain(body, call); });
+  }
   Status set_option(std::string_view key, std::string_view) override {
     return unsupported("option \"" + std::string(key) + "\": " + endpoint_ +
                        " is remote, and its options are set where it is served");
   }
-  Result<std::vector<int32_t>> tokenize(std::string_view text, bool add_special, bool parse_special) override;
+  Result<std::vector<int32_t>> tokenize(std::string_view text, bool add_special,
+                                        bool parse_special) override;
   Result<std::string> detokenize(std::span<const int32_t> ids, bool skip_special) override;
   Result<std::string> render(const Request& request) override;
   Result<RequestId> submit(Request request, std::shared_ptr<EventSink> sink) override;
@@ -92,7 +95,9 @@ class RemotePort final : public EnginePort {
   Result<std::string> ask_text(Kind kind, ClientCore::Write write);
   Result<uint64_t> ask_session(Kind kind, ClientCore::Write write);
   size_t in_flight();
-  [[nodiscard]] Status closed() const { return {Code::closed, "engine " + endpoint_ + " was closed"}; }
+  [[nodiscard]] Status closed() const {
+    return {Code::closed, "engine " + endpoint_ + " was closed"};
+  }
 
   const std::string endpoint_;
   const RemoteOptions options_;
@@ -180,30 +185,39 @@ void RemotePort::take_link_news(int64_t now_ns) {
   for (;;) {
     const ClientLink::News news = link_.take_news();
     switch (news) {
-      case ClientLink::News::none: return;
-      case ClientLink::News::up: core_.link_up(now_ns); continue;
+      case ClientLink::News::none:
+        return;
+      case ClientLink::News::up:
+        core_.link_up(now_ns);
+        continue;
       case ClientLink::News::unauthorised:
         hint_ = "the server knows this client's key not, and refused it";
         break;
       case ClientLink::News::refused_mechanism:
-        hint_ = options_.server_key.empty() ? "the server wants CURVE: give its public key (server_key)"
-                                            : "the server speaks plaintext, and a server_key was given";
+        hint_ = options_.server_key.empty()
+                    ? "the server wants CURVE: give its public key (server_key)"
+                    : "the server speaks plaintext, and a server_key was given";
         break;
       case ClientLink::News::lost:
-        hint_ = options_.server_key.empty() || core_.welcomed() ? ""
-                : "the handshake broke off: is server_key the key of this server?";
+        hint_ = options_.server_key.empty() || core_.welcomed()
+                    ? ""
+                    : "the handshake broke off: is server_key the key of this server?";
         break;
-      case ClientLink::News::unreachable: hint_ = "nobody can be reached there"; break;
+      case ClientLink::News::unreachable:
+        hint_ = "nobody can be reached there";
+        break;
     }
     const bool refused = news == ClientLink::News::unreachable && nobody_listens(endpoint_);
     if (refused) hint_ = "nobody listens there: is `troupe serve` running?";
-    const bool keys = news == ClientLink::News::unauthorised || news == ClientLink::News::refused_mechanism;
+    const bool keys =
+        news == ClientLink::News::unauthorised || news == ClientLink::News::refused_mechanism;
     if (keys && !told_) {
       told_ = true;
       opened_.put({Code::unauthorised, endpoint_ + ": " + hint_});
     }
     link_.close(0);
-    core_.link_down({Code::connection_lost, hint_.empty() ? "the connection broke" : hint_}, refused, now_ns);
+    core_.link_down({Code::connection_lost, hint_.empty() ? "the connection broke" : hint_},
+                    refused, now_ns);
     return;
   }
 }
@@ -261,7 +275,9 @@ Result<RequestId> RemotePort::submit(Request request, std::shared_ptr<EventSink>
   auto slot = std::make_shared<Slot<Status>>();
   auto moved = std::make_shared<Request>(std::move(request));
   post([this, id, moved, sink = std::move(sink), slot] {
-    core_.submit(id, std::move(*moved), sink, [slot](const Status& status) { slot->put(status); }, steady_now_ns());
+    core_.submit(
+        id, std::move(*moved), sink, [slot](const Status& status) { slot->put(status); },
+        steady_now_ns());
   });
   moved.reset();
   const Status late(Code::connection_lost, endpoint_ + ": the request was not answered in time");
@@ -277,9 +293,12 @@ Result<Answer> RemotePort::ask(Kind kind, ClientCore::Write write) {
   if (closing_) return closed();
   auto slot = std::make_shared<Slot<Result<Answer>>>();
   post([this, kind, write = std::move(write), slot] {
-    core_.ask(kind, write, [slot](Result<Answer> answer) { slot->put(std::move(answer)); }, steady_now_ns());
+    core_.ask(
+        kind, write, [slot](Result<Answer> answer) { slot->put(std::move(answer)); },
+        steady_now_ns());
   });
-  return slot->take(call_ns_ + kCloseTime_ns, closing_ ? closed() : Status(Code::deadline, endpoint_ + ": no answer"));
+  return slot->take(call_ns_ + kCloseTime_ns,
+                    closing_ ? closed() : Status(Code::deadline, endpoint_ + ": no answer"));
 }
 
 Result<std::string> RemotePort::ask_text(Kind kind, ClientCore::Write write) {
@@ -294,16 +313,19 @@ Result<uint64_t> RemotePort::ask_session(Kind kind, ClientCore::Write write) {
 }
 
 Result<EngineStats> RemotePort::stats() {
-  TR_ASSIGN(const Answer answer, ask(Kind::stats, [](auto& body, auto call, auto&) { write_plain(body, call); }));
+  TR_ASSIGN(const Answer answer,
+            ask(Kind::stats, [](auto& body, auto call, auto&) { write_plain(body, call); }));
   if (!answer.stats) return internal_error(endpoint_ + " answered without stats");
   return *answer.stats;
 }
 
-Result<std::vector<int32_t>> RemotePort::tokenize(std::string_view text, bool add_special, bool parse_special) {
+Result<std::vector<int32_t>> RemotePort::tokenize(std::string_view text, bool add_special,
+                                                  bool parse_special) {
   const uint64_t flags = (add_special ? kAddSpecial : 0) | (parse_special ? kParseSpecial : 0);
-  TR_ASSIGN(Answer answer, ask(Kind::tokenize, [text = std::string(text), flags](auto& body, auto call, auto&) {
-    write_tokenize(body, call, text, flags);
-  }));
+  TR_ASSIGN(Answer answer,
+            ask(Kind::tokenize, [text = std::string(text), flags](auto& body, auto call, auto&) {
+              write_tokenize(body, call, text, flags);
+            }));
   return std::move(answer.tokens).value_or(std::vector<int32_t>());
 }
 
@@ -316,37 +338,46 @@ Result<std::string> RemotePort::detokenize(std::span<const int32_t> ids, bool sk
 }
 
 Result<std::string> RemotePort::render(const Request& request) {
-  return ask_text(Kind::render, [copy = std::make_shared<const Request>(request)](auto& body, auto call, auto& blobs) {
+  return ask_text(Kind::render, [copy = std::make_shared<const Request>(request)](
+                                    auto& body, auto call, auto& blobs) {
     write_render(body, call, *copy, blobs);
   });
 }
 
 Result<uint64_t> RemotePort::session_new(const SessionOptions& options) {
-  return ask_session(Kind::session_new, [options](auto& body, auto call, auto&) { write_session_new(body, call, options); });
+  return ask_session(Kind::session_new, [options](auto& body, auto call, auto&) {
+    write_session_new(body, call, options);
+  });
 }
 
 Result<uint64_t> RemotePort::session_fork(uint64_t session) {
-  return ask_session(Kind::session_fork, [session](auto& body, auto call, auto&) { write_session(body, call, session); });
+  return ask_session(Kind::session_fork, [session](auto& body, auto call, auto&) {
+    write_session(body, call, session);
+  });
 }
 
 Status RemotePort::session_rewind(uint64_t session, int64_t tokens) {
-  return ask(Kind::session_rewind, [session, tokens](auto& body, auto call, auto&) {
-           write_session(body, call, session, tokens);
-         }).status();
+  return ask(Kind::session_rewind,
+             [session, tokens](auto& body, auto call, auto&) {
+               write_session(body, call, session, tokens);
+             })
+      .status();
 }
 
 Result<SessionState> RemotePort::session_info(uint64_t session) {
   TR_ASSIGN(const Answer answer, ask(Kind::session_info, [session](auto& body, auto call, auto&) {
-    write_session(body, call, session);
-  }));
+              write_session(body, call, session);
+            }));
   return answer.state.value_or(SessionState());
 }
 
 void RemotePort::session_free(uint64_t session) {
   if (closing_) return;
   post([this, session] {
-    core_.ask(Kind::session_free, [session](auto& body, auto call, auto&) { write_session(body, call, session); },
-              [](const Result<Answer>&) {}, steady_now_ns());
+    core_.ask(
+        Kind::session_free,
+        [session](auto& body, auto call, auto&) { write_session(body, call, session); },
+        [](const Result<Answer>&) {}, steady_now_ns());
   });
 }
 
@@ -387,33 +418,42 @@ Status apply(ClientConfig& config, const std::string& key, const std::string& va
   int64_t number = 0;
   const char* const end = value.data() + value.size();
   const auto [rest, wrong] = std::from_chars(value.data(), end, number);
-  const bool good = wrong == std::errc() && rest == end && number >= 1 && number <= int64_t{7} * 24 * 3600 * 1000;
+  const bool good =
+      wrong == std::errc() && rest == end && number >= 1 && number <= int64_t{7} * 24 * 3600 * 1000;
   const bool known = key == "call_timeout_ms" || key == "resume_ms" || key == "credit";
   if (!known) {
-    return unsupported("setting \"" + key + "\" of a remote engine: there are call_timeout_ms, resume_ms and "
+    return unsupported("setting \"" + key +
+                       "\" of a remote engine: there are call_timeout_ms, resume_ms and "
                        "credit; the engine's own are set where it is served");
   }
-  if (!good) return invalid("setting " + key + " is \"" + value + "\": it must be a whole number, 1 or more");
+  if (!good)
+    return invalid("setting " + key + " is \"" + value +
+                   "\": it must be a whole number, 1 or more");
   if (key == "call_timeout_ms") config.call_ns = number * kMs;
   if (key == "resume_ms") config.resume_ns = number * kMs;
-  if (key == "credit") config.credit = static_cast<uint32_t>(std::clamp<int64_t>(number, 2, 1 << 16));
+  if (key == "credit")
+    config.credit = static_cast<uint32_t>(std::clamp<int64_t>(number, 2, 1 << 16));
   return {};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint, const EngineOptions& options) {
+Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint,
+                                            const EngineOptions& options) {
   RemoteOptions remote = options.remote;
   if (!remote.server_key.empty()) TR_TRY(check_key("server_key", remote.server_key));
   if (!remote.client_secret_key.empty()) {
     TR_TRY(check_key("client_secret_key", remote.client_secret_key));
     TR_ASSIGN(const std::string derived, public_of(remote.client_secret_key));
     if (!remote.client_public_key.empty() && remote.client_public_key != derived) {
-      return invalid("client_public_key and client_secret_key are no pair: the secret one's public half is " + derived);
+      return invalid(
+          "client_public_key and client_secret_key are no pair: the secret one's public half is " +
+          derived);
     }
     remote.client_public_key = derived;
   }
-  if (remote.server_key.empty() && !(remote.client_public_key.empty() && remote.client_secret_key.empty())) {
+  if (remote.server_key.empty() &&
+      !(remote.client_public_key.empty() && remote.client_secret_key.empty())) {
     return invalid("client keys are given without server_key: CURVE needs the server's public key");
   }
   if (remote.client_secret_key.empty() && !remote.client_public_key.empty()) {

@@ -10,6 +10,7 @@ namespace troupe::wire {
 
 // Returns when the server has said WELCOME, or with the reason why not: nobody answered within
 // options.remote.connect_timeout_ns, or the keys are not good.
-Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint, const EngineOptions& options);
+Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint,
+                                            const EngineOptions& options);
 
 }  // namespace troupe::wire

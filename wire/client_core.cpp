@@ -53,8 +53,8 @@ void ClientCore::link_down(const Status& why, bool nobody_listens, int64_t now_n
   wants_down_ = false;
 }
 
-// Back-off doubles from one failure to the next, and half of it is chance, so that a thousand clients
-// of a server that comes back do not come as one.
+// Back-off doubles from one failure to the next, and half of it is chance, so that a thousand
+// clients of a server that comes back do not come as one.
 void ClientCore::drop_link(const Status& why, int64_t now_ns) {
   if (state_ == State::up) {
     lost_ns_ = now_ns;
@@ -65,16 +65,18 @@ void ClientCore::drop_link(const Status& why, int64_t now_ns) {
   wants_down_ = true;
   credits_.clear();
   releases_.clear();
-  const int64_t most = std::min(kBackoffFirst_ns << std::min<uint32_t>(failures_, 16), kBackoffMost_ns);
+  const int64_t most =
+      std::min(kBackoffFirst_ns << std::min<uint32_t>(failures_, 16), kBackoffMost_ns);
   ++failures_;
   const Id128 dice = uplink_.random_id();
   const int64_t chance = (int64_t{dice[0]} << 8 | dice[1]) * (most / 2) / 65536;
   try_again_ns_ = now_ns + most / 2 + chance;
-  fail_questions(lost("the connection was lost before the answer came: " + last_failure_.message()));
+  fail_questions(
+      lost("the connection was lost before the answer came: " + last_failure_.message()));
 }
 
-void ClientCore::receive(std::string_view head, std::string_view body, std::vector<SharedBytes> blobs,
-                         int64_t now_ns) {
+void ClientCore::receive(std::string_view head, std::string_view body,
+                         std::vector<SharedBytes> blobs, int64_t now_ns) {
   now_ns_ = now_ns;
   if (!is_head(head) || state_ == State::down) return;
   heard_ns_ = now_ns;
@@ -83,18 +85,23 @@ void ClientCore::receive(std::string_view head, std::string_view body, std::vect
   switch (kind) {
     case Kind::welcome: {
       Result<Welcome> welcome = read_welcome(body);
-      if (!welcome.ok()) wrong = welcome.status();
-      else if (state_ == State::greeting) welcomed_by(std::move(*welcome), now_ns);
+      if (!welcome.ok())
+        wrong = welcome.status();
+      else if (state_ == State::greeting)
+        welcomed_by(std::move(*welcome), now_ns);
       break;
     }
-    case Kind::refused: refused_by(read_refused(body)); return;
+    case Kind::refused:
+      refused_by(read_refused(body));
+      return;
     case Kind::pong:
       if (const Result<Pong> pong = read_pong(body); pong.ok()) pulse_ = *pong;
       break;
     case Kind::bye: {
       const Result<Bye> bye = read_bye(body);
       if (!bye.ok() || bye->drain_ms) break;  // it goes on until what runs has ended
-      fail_all(lost("the server said goodbye" + (bye->reason.ok() ? std::string() : ": " + bye->reason.message())));
+      fail_all(lost("the server said goodbye" +
+                    (bye->reason.ok() ? std::string() : ": " + bye->reason.message())));
       ticket_.reset();
       client_ = uplink_.random_id();
       drop_link(bye->reason, now_ns);
@@ -108,10 +115,17 @@ void ClientCore::receive(std::string_view head, std::string_view body, std::vect
     case Kind::failed:
       wrong = read_events(kind, body, [&](WireEvent& event) { take_event(kind, event); });
       break;
-    case Kind::grant: wrong = read_notes(kind, body, [&](Note& note) { take_grant(note); }); break;
-    case Kind::data: take_data(body, blobs); break;
-    case Kind::reply: take_answer(body, blobs); break;
-    default: break;  // of a later version
+    case Kind::grant:
+      wrong = read_notes(kind, body, [&](Note& note) { take_grant(note); });
+      break;
+    case Kind::data:
+      take_data(body, blobs);
+      break;
+    case Kind::reply:
+      take_answer(body, blobs);
+      break;
+    default:
+      break;  // of a later version
   }
   if (!wrong.ok()) drop_link(wrong.at(config_.endpoint), now_ns);
 }
@@ -129,7 +143,8 @@ void ClientCore::welcomed_by(Welcome welcome, int64_t now_ns) {
     // Nothing of ours is known there. What was asked while there was no link is asked now.
     std::vector<Remote*> gone;
     for (auto& [name, remote] : remotes_) gone.push_back(remote.get());
-    for (Remote* remote : gone) end(*remote, lost("the server was restarted and knows the request no more"));
+    for (Remote* remote : gone)
+      end(*remote, lost("the server was restarted and knows the request no more"));
     return;
   }
   send_resumes();
@@ -184,7 +199,8 @@ void ClientCore::check_silence(int64_t now_ns) {
   const int64_t interval = interval_ns();
   const int64_t since = std::max({heard_ns_, busy_since_ns_, state_since_ns_});
   if (now_ns - since > kSilentIntervals * interval) {
-    drop_link(lost("the server was silent for " + std::to_string((now_ns - since) / kMs) + " ms"), now_ns);
+    drop_link(lost("the server was silent for " + std::to_string((now_ns - since) / kMs) + " ms"),
+              now_ns);
     return;
   }
   // A question after the other side's health goes out before it must have been heard again.
@@ -201,9 +217,11 @@ void ClientCore::check_window(int64_t now_ns) {
     fail_all(lost("nobody listens there any more: " + last_failure_.message()));
     return;
   }
-  const int64_t window = std::min(welcome_.resume_ms * kMs, config_.resume_ns.value_or(welcome_.resume_ms * kMs));
+  const int64_t window =
+      std::min(welcome_.resume_ms * kMs, config_.resume_ns.value_or(welcome_.resume_ms * kMs));
   if (now_ns - lost_ns_ > window) {
-    fail_all(lost("no connection for " + std::to_string(window / kMs) + " ms: " + last_failure_.message()));
+    fail_all(lost("no connection for " + std::to_string(window / kMs) +
+                  " ms: " + last_failure_.message()));
   }
 }
 
@@ -217,12 +235,14 @@ void ClientCore::check_calls(int64_t now_ns) {
     late.push_back(std::move(it->second.answered));
     it = waiting_.erase(it);
   }
-  const Status why{Code::deadline, config_.endpoint + ": no answer within " + std::to_string(config_.call_ns / kMs) + " ms"};
+  const Status why{Code::deadline, config_.endpoint + ": no answer within " +
+                                       std::to_string(config_.call_ns / kMs) + " ms"};
   for (Answered& answered : late) answered(why);
   std::vector<Remote*> unheard;
   for (auto& [name, remote] : remotes_) {
     const bool uploads = !remote->packed.uploads.empty();
-    if (remote->accepted && !uploads && now_ns - remote->submitted_ns > config_.call_ns) unheard.push_back(remote.get());
+    if (remote->accepted && !uploads && now_ns - remote->submitted_ns > config_.call_ns)
+      unheard.push_back(remote.get());
   }
   for (Remote* remote : unheard) {
     std::string body;
@@ -256,8 +276,9 @@ void ClientCore::ask(Kind kind, const Write& write, Answered answered, int64_t n
   size_t largest = body.size();
   for (const SharedBytes& blob : blobs) largest = std::max(largest, blob.size);
   if (largest > welcome_.limits.body_bytes) {
-    answered(limit_exceeded("the question has " + std::to_string(largest) + " bytes: " + config_.endpoint +
-                            " takes " + std::to_string(welcome_.limits.body_bytes)));
+    answered(limit_exceeded("the question has " + std::to_string(largest) +
+                            " bytes: " + config_.endpoint + " takes " +
+                            std::to_string(welcome_.limits.body_bytes)));
     return;
   }
   waiting_.emplace(call, Waiting{std::move(answered), now_ns});

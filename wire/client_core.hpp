@@ -34,11 +34,11 @@ class Uplink {
 };
 
 struct ClientConfig {
-  std::string endpoint;      // for messages
-  std::string name;          // told to the server
-  int64_t hello_ns = 5'000'000'000;        // for the WELCOME, before the link is tried anew
-  int64_t call_ns = 30'000'000'000;        // for the answer to a question or a SUBMIT
-  std::optional<int64_t> resume_ns;        // at most the server's
+  std::string endpoint;  // for messages
+  std::string name;  // told to the server
+  int64_t hello_ns = 5'000'000'000;  // for the WELCOME, before the link is tried anew
+  int64_t call_ns = 30'000'000'000;  // for the answer to a question or a SUBMIT
+  std::optional<int64_t> resume_ns;  // at most the server's
   uint32_t credit = 64;
 };
 
@@ -54,7 +54,8 @@ class ClientCore {
   void link_up(int64_t now_ns);
   // `nobody_listens`: the other side refused actively, so no server keeps our requests.
   void link_down(const Status& why, bool nobody_listens, int64_t now_ns);
-  void receive(std::string_view head, std::string_view body, std::vector<SharedBytes> blobs, int64_t now_ns);
+  void receive(std::string_view head, std::string_view body, std::vector<SharedBytes> blobs,
+               int64_t now_ns);
   void tick(int64_t now_ns);
   // Sends what was gathered while messages were received.
   void flush();
@@ -71,10 +72,12 @@ class ClientCore {
 
   // ---- what the port asks ----
   // `accepted` is called once: with success, and events follow, or with the refusal.
-  void submit(RequestId id, Request request, std::shared_ptr<EventSink> sink, Accepted accepted, int64_t now_ns);
+  void submit(RequestId id, Request request, std::shared_ptr<EventSink> sink, Accepted accepted,
+              int64_t now_ns);
   void cancel(RequestId id);
   void cancel_all();
-  using Write = std::function<void(std::string& body, uint64_t call, std::vector<SharedBytes>& blobs)>;
+  using Write =
+      std::function<void(std::string& body, uint64_t call, std::vector<SharedBytes>& blobs)>;
   void ask(Kind kind, const Write& write, Answered answered, int64_t now_ns);
   // Ends everything here and now with this.
   void fail_all(const Status& why);
@@ -90,7 +93,7 @@ class ClientCore {
     std::shared_ptr<EventSink> sink;
     Accepted accepted;  // empty once it was called
     int64_t submitted_ns = 0;
-    Packed packed;      // until it is accepted
+    Packed packed;  // until it is accepted
     size_t uploading = 0;
     uint64_t sent = 0, granted = 0;  // of the blob that is being uploaded
     bool admitted = false, cancelled = false;

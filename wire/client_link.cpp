@@ -45,7 +45,8 @@ Status ClientLink::open() {
     socket.set(zmq::sockopt::reconnect_ivl, -1);  // the core decides when to try again
     socket.set(zmq::sockopt::connect_timeout, kConnect_ms);
     socket.set(zmq::sockopt::handshake_ivl, kConnect_ms);
-    socket.set(zmq::sockopt::sndhwm, 0);  // what may be on its way is bounded by the server's limits
+    socket.set(zmq::sockopt::sndhwm,
+               0);  // what may be on its way is bounded by the server's limits
     socket.set(zmq::sockopt::rcvhwm, 0);  // and by our credit
     socket.set(zmq::sockopt::maxmsgsize, kMessageBytes);
     socket.set(zmq::sockopt::heartbeat_ivl, kBeat_ms);
@@ -110,23 +111,32 @@ ClientLink::News ClientLink::take_news() {
   while (event.more() && zmq_msg_recv(event.handle(), monitor_->handle(), ZMQ_DONTWAIT) >= 0) {
   }
   switch (number) {
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: return News::up;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: return News::unauthorised;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+      return News::up;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+      return News::unauthorised;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-      return value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH ? News::refused_mechanism : News::lost;
-    case ZMQ_EVENT_CLOSED: return News::unreachable;
+      return value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH ? News::refused_mechanism
+                                                                 : News::lost;
+    case ZMQ_EVENT_CLOSED:
+      return News::unreachable;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-    case ZMQ_EVENT_DISCONNECTED: return News::lost;
-    default: return News::none;
+    case ZMQ_EVENT_DISCONNECTED:
+      return News::lost;
+    default:
+      return News::none;
   }
 }
 
 bool ClientLink::receive(Received& to) {
   while (socket_) {
     switch (to.receive(*socket_, false)) {
-      case Received::Outcome::none: return false;
-      case Received::Outcome::message: return true;
-      case Received::Outcome::nonsense: break;
+      case Received::Outcome::none:
+        return false;
+      case Received::Outcome::message:
+        return true;
+      case Received::Outcome::nonsense:
+        break;
     }
   }
   return false;

@@ -7,8 +7,8 @@
 
 namespace troupe::wire {
 
-void ClientCore::submit(RequestId id, Request request, std::shared_ptr<EventSink> sink, Accepted accepted,
-                        int64_t now_ns) {
+void ClientCore::submit(RequestId id, Request request, std::shared_ptr<EventSink> sink,
+                        Accepted accepted, int64_t now_ns) {
   now_ns_ = now_ns;
   if (state_ != State::up) {
     accepted(lost("not connected at the moment: " + last_failure_.message()));
@@ -101,10 +101,12 @@ void ClientCore::take_event(Kind kind, WireEvent& event) {
     case Kind::delta:
       if (!take_delta(*remote, event)) {
         drop_link(lost("a delta of request " + std::to_string(remote->id) +
-                       " began where the last one had not ended"), now_ns_);
+                       " began where the last one had not ended"),
+                  now_ns_);
       }
       return;
-    default: take_end(*remote, event);
+    default:
+      take_end(*remote, event);
   }
 }
 
@@ -113,7 +115,8 @@ bool ClientCore::take_delta(Remote& remote, WireEvent& event) {
   const auto index = static_cast<size_t>(delta.index);
   if (remote.at.size() <= index) remote.at.resize(index + 1);
   Position& at = remote.at[index];
-  if (static_cast<uint64_t>(delta.from) != at.tokens || static_cast<uint64_t>(event.text_from) != at.text_bytes) {
+  if (static_cast<uint64_t>(delta.from) != at.tokens ||
+      static_cast<uint64_t>(event.text_from) != at.text_bytes) {
     return false;  // INV-WIRE-6
   }
   at.tokens += delta.tokens.size();
@@ -129,14 +132,17 @@ bool ClientCore::take_delta(Remote& remote, WireEvent& event) {
 void ClientCore::take_end(Remote& remote, WireEvent& event) {
   Event& last = event.event;
   if (remote.accepted) {  // it was refused
-    end(remote, last.status.ok() ? Status(Code::cancelled, "cancelled before it was accepted") : last.status);
+    end(remote, last.status.ok() ? Status(Code::cancelled, "cancelled before it was accepted")
+                                 : last.status);
     return;
   }
   if (last.data_shape[0] != 0) {
-    const uint64_t expected = static_cast<uint64_t>(last.data_shape[0]) * static_cast<uint64_t>(last.data_shape[1]);
+    const uint64_t expected =
+        static_cast<uint64_t>(last.data_shape[0]) * static_cast<uint64_t>(last.data_shape[1]);
     if (expected != remote.data.size()) {
       drop_link(lost("an embedding of " + std::to_string(expected) + " numbers came with " +
-                     std::to_string(remote.data.size())), now_ns_);
+                     std::to_string(remote.data.size())),
+                now_ns_);
       return;
     }
     last.data = std::move(remote.data);
@@ -153,7 +159,8 @@ void ClientCore::take_data(std::string_view body, const std::vector<SharedBytes>
   if (blobs.size() != 1 || !read_notes(Kind::data, body, [&](Note& n) { note = n; }).ok()) return;
   Remote* const remote = find(note.id);
   const SharedBytes& piece = blobs[0];
-  if (remote == nullptr || note.offset != remote->data_bytes || piece.size % sizeof(float) != 0) return;
+  if (remote == nullptr || note.offset != remote->data_bytes || piece.size % sizeof(float) != 0)
+    return;
   const size_t before = remote->data.size();
   remote->data.resize(before + piece.size / sizeof(float));
   std::memcpy(remote->data.data() + before, piece.data, piece.size);
@@ -177,7 +184,8 @@ void ClientCore::end(Remote& remote, const Status& why) {
   last.user_data = owned->user_data;
   last.finish = last.kind == EventKind::cancelled ? FinishReason::cancelled : FinishReason::error;
   last.status = why;
-  for (const Position& at : owned->at) last.usage.completion_tokens += static_cast<int64_t>(at.tokens);
+  for (const Position& at : owned->at)
+    last.usage.completion_tokens += static_cast<int64_t>(at.tokens);
   owned->sink->push(std::move(last));
 }
 

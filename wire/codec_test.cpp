@@ -1,5 +1,6 @@
-// The codec: what is written is read back, msgpack-cxx (another implementation) agrees about the bytes,
-// docs/protocol.md shows exactly what is sent, and nothing that a stranger claims is believed.
+// The codec: what is written is read back, msgpack-cxx (another implementation) agrees about the
+// bytes, docs/protocol.md shows exactly what is sent, and nothing that a stranger claims is
+// believed.
 #include <gtest/gtest.h>
 
 #ifndef MSGPACK_NO_BOOST
@@ -36,10 +37,12 @@ SharedBytes blob_of(std::string text) {
 Request rich_request() {
   Request r;
   r.task = Task::score;
-  r.messages.push_back({Role::user, {{PromptPart::Kind::text, "wie heißt das?", {}, 0},
-                                     {PromptPart::Kind::image, "", {}, 1},
-                                     {PromptPart::Kind::tokens, "", {1, 2, 300000}, 0}}});
-  r.messages.push_back({Role::assistant, {{PromptPart::Kind::tokens, "", std::vector<int32_t>(5000, 7), 0}}});
+  r.messages.push_back({Role::user,
+                        {{PromptPart::Kind::text, "wie heißt das?", {}, 0},
+                         {PromptPart::Kind::image, "", {}, 1},
+                         {PromptPart::Kind::tokens, "", {1, 2, 300000}, 0}}});
+  r.messages.push_back(
+      {Role::assistant, {{PromptPart::Kind::tokens, "", std::vector<int32_t>(5000, 7), 0}}});
   r.tools_json = "[]";
   r.add_generation_prompt = false;
   ImageInput pixels;
@@ -88,7 +91,8 @@ TEST(WireCodec, ARequestComesBackAsItWasSent) {
   EXPECT_EQ(read->credit, 5U);
   ASSERT_EQ(read->uploads.size(), 1U);
   EXPECT_EQ(read->uploads[0].size, 20'000U);
-  const std::vector<SharedBytes> blobs = {packed.uploads[0].second, packed.frames[0], packed.frames[1]};
+  const std::vector<SharedBytes> blobs = {packed.uploads[0].second, packed.frames[0],
+                                          packed.frames[1]};
   const std::vector<size_t> sizes = {20'000, 6, 8};
   ASSERT_TRUE(check_blobs(read->draft, sizes, limits).ok());
   const Request got = complete(std::move(read->draft), blobs);
@@ -232,9 +236,10 @@ TEST(WireCodec, WhatAnotherMsgpackWritesIsRead) {
 }
 
 TEST(WireCodec, EveryWidthOfNumberIsRead) {
-  for (const int64_t value : {int64_t{0}, int64_t{-1}, int64_t{-32}, int64_t{-33}, int64_t{127}, int64_t{128},
-                              int64_t{-129}, int64_t{40'000}, int64_t{-40'000}, int64_t{1} << 40, -(int64_t{1} << 40),
-                              std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()}) {
+  for (const int64_t value :
+       {int64_t{0}, int64_t{-1}, int64_t{-32}, int64_t{-33}, int64_t{127}, int64_t{128},
+        int64_t{-129}, int64_t{40'000}, int64_t{-40'000}, int64_t{1} << 40, -(int64_t{1} << 40),
+        std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()}) {
     msgpack::sbuffer buffer;
     msgpack::pack(buffer, value);
     Reader reader({buffer.data(), buffer.size()});
@@ -253,8 +258,10 @@ Status status_of(std::string_view bytes) {
 
 TEST(WireCodec, ClaimsAreHeldAgainstTheBytesThatAreThere) {
   using namespace std::string_view_literals;
-  for (const std::string_view liar : {"\xdd\xff\xff\xff\xff"sv, "\xdf\x7f\xff\xff\xff"sv, "\xdb\xff\xff\xff\xff"sv,
-                                      "\xc6\xff\xff\xff\xff"sv, "\xc9\xff\xff\xff\xff"sv, "\x8f"sv, "\xcf\x00"sv, "\xc1"sv, ""sv}) {
+  for (const std::string_view liar :
+       {"\xdd\xff\xff\xff\xff"sv, "\xdf\x7f\xff\xff\xff"sv, "\xdb\xff\xff\xff\xff"sv,
+        "\xc6\xff\xff\xff\xff"sv, "\xc9\xff\xff\xff\xff"sv, "\x8f"sv, "\xcf\x00"sv, "\xc1"sv,
+        ""sv}) {
     EXPECT_FALSE(status_of(liar).ok());
     Reader list(liar);
     EXPECT_EQ(list.array(), 0U);
@@ -275,7 +282,8 @@ TEST(WireCodec, FailuresSayWhatAndWhere) {
   }
   const Status status = read_hello(body).status();
   EXPECT_EQ(status.code(), Code::invalid);
-  EXPECT_NE(status.message().find("HELLO: bytes were expected at byte"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("HELLO: bytes were expected at byte"), std::string::npos)
+      << status.message();
   const std::string twice = std::string("\x82\x00\x90\x00\x90", 5);
   EXPECT_NE(read_hello(twice).status().message().find("twice"), std::string::npos);
 }
@@ -283,10 +291,10 @@ TEST(WireCodec, FailuresSayWhatAndWhere) {
 TEST(WireCodec, TextMustBeUtf8) {
   EXPECT_EQ(bad_utf8("plain ascii text that is long enough for words"), std::string_view::npos);
   EXPECT_EQ(bad_utf8("é€😀"), std::string_view::npos);
-  EXPECT_EQ(bad_utf8("ab\xC0\x80"), 2U);           // overlong
-  EXPECT_EQ(bad_utf8("ab\xED\xA0\x80"), 2U);       // a surrogate
-  EXPECT_EQ(bad_utf8("ab\xF4\x90\x80\x80"), 2U);   // beyond U+10FFFF
-  EXPECT_EQ(bad_utf8("12345678\xE2\x82"), 8U);     // cut
+  EXPECT_EQ(bad_utf8("ab\xC0\x80"), 2U);  // overlong
+  EXPECT_EQ(bad_utf8("ab\xED\xA0\x80"), 2U);  // a surrogate
+  EXPECT_EQ(bad_utf8("ab\xF4\x90\x80\x80"), 2U);  // beyond U+10FFFF
+  EXPECT_EQ(bad_utf8("12345678\xE2\x82"), 8U);  // cut
 }
 
 TEST(WireCodec, BoundsOfARequestAreHeld) {
@@ -327,7 +335,8 @@ std::string hex(std::string_view bytes) {
   std::string text;
   char digits[4];
   for (const char byte : bytes) {
-    std::snprintf(digits, sizeof digits, "%02x ", static_cast<unsigned>(static_cast<uint8_t>(byte)));
+    std::snprintf(digits, sizeof digits, "%02x ",
+                  static_cast<unsigned>(static_cast<uint8_t>(byte)));
     text += digits;
   }
   if (!text.empty()) text.pop_back();
@@ -410,7 +419,8 @@ TEST(WireDocs, TheWorkedExamplesAreWhatIsSent) {
     EXPECT_EQ(shown[name], sent) << "the example " << name << " of docs/protocol.md";
     shown.erase(name);
   }
-  for (const auto& [name, bytes] : shown) ADD_FAILURE() << "docs/protocol.md has an example that no test knows: " << name;
+  for (const auto& [name, bytes] : shown)
+    ADD_FAILURE() << "docs/protocol.md has an example that no test knows: " << name;
 }
 
 }  // namespace

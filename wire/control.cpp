@@ -32,17 +32,38 @@ Limits read_limits(Reader& from) {
   from.each([&](uint64_t k) {
     uint64_t* to = nullptr;
     switch (k) {
-      case key::limit::requests: to = &l.requests; break;
-      case key::limit::body_bytes: to = &l.body_bytes; break;
-      case key::limit::blob_bytes: to = &l.blob_bytes; break;
-      case key::limit::image_bytes: to = &l.image_bytes; break;
-      case key::limit::image_pixels: to = &l.image_pixels; break;
-      case key::limit::images: to = &l.images; break;
-      case key::limit::prompt_tokens: to = &l.prompt_tokens; break;
-      case key::limit::sessions: to = &l.sessions; break;
-      case key::limit::upload_bytes: to = &l.upload_bytes; break;
-      case key::limit::questions: to = &l.questions; break;
-      default: return false;
+      case key::limit::requests:
+        to = &l.requests;
+        break;
+      case key::limit::body_bytes:
+        to = &l.body_bytes;
+        break;
+      case key::limit::blob_bytes:
+        to = &l.blob_bytes;
+        break;
+      case key::limit::image_bytes:
+        to = &l.image_bytes;
+        break;
+      case key::limit::image_pixels:
+        to = &l.image_pixels;
+        break;
+      case key::limit::images:
+        to = &l.images;
+        break;
+      case key::limit::prompt_tokens:
+        to = &l.prompt_tokens;
+        break;
+      case key::limit::sessions:
+        to = &l.sessions;
+        break;
+      case key::limit::upload_bytes:
+        to = &l.upload_bytes;
+        break;
+      case key::limit::questions:
+        to = &l.questions;
+        break;
+      default:
+        return false;
     }
     *to = from.number(kCountMax);
     return true;
@@ -71,13 +92,26 @@ void write_info(Writer& to, const EngineInfo& i) {
 
 bool read_info_text(Reader& from, uint64_t k, EngineInfo& i) {
   switch (k) {
-    case key::info::model: i.model = from.text(); return true;
-    case key::info::family: i.family = from.text(); return true;
-    case key::info::device: i.device = from.text(); return true;
-    case key::info::dtype: i.dtype = from.text(); return true;
-    case key::info::chat_template_origin: i.chat_template_origin = from.text(); return true;
-    case key::info::config_json: i.config_json = from.text(); return true;
-    default: return false;
+    case key::info::model:
+      i.model = from.text();
+      return true;
+    case key::info::family:
+      i.family = from.text();
+      return true;
+    case key::info::device:
+      i.device = from.text();
+      return true;
+    case key::info::dtype:
+      i.dtype = from.text();
+      return true;
+    case key::info::chat_template_origin:
+      i.chat_template_origin = from.text();
+      return true;
+    case key::info::config_json:
+      i.config_json = from.text();
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -85,16 +119,35 @@ EngineInfo read_info(Reader& from) {
   EngineInfo i;
   from.each([&](uint64_t k) {
     switch (k) {
-      case key::info::context_length: i.context_length = from.int32(0); return true;
-      case key::info::vocab_size: i.vocab_size = from.int32(0); return true;
-      case key::info::max_sequences: i.max_sequences = from.int32(0); return true;
-      case key::info::images_max: i.images_max = from.int32(0); return true;
-      case key::info::image_pixels_max: i.image_pixels_max = from.integer(0); return true;
-      case key::info::weight_bytes: i.weight_bytes = from.integer(0); return true;
-      case key::info::kv_bytes: i.kv_bytes = from.integer(0); return true;
-      case key::info::kv_tokens: i.kv_tokens = from.integer(0); return true;
-      case key::info::capabilities: i.capabilities = from.number(); return true;
-      default: return read_info_text(from, k, i);
+      case key::info::context_length:
+        i.context_length = from.int32(0);
+        return true;
+      case key::info::vocab_size:
+        i.vocab_size = from.int32(0);
+        return true;
+      case key::info::max_sequences:
+        i.max_sequences = from.int32(0);
+        return true;
+      case key::info::images_max:
+        i.images_max = from.int32(0);
+        return true;
+      case key::info::image_pixels_max:
+        i.image_pixels_max = from.integer(0);
+        return true;
+      case key::info::weight_bytes:
+        i.weight_bytes = from.integer(0);
+        return true;
+      case key::info::kv_bytes:
+        i.kv_bytes = from.integer(0);
+        return true;
+      case key::info::kv_tokens:
+        i.kv_tokens = from.integer(0);
+        return true;
+      case key::info::capabilities:
+        i.capabilities = from.number();
+        return true;
+      default:
+        return read_info_text(from, k, i);
     }
   });
   return i;
@@ -134,10 +187,17 @@ Result<Hello> read_hello(std::string_view body) {
         hello.client = reader.id();
         named = true;
         return true;
-      case key::hello::name: hello.name = reader.text(kNameBytes); return true;
-      case key::hello::capabilities: hello.capabilities = reader.number(); return true;
-      case key::hello::ticket: hello.ticket = reader.id(); return true;
-      default: return false;
+      case key::hello::name:
+        hello.name = reader.text(kNameBytes);
+        return true;
+      case key::hello::capabilities:
+        hello.capabilities = reader.number();
+        return true;
+      case key::hello::ticket:
+        hello.ticket = reader.id();
+        return true;
+      default:
+        return false;
     }
   });
   if (reader.ok() && !named) reader.fail("HELLO has no client id (key 1)");
@@ -164,20 +224,39 @@ Result<Welcome> read_welcome(std::string_view body) {
   reader.each([&](uint64_t k) {
     switch (k) {
       case key::welcome::version:
-        if (reader.number() != kVersion) reader.fail("the server chose a version that was not offered");
+        if (reader.number() != kVersion)
+          reader.fail("the server chose a version that was not offered");
         return true;
-      case key::welcome::server: w.server = reader.id(); return true;
-      case key::welcome::ticket: w.ticket = reader.id(); return true;
-      case key::welcome::resumed: w.resumed = reader.boolean(); return true;
-      case key::welcome::heartbeat_ms: w.heartbeat_ms = reader.integer(1, kLongest_ms); return true;
-      case key::welcome::idle_ms: w.idle_ms = reader.integer(1, kLongest_ms); return true;
-      case key::welcome::resume_ms: w.resume_ms = reader.integer(0, kLongest_ms); return true;
-      case key::welcome::limits: w.limits = read_limits(reader); return true;
-      case key::welcome::info: w.info = read_info(reader); return true;
-      default: return false;
+      case key::welcome::server:
+        w.server = reader.id();
+        return true;
+      case key::welcome::ticket:
+        w.ticket = reader.id();
+        return true;
+      case key::welcome::resumed:
+        w.resumed = reader.boolean();
+        return true;
+      case key::welcome::heartbeat_ms:
+        w.heartbeat_ms = reader.integer(1, kLongest_ms);
+        return true;
+      case key::welcome::idle_ms:
+        w.idle_ms = reader.integer(1, kLongest_ms);
+        return true;
+      case key::welcome::resume_ms:
+        w.resume_ms = reader.integer(0, kLongest_ms);
+        return true;
+      case key::welcome::limits:
+        w.limits = read_limits(reader);
+        return true;
+      case key::welcome::info:
+        w.info = read_info(reader);
+        return true;
+      default:
+        return false;
     }
   });
-  if (reader.ok() && (w.heartbeat_ms == 0 || w.idle_ms == 0)) reader.fail("WELCOME has no heartbeat");
+  if (reader.ok() && (w.heartbeat_ms == 0 || w.idle_ms == 0))
+    reader.fail("WELCOME has no heartbeat");
   return finish(reader, "WELCOME", std::move(w));
 }
 
@@ -212,11 +291,20 @@ Result<Pong> read_pong(std::string_view body) {
   Pong pong;
   reader.each([&](uint64_t k) {
     switch (k) {
-      case key::pong::t: pong.t = reader.number(); return true;
-      case key::pong::steps: pong.steps = reader.number(); return true;
-      case key::pong::waiting: pong.waiting = reader.number(); return true;
-      case key::pong::running: pong.running = reader.number(); return true;
-      default: return false;
+      case key::pong::t:
+        pong.t = reader.number();
+        return true;
+      case key::pong::steps:
+        pong.steps = reader.number();
+        return true;
+      case key::pong::waiting:
+        pong.waiting = reader.number();
+        return true;
+      case key::pong::running:
+        pong.running = reader.number();
+        return true;
+      default:
+        return false;
     }
   });
   return finish(reader, "PONG", pong);
@@ -234,9 +322,14 @@ Result<Bye> read_bye(std::string_view body) {
   Bye bye;
   reader.each([&](uint64_t k) {
     switch (k) {
-      case key::bye::error: bye.reason = read_error(reader); return true;
-      case key::bye::drain_ms: bye.drain_ms = reader.integer(0); return true;
-      default: return false;
+      case key::bye::error:
+        bye.reason = read_error(reader);
+        return true;
+      case key::bye::drain_ms:
+        bye.drain_ms = reader.integer(0);
+        return true;
+      default:
+        return false;
     }
   });
   return finish(reader, "BYE", std::move(bye));
@@ -272,10 +365,17 @@ Status read_error(Reader& reader) {
   bool retryable = false;
   reader.each([&](uint64_t k) {
     switch (k) {
-      case key::error::code: code = reader.int32(1); return true;
-      case key::error::message: message = reader.text(kMessageBytes); return true;
-      case key::error::retryable: retryable = reader.boolean(); return true;
-      default: return false;
+      case key::error::code:
+        code = reader.int32(1);
+        return true;
+      case key::error::message:
+        message = reader.text(kMessageBytes);
+        return true;
+      case key::error::retryable:
+        retryable = reader.boolean();
+        return true;
+      default:
+        return false;
     }
   });
   if (code > static_cast<int32_t>(Code::internal)) code = static_cast<int32_t>(Code::internal);
@@ -283,10 +383,22 @@ Status read_error(Reader& reader) {
 }
 
 void write_stats(Writer& writer, const EngineStats& s) {
-  const uint64_t values[] = {s.submitted, s.refused, s.done, s.cancelled, s.failed,
-                             s.prompt_tokens, s.cached_tokens, s.completion_tokens, s.images,
-                             s.steps, s.preemptions, s.waiting, s.running, s.sessions,
-                             s.kv_blocks_total, s.kv_blocks_used,
+  const uint64_t values[] = {s.submitted,
+                             s.refused,
+                             s.done,
+                             s.cancelled,
+                             s.failed,
+                             s.prompt_tokens,
+                             s.cached_tokens,
+                             s.completion_tokens,
+                             s.images,
+                             s.steps,
+                             s.preemptions,
+                             s.waiting,
+                             s.running,
+                             s.sessions,
+                             s.kv_blocks_total,
+                             s.kv_blocks_used,
                              static_cast<uint64_t>(std::max<int64_t>(s.step_last_ns, 0)),
                              static_cast<uint64_t>(std::max<int64_t>(s.uptime_ns, 0))};
   writer.array(std::size(values));
@@ -301,9 +413,9 @@ EngineStats read_stats(Reader& reader) {
     const uint64_t value = reader.number(kCountMax);
     if (i < std::size(values)) values[i] = value;
   }
-  uint64_t* const wide[] = {&s.submitted, &s.refused, &s.done, &s.cancelled, &s.failed,
-                            &s.prompt_tokens, &s.cached_tokens, &s.completion_tokens, &s.images,
-                            &s.steps, &s.preemptions};
+  uint64_t* const wide[] = {&s.submitted, &s.refused,       &s.done,          &s.cancelled,
+                            &s.failed,    &s.prompt_tokens, &s.cached_tokens, &s.completion_tokens,
+                            &s.images,    &s.steps,         &s.preemptions};
   for (size_t i = 0; i < std::size(wide); ++i) *wide[i] = values[i];
   s.waiting = static_cast<uint32_t>(values[11]);
   s.running = static_cast<uint32_t>(values[12]);

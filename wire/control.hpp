@@ -17,16 +17,16 @@ class Writer;
 
 // What one client may have: advertised in WELCOME, enforced by the server (docs/protocol.md).
 struct Limits {
-  uint64_t requests = 4096;                     // in flight
-  uint64_t body_bytes = uint64_t{4} << 20;      // frame 1
-  uint64_t blob_bytes = uint64_t{1} << 20;      // of one frame: what is larger comes in chunks
-  uint64_t image_bytes = uint64_t{64} << 20;    // of one blob
-  uint64_t image_pixels = uint64_t{64} << 20;   // of one image, before it is decoded
-  uint64_t images = 256;                        // of one request
-  uint64_t prompt_tokens = uint64_t{4} << 20;   // ids given in one prompt
+  uint64_t requests = 4096;  // in flight
+  uint64_t body_bytes = uint64_t{4} << 20;  // frame 1
+  uint64_t blob_bytes = uint64_t{1} << 20;  // of one frame: what is larger comes in chunks
+  uint64_t image_bytes = uint64_t{64} << 20;  // of one blob
+  uint64_t image_pixels = uint64_t{64} << 20;  // of one image, before it is decoded
+  uint64_t images = 256;  // of one request
+  uint64_t prompt_tokens = uint64_t{4} << 20;  // ids given in one prompt
   uint64_t sessions = 256;
   uint64_t upload_bytes = uint64_t{256} << 20;  // blobs of all its requests in flight
-  uint64_t questions = 64;                      // waiting for their reply
+  uint64_t questions = 64;  // waiting for their reply
 };
 
 struct Hello {
@@ -59,7 +59,8 @@ Result<Pong> read_pong(std::string_view body);
 
 struct Bye {
   Status reason;
-  std::optional<int64_t> drain_ms;  // given: what runs may end within this time, nothing new is taken
+  std::optional<int64_t>
+      drain_ms;  // given: what runs may end within this time, nothing new is taken
 };
 void write_bye(std::string& body, const Bye& bye);
 Result<Bye> read_bye(std::string_view body);

@@ -1,5 +1,5 @@
-// The two cores against one another in a simulated world: what the protocol promises when links break,
-// readers lag, servers restart and strangers knock.
+// The two cores against one another in a simulated world: what the protocol promises when links
+// break, readers lag, servers restart and strangers knock.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -159,8 +159,9 @@ TEST(WireCore, TheWorkOfAVanishedClientIsCancelledAfterTheWindow) {
   world.rounds(3);
   world.submit(client, prompt(1 << 30));
   std::optional<uint64_t> session;
-  client.core->ask(Kind::session_new, [](auto& body, auto call, auto&) { write_session_new(body, call, {}); },
-                   [&](Result<Answer> answer) { session = answer->session; }, world.now_ns);
+  client.core->ask(
+      Kind::session_new, [](auto& body, auto call, auto&) { write_session_new(body, call, {}); },
+      [&](Result<Answer> answer) { session = answer->session; }, world.now_ns);
   world.rounds(5);
   ASSERT_TRUE(session.has_value());
   world.hold(client, true);  // its process is gone: nobody says goodbye
@@ -351,15 +352,23 @@ TEST(WireCore, QuestionsAreAnsweredAndFailWithTheLink) {
   world.rounds(3);
   std::vector<Result<Answer>> answers;
   const auto take = [&](Result<Answer> answer) { answers.push_back(std::move(answer)); };
-  client.core->ask(Kind::tokenize, [](auto& body, auto call, auto&) { write_tokenize(body, call, "ab", 0); }, take, world.now_ns);
-  client.core->ask(Kind::stats, [](auto& body, auto call, auto&) { write_plain(body, call); }, take, world.now_ns);
-  client.core->ask(Kind::session_info, [](auto& body, auto call, auto&) { write_session(body, call, 5); }, take, world.now_ns);
+  client.core->ask(
+      Kind::tokenize, [](auto& body, auto call, auto&) { write_tokenize(body, call, "ab", 0); },
+      take, world.now_ns);
+  client.core->ask(
+      Kind::stats, [](auto& body, auto call, auto&) { write_plain(body, call); }, take,
+      world.now_ns);
+  client.core->ask(
+      Kind::session_info, [](auto& body, auto call, auto&) { write_session(body, call, 5); }, take,
+      world.now_ns);
   world.rounds(3);
   ASSERT_EQ(answers.size(), 3U);
   EXPECT_EQ(answers[0]->tokens, (std::vector<int32_t>{'a', 'b'}));
   EXPECT_TRUE(answers[1]->stats.has_value());
   EXPECT_EQ(answers[2].status().code(), Code::not_found);
-  client.core->ask(Kind::metrics, [](auto& body, auto call, auto&) { write_plain(body, call); }, take, world.now_ns);
+  client.core->ask(
+      Kind::metrics, [](auto& body, auto call, auto&) { write_plain(body, call); }, take,
+      world.now_ns);
   world.cut(client, true);
   ASSERT_EQ(answers.size(), 4U);
   EXPECT_EQ(answers[3].status().code(), Code::connection_lost);

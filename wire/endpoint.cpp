@@ -29,7 +29,8 @@ HostPort split(std::string_view endpoint) {
   const size_t colon = rest.rfind(':');
   if (colon == std::string_view::npos) return {};
   std::string_view host = rest.substr(0, colon);
-  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.size() > 1 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
   return {std::string(host), std::string(rest.substr(colon + 1))};
 }
 
@@ -67,7 +68,8 @@ bool refused_path(std::string_view path) {
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   if (path[0] == '@') address.sun_path[0] = '\0';
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path[0] == '@' ? 0 : 1));
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() +
+                                           (path[0] == '@' ? 0 : 1));
   return refused(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), size);
 }
 
@@ -89,17 +91,20 @@ Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext) {
   if (!tcp && bind.size() == kIpc.size()) return invalid(name + ": it names no path");
   if (tcp) {
     const HostPort at = split(bind);
-    const bool port = at.port == "*" || (!at.port.empty() && at.port.size() <= 5 &&
-                                         at.port.find_first_not_of("0123456789") == std::string::npos &&
-                                         std::stoi(at.port) <= 65535);
+    const bool port =
+        at.port == "*" || (!at.port.empty() && at.port.size() <= 5 &&
+                           at.port.find_first_not_of("0123456789") == std::string::npos &&
+                           std::stoi(at.port) <= 65535);
     if (at.host.empty() || !port) {
       return invalid(name + ": it must be tcp://HOST:PORT, PORT being 0 to 65535 or *");
     }
   }
   if (is_local(bind) || has_keys || allow_plaintext) return {};
-  return invalid(name + " can be reached from other machines, and without keys anybody there may use and "
-                        "overhear it: give the server a CURVE key pair (troupe keygen), bind 127.0.0.1, or "
-                        "allow plaintext in so many words (allow_plaintext, --allow-plaintext)");
+  return invalid(
+      name +
+      " can be reached from other machines, and without keys anybody there may use and "
+      "overhear it: give the server a CURVE key pair (troupe keygen), bind 127.0.0.1, or "
+      "allow plaintext in so many words (allow_plaintext, --allow-plaintext)");
 }
 
 Status check_key(std::string_view name, std::string_view key) {
@@ -110,7 +115,8 @@ Status check_key(std::string_view name, std::string_view key) {
                    " characters: a CURVE key has 40, in Z85 (troupe keygen makes a pair)");
   }
   if (const size_t bad = key.find_first_not_of(kZ85); bad != std::string_view::npos) {
-    return invalid(std::string(name) + ": its character " + std::to_string(bad + 1) + " is none of Z85's");
+    return invalid(std::string(name) + ": its character " + std::to_string(bad + 1) +
+                   " is none of Z85's");
   }
   std::array<uint8_t, 32> raw{};
   if (zmq_z85_decode(raw.data(), std::string(key).c_str()) == nullptr) {
@@ -122,7 +128,8 @@ Status check_key(std::string_view name, std::string_view key) {
 Result<std::string> public_of(std::string_view secret_key) {
   std::array<char, 41> text{};
   if (zmq_curve_public(text.data(), std::string(secret_key).c_str()) != 0) {
-    return unsupported(std::string("this libzmq cannot make CURVE keys: ") + zmq_strerror(zmq_errno()));
+    return unsupported(std::string("this libzmq cannot make CURVE keys: ") +
+                       zmq_strerror(zmq_errno()));
   }
   return std::string(text.data());
 }
@@ -130,13 +137,15 @@ Result<std::string> public_of(std::string_view secret_key) {
 Result<std::pair<std::string, std::string>> make_keys() {
   std::array<char, 41> public_key{}, secret_key{};
   if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
-    return unsupported(std::string("this libzmq cannot make CURVE keys: ") + zmq_strerror(zmq_errno()));
+    return unsupported(std::string("this libzmq cannot make CURVE keys: ") +
+                       zmq_strerror(zmq_errno()));
   }
   return std::pair(std::string(public_key.data()), std::string(secret_key.data()));
 }
 
 bool nobody_listens(const std::string& endpoint) {
-  if (endpoint.starts_with(kIpc)) return refused_path(std::string_view(endpoint).substr(kIpc.size()));
+  if (endpoint.starts_with(kIpc))
+    return refused_path(std::string_view(endpoint).substr(kIpc.size()));
   if (!endpoint.starts_with(kTcp)) return false;
   const HostPort at = split(endpoint);
   addrinfo hints{};

@@ -22,8 +22,8 @@ Result<std::string> public_of(std::string_view secret_key);
 // A new pair: public, secret.
 Result<std::pair<std::string, std::string>> make_keys();
 
-// Whether a connection is refused actively: then no server lives there. Names are resolved, which may
-// take its time; false when nothing can be said.
+// Whether a connection is refused actively: then no server lives there. Names are resolved, which
+// may take its time; false when nothing can be said.
 [[nodiscard]] bool nobody_listens(const std::string& endpoint);
 
 }  // namespace troupe::wire

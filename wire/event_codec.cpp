@@ -33,7 +33,8 @@ void write_usage(Writer& to, const Usage& usage) {
   to.integer(usage.image_tokens);
 }
 
-void write_finish(Writer::Map& map, FinishReason finish, int32_t stop_token, std::string_view stop_text) {
+void write_finish(Writer::Map& map, FinishReason finish, int32_t stop_token,
+                  std::string_view stop_text) {
   if (finish == FinishReason::none) return;
   map.key(keys::finish).number(static_cast<uint64_t>(finish));
   if (stop_token >= 0) map.key(keys::stop_token).integer(stop_token);
@@ -57,7 +58,8 @@ LogprobTable read_table(Reader& from) {
 
 Usage read_usage(Reader& from) {
   Usage usage;
-  int64_t* const to[] = {&usage.prompt_tokens, &usage.cached_tokens, &usage.completion_tokens, &usage.image_tokens};
+  int64_t* const to[] = {&usage.prompt_tokens, &usage.cached_tokens, &usage.completion_tokens,
+                         &usage.image_tokens};
   const size_t count = from.array(64);
   for (size_t i = 0; i < count && from.ok(); ++i) {
     const int64_t value = from.integer(0);
@@ -90,50 +92,87 @@ bool read_lists(Reader& from, uint64_t k, Event& event) {
       for (size_t i = 0; i < count && from.ok(); ++i) event.logprobs.push_back(from.real32());
       return true;
     }
-    case keys::top_logprobs: event.top_logprobs = read_table(from); return true;
-    case keys::prompt_logprobs: event.prompt_logprobs = read_table(from); return true;
+    case keys::top_logprobs:
+      event.top_logprobs = read_table(from);
+      return true;
+    case keys::prompt_logprobs:
+      event.prompt_logprobs = read_table(from);
+      return true;
     case keys::data_shape:
       if (from.array(2) != 2) from.fail("a shape is a list of rows and columns");
       for (int64_t& side : event.data_shape) side = from.integer(0, int64_t{1} << 32);
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
 bool read_field(Reader& from, uint64_t k, WireEvent& to) {
   Event& event = to.event;
   switch (k) {
-    case key::id: to.id = from.id(); return true;
-    case keys::seq: to.seq = from.number(); return true;
-    case keys::index: event.index = from.int32(0, limits::choices - 1); return true;
-    case keys::from: event.from = from.integer(0); return true;
-    case keys::text_from: to.text_from = from.integer(0); return true;
-    case keys::text: event.text = from.text(); return true;
-    case keys::finish:
-      event.finish = static_cast<FinishReason>(from.number(static_cast<uint64_t>(FinishReason::error)));
+    case key::id:
+      to.id = from.id();
       return true;
-    case keys::stop_token: event.stop_token = from.int32(-1); return true;
-    case keys::stop_text: event.stop_text = from.text(); return true;
-    case keys::usage: event.usage = read_usage(from); return true;
-    case keys::timings: event.timings = read_timings(from); return true;
-    case keys::error: event.status = read_error(from); return true;
-    default: return read_lists(from, k, event);
+    case keys::seq:
+      to.seq = from.number();
+      return true;
+    case keys::index:
+      event.index = from.int32(0, limits::choices - 1);
+      return true;
+    case keys::from:
+      event.from = from.integer(0);
+      return true;
+    case keys::text_from:
+      to.text_from = from.integer(0);
+      return true;
+    case keys::text:
+      event.text = from.text();
+      return true;
+    case keys::finish:
+      event.finish =
+          static_cast<FinishReason>(from.number(static_cast<uint64_t>(FinishReason::error)));
+      return true;
+    case keys::stop_token:
+      event.stop_token = from.int32(-1);
+      return true;
+    case keys::stop_text:
+      event.stop_text = from.text();
+      return true;
+    case keys::usage:
+      event.usage = read_usage(from);
+      return true;
+    case keys::timings:
+      event.timings = read_timings(from);
+      return true;
+    case keys::error:
+      event.status = read_error(from);
+      return true;
+    default:
+      return read_lists(from, k, event);
   }
 }
 
 EventKind event_kind(Kind kind) {
   switch (kind) {
-    case Kind::admitted: return EventKind::admitted;
-    case Kind::done: return EventKind::done;
-    case Kind::cancelled: return EventKind::cancelled;
-    case Kind::failed: return EventKind::failed;
-    default: return EventKind::tokens;
+    case Kind::admitted:
+      return EventKind::admitted;
+    case Kind::done:
+      return EventKind::done;
+    case Kind::cancelled:
+      return EventKind::cancelled;
+    case Kind::failed:
+      return EventKind::failed;
+    default:
+      return EventKind::tokens;
   }
 }
 
-std::string name_of(Kind kind) { return "message of kind " + std::to_string(static_cast<int>(kind)); }
+std::string name_of(Kind kind) {
+  return "message of kind " + std::to_string(static_cast<int>(kind));
+}
 
-void write_pair(std::string& body, const Id128& id, uint64_t key_a, uint64_t a, uint64_t key_b, uint64_t b) {
+void write_pair(std::string& body, const Id128& id, uint64_t key_a, uint64_t a, uint64_t key_b,
+                uint64_t b) {
   Writer writer(body);
   Writer::Map map(writer);
   map.key(key::id).id(id);
@@ -176,7 +215,8 @@ bool read_note(Reader& from, Kind kind, uint64_t k, Note& note) {
         at.text_bytes = from.number(uint64_t{1} << 40);
       }
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -216,7 +256,8 @@ void write_end(std::string& body, const Id128& id, uint64_t seq, const Event& en
   writer.integer(end.timings.first_token_ns);
   writer.integer(end.timings.total_ns);
   if (!end.status.ok()) write_error(map.key(keys::error), end.status);
-  if (!end.prompt_logprobs.empty()) write_table(map.key(keys::prompt_logprobs), end.prompt_logprobs);
+  if (!end.prompt_logprobs.empty())
+    write_table(map.key(keys::prompt_logprobs), end.prompt_logprobs);
   if (!end.data.empty()) {
     map.key(keys::data_shape).array(2);
     for (const int64_t side : end.data_shape) writer.integer(side);
@@ -251,7 +292,8 @@ void write_grant(std::string& body, const Id128& id, uint64_t blob, uint64_t byt
   write_pair(body, id, key::grant::blob, blob, key::grant::bytes, bytes);
 }
 
-void write_resume(std::string& body, const Id128& id, std::span<const Position> from, uint32_t credit) {
+void write_resume(std::string& body, const Id128& id, std::span<const Position> from,
+                  uint32_t credit) {
   Writer writer(body);
   Writer::Map map(writer);
   map.key(key::id).id(id);

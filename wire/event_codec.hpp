@@ -46,14 +46,15 @@ void write_grant(std::string& body, const Id128& id, uint64_t blob, uint64_t byt
 struct Position {
   uint64_t tokens = 0, text_bytes = 0;
 };
-void write_resume(std::string& body, const Id128& id, std::span<const Position> from, uint32_t credit);
+void write_resume(std::string& body, const Id128& id, std::span<const Position> from,
+                  uint32_t credit);
 
 // Any of the maps above, back.
 struct Note {
   Id128 id{};
-  uint64_t n = 0;                         // credit
+  uint64_t n = 0;  // credit
   uint64_t blob = 0, offset = 0, bytes = 0;
-  std::vector<Position> from;             // RESUME
+  std::vector<Position> from;  // RESUME
   uint32_t credit = kDefaultCredit;
 };
 struct WireEvent {

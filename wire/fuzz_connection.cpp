@@ -1,7 +1,7 @@
-// Fuzzes both state machines with whole conversations. The input is a list of steps, each a byte that
-// says who does what and, for messages, kind, length and body: strangers, a client that has said HELLO,
-// and a server that answers a client core with anything at all. After every step the server's books
-// must agree with themselves.
+// Fuzzes both state machines with whole conversations. The input is a list of steps, each a byte
+// that says who does what and, for messages, kind, length and body: strangers, a client that has
+// said HELLO, and a server that answers a client core with anything at all. After every step the
+// server's books must agree with themselves.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -83,18 +83,42 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
   for (int step = 0; step < 200 && !input.empty(); ++step) {
     switch (input.byte() % 12) {
-      case 0: to_server(world, "stranger", input, false); break;
-      case 1: to_server(world, liar.peer.empty() ? "stranger" : liar.peer, input, false); break;
-      case 2: to_server(world, liar.peer.empty() ? "stranger" : liar.peer, input, true); break;
-      case 3: to_client(world, liar, input); break;
-      case 4: submit(world, client, input.byte()); break;
-      case 5: submit(world, liar, input.byte()); break;
-      case 6: world.cut(input.byte() % 2 == 0 ? client : liar, input.byte() % 2 == 0); break;
-      case 7: client.core->cancel(input.byte()); break;
-      case 8: world.hold(client, input.byte() % 2 == 0); break;
-      case 9: world.now_ns += int64_t{input.byte()} * 10'000'000; break;
-      case 10: world.round_ns = 1'000'000 * (1 + input.byte()); break;
-      default: world.rounds(1 + input.byte() % 4); break;
+      case 0:
+        to_server(world, "stranger", input, false);
+        break;
+      case 1:
+        to_server(world, liar.peer.empty() ? "stranger" : liar.peer, input, false);
+        break;
+      case 2:
+        to_server(world, liar.peer.empty() ? "stranger" : liar.peer, input, true);
+        break;
+      case 3:
+        to_client(world, liar, input);
+        break;
+      case 4:
+        submit(world, client, input.byte());
+        break;
+      case 5:
+        submit(world, liar, input.byte());
+        break;
+      case 6:
+        world.cut(input.byte() % 2 == 0 ? client : liar, input.byte() % 2 == 0);
+        break;
+      case 7:
+        client.core->cancel(input.byte());
+        break;
+      case 8:
+        world.hold(client, input.byte() % 2 == 0);
+        break;
+      case 9:
+        world.now_ns += int64_t{input.byte()} * 10'000'000;
+        break;
+      case 10:
+        world.round_ns = 1'000'000 * (1 + input.byte());
+        break;
+      default:
+        world.rounds(1 + input.byte() % 4);
+        break;
     }
     const std::string wrong = world.server->check_integrity();
     TR_ASSERT(wrong.empty());

@@ -1,5 +1,5 @@
-// Fuzzes every reader of the wire: the first byte is a kind, the rest a body. Whatever is accepted must
-// be writable again and read back the same way.
+// Fuzzes every reader of the wire: the first byte is a kind, the rest a body. Whatever is accepted
+// must be writable again and read back the same way.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -55,22 +55,47 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto blob = std::make_shared<std::vector<std::byte>>(8);
   const troupe::SharedBytes blobs[] = {{blob, blob->data(), blob->size()}};
   switch (kind) {
-    case Kind::hello: (void)read_hello(body); break;
-    case Kind::welcome: (void)read_welcome(body); break;
-    case Kind::refused: (void)read_refused(body); break;
-    case Kind::ping: (void)read_ping(body); break;
-    case Kind::pong: (void)read_pong(body); break;
-    case Kind::bye: (void)read_bye(body); break;
-    case Kind::submit: fuzz_submit(body); break;
-    case Kind::blob: case Kind::credit: case Kind::cancel: case Kind::resume: case Kind::release:
-    case Kind::grant: case Kind::data:
+    case Kind::hello:
+      (void)read_hello(body);
+      break;
+    case Kind::welcome:
+      (void)read_welcome(body);
+      break;
+    case Kind::refused:
+      (void)read_refused(body);
+      break;
+    case Kind::ping:
+      (void)read_ping(body);
+      break;
+    case Kind::pong:
+      (void)read_pong(body);
+      break;
+    case Kind::bye:
+      (void)read_bye(body);
+      break;
+    case Kind::submit:
+      fuzz_submit(body);
+      break;
+    case Kind::blob:
+    case Kind::credit:
+    case Kind::cancel:
+    case Kind::resume:
+    case Kind::release:
+    case Kind::grant:
+    case Kind::data:
       (void)read_notes(kind, body, [](Note&) {});
       break;
-    case Kind::accepted: case Kind::admitted: case Kind::delta: case Kind::done: case Kind::cancelled:
+    case Kind::accepted:
+    case Kind::admitted:
+    case Kind::delta:
+    case Kind::done:
+    case Kind::cancelled:
     case Kind::failed:
       fuzz_events(kind, body);
       break;
-    case Kind::reply: (void)read_answer(body, blobs); break;
+    case Kind::reply:
+      (void)read_answer(body, blobs);
+      break;
     default:
       if (is_question(kind)) (void)read_question(kind, body, Limits());
       (void)call_of(body);

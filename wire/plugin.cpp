@@ -5,7 +5,8 @@
 #include "base/port.hpp"
 #include "wire/server.hpp"
 
-extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin* troupe_engine_plugin();
+extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin*
+troupe_engine_plugin();
 
 const troupe::EnginePlugin* troupe_engine_plugin() {
   static const troupe::EnginePlugin plugin{

@@ -26,18 +26,18 @@ enum class Kind : uint8_t {
   // requests, from the client; those marked * take several maps in one body
   submit = 0x10,
   blob = 0x11,
-  credit = 0x12,   // *
-  cancel = 0x13,   // *
-  resume = 0x14,   // *
+  credit = 0x12,  // *
+  cancel = 0x13,  // *
+  resume = 0x14,  // *
   release = 0x15,  // *
   // requests, from the server
-  accepted = 0x20,   // *
-  admitted = 0x21,   // *
-  delta = 0x22,      // *
-  done = 0x23,       // *
+  accepted = 0x20,  // *
+  admitted = 0x21,  // *
+  delta = 0x22,  // *
+  done = 0x23,  // *
   cancelled = 0x24,  // *
-  failed = 0x25,     // *
-  grant = 0x26,      // *
+  failed = 0x25,  // *
+  grant = 0x26,  // *
   data = 0x27,
   // questions, each answered by one reply
   stats = 0x30,
@@ -52,7 +52,9 @@ enum class Kind : uint8_t {
   session_free = 0x3C,
   reply = 0x3F,
 };
-inline bool is_question(Kind kind) { return kind >= Kind::stats && kind < Kind::reply; }
+inline bool is_question(Kind kind) {
+  return kind >= Kind::stats && kind < Kind::reply;
+}
 
 inline std::array<char, kHeadBytes> head_of(Kind kind) {
   return {'T', 'R', static_cast<char>(kVersion), static_cast<char>(kind)};
@@ -62,9 +64,12 @@ inline bool is_head(std::string_view frame) {
   return frame.size() == kHeadBytes && frame[0] == 'T' && frame[1] == 'R' &&
          static_cast<uint8_t>(frame[2]) == kVersion;
 }
-inline Kind kind_of(std::string_view head) { return static_cast<Kind>(static_cast<uint8_t>(head[3])); }
+inline Kind kind_of(std::string_view head) {
+  return static_cast<Kind>(static_cast<uint8_t>(head[3]));
+}
 
-// A client's name for a request, and names of clients, servers and tickets: 128 bits, made at random.
+// A client's name for a request, and names of clients, servers and tickets: 128 bits, made at
+// random.
 using Id128 = std::array<uint8_t, 16>;
 struct IdHash {
   // Clients draw ids as they please; the hash mixes all of it.

@@ -10,15 +10,32 @@ namespace keys = key::question;
 
 bool read_field(Reader& from, uint64_t k, const Limits& limits, Question& q) {
   switch (k) {
-    case key::call: q.call = from.number(); return true;
-    case keys::text: q.text = from.text(); return true;
-    case keys::flags: q.flags = from.number(); return true;
-    case keys::tokens: q.tokens_blob = from.number(0); return true;
-    case keys::request: q.draft = read_request(from, limits); return true;
-    case keys::session: q.session = from.number(); return true;
-    case keys::lease_ns: q.lease_ns = from.integer(1); return true;
-    case keys::n_tokens: q.n_tokens = from.integer(); return true;
-    default: return false;
+    case key::call:
+      q.call = from.number();
+      return true;
+    case keys::text:
+      q.text = from.text();
+      return true;
+    case keys::flags:
+      q.flags = from.number();
+      return true;
+    case keys::tokens:
+      q.tokens_blob = from.number(0);
+      return true;
+    case keys::request:
+      q.draft = read_request(from, limits);
+      return true;
+    case keys::session:
+      q.session = from.number();
+      return true;
+    case keys::lease_ns:
+      q.lease_ns = from.integer(1);
+      return true;
+    case keys::n_tokens:
+      q.n_tokens = from.integer();
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -40,7 +57,8 @@ Result<Question> read_question(Kind kind, std::string_view body, const Limits& l
   Question q;
   q.kind = kind;
   reader.each([&](uint64_t k) { return read_field(reader, k, limits, q); });
-  if (!reader.ok()) return reader.status("question of kind " + std::to_string(static_cast<int>(kind)));
+  if (!reader.ok())
+    return reader.status("question of kind " + std::to_string(static_cast<int>(kind)));
   return q;
 }
 
@@ -82,17 +100,30 @@ Result<Answer> read_answer(std::string_view body, std::span<const SharedBytes> b
   bool tokens = false;
   reader.each([&](uint64_t k) {
     switch (k) {
-      case key::call: a.call = reader.number(); return true;
-      case key::reply::error: a.status = read_error(reader); return true;
-      case key::reply::text: a.text = reader.text(); return true;
+      case key::call:
+        a.call = reader.number();
+        return true;
+      case key::reply::error:
+        a.status = read_error(reader);
+        return true;
+      case key::reply::text:
+        a.text = reader.text();
+        return true;
       case key::reply::tokens:
         reader.number(0);
         tokens = true;
         return true;
-      case key::reply::stats: a.stats = read_stats(reader); return true;
-      case key::reply::session: a.session = reader.number(); return true;
-      case key::reply::state: a.state = read_state(reader); return true;
-      default: return false;
+      case key::reply::stats:
+        a.stats = read_stats(reader);
+        return true;
+      case key::reply::session:
+        a.session = reader.number();
+        return true;
+      case key::reply::state:
+        a.state = read_state(reader);
+        return true;
+      default:
+        return false;
     }
   });
   if (reader.ok() && tokens && blobs.empty()) reader.fail("the ids' blob is missing");
@@ -125,7 +156,8 @@ void write_detokenize(std::string& body, uint64_t call, uint64_t flags) {
   map.key(keys::tokens).number(0);
 }
 
-void write_render(std::string& body, uint64_t call, const Request& request, std::vector<SharedBytes>& blobs) {
+void write_render(std::string& body, uint64_t call, const Request& request,
+                  std::vector<SharedBytes>& blobs) {
   Writer writer(body);
   Writer::Map map(writer);
   map.key(key::call).number(call);
@@ -139,7 +171,8 @@ void write_session_new(std::string& body, uint64_t call, const SessionOptions& o
   if (options.lease_ns) map.key(keys::lease_ns).integer(*options.lease_ns);
 }
 
-void write_session(std::string& body, uint64_t call, uint64_t session, std::optional<int64_t> tokens) {
+void write_session(std::string& body, uint64_t call, uint64_t session,
+                   std::optional<int64_t> tokens) {
   Writer writer(body);
   Writer::Map map(writer);
   map.key(key::call).number(call);

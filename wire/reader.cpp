@@ -6,7 +6,18 @@
 namespace troupe::wire {
 namespace {
 
-enum class Family : uint8_t { nil, boolean, positive, negative, real, text, bytes, array, map, extension };
+enum class Family : uint8_t {
+  nil,
+  boolean,
+  positive,
+  negative,
+  real,
+  text,
+  bytes,
+  array,
+  map,
+  extension
+};
 
 }  // namespace
 
@@ -58,28 +69,61 @@ Reader::Item Reader::item() {
   if (lead < 0x90) return {Family::map, lead & 0x0FU};
   if (lead < 0xA0) return {Family::array, lead & 0x0FU};
   if (lead < 0xC0) return {Family::text, lead & 0x1FU};
-  if (lead >= 0xE0) return {Family::negative, static_cast<uint64_t>(static_cast<int64_t>(static_cast<int8_t>(lead)))};
+  if (lead >= 0xE0)
+    return {Family::negative,
+            static_cast<uint64_t>(static_cast<int64_t>(static_cast<int8_t>(lead)))};
   switch (lead) {
-    case 0xC0: return {Family::nil};
-    case 0xC2: return {Family::boolean, 0};
-    case 0xC3: return {Family::boolean, 1};
-    case 0xC4: case 0xC5: case 0xC6: return {Family::bytes, big_endian(size_t{1} << (lead - 0xC4))};
-    case 0xC7: case 0xC8: case 0xC9: return {Family::extension, big_endian(size_t{1} << (lead - 0xC7)) + 1};
-    case 0xCA: return {Family::real, 0, static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(big_endian(4))))};
-    case 0xCB: return {Family::real, 0, std::bit_cast<double>(big_endian(8))};
-    case 0xCC: case 0xCD: case 0xCE: case 0xCF: return {Family::positive, big_endian(size_t{1} << (lead - 0xCC))};
-    case 0xD0: case 0xD1: case 0xD2: case 0xD3: {
+    case 0xC0:
+      return {Family::nil};
+    case 0xC2:
+      return {Family::boolean, 0};
+    case 0xC3:
+      return {Family::boolean, 1};
+    case 0xC4:
+    case 0xC5:
+    case 0xC6:
+      return {Family::bytes, big_endian(size_t{1} << (lead - 0xC4))};
+    case 0xC7:
+    case 0xC8:
+    case 0xC9:
+      return {Family::extension, big_endian(size_t{1} << (lead - 0xC7)) + 1};
+    case 0xCA:
+      return {Family::real, 0,
+              static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(big_endian(4))))};
+    case 0xCB:
+      return {Family::real, 0, std::bit_cast<double>(big_endian(8))};
+    case 0xCC:
+    case 0xCD:
+    case 0xCE:
+    case 0xCF:
+      return {Family::positive, big_endian(size_t{1} << (lead - 0xCC))};
+    case 0xD0:
+    case 0xD1:
+    case 0xD2:
+    case 0xD3: {
       const size_t n = size_t{1} << (lead - 0xD0);
       const unsigned shift = static_cast<unsigned>(64 - 8 * n);
       const auto value = static_cast<int64_t>(big_endian(n) << shift) >> shift;
       return {value < 0 ? Family::negative : Family::positive, static_cast<uint64_t>(value)};
     }
-    case 0xD4: case 0xD5: case 0xD6: case 0xD7: case 0xD8:
+    case 0xD4:
+    case 0xD5:
+    case 0xD6:
+    case 0xD7:
+    case 0xD8:
       return {Family::extension, (uint64_t{1} << (lead - 0xD4)) + 1};
-    case 0xD9: case 0xDA: case 0xDB: return {Family::text, big_endian(size_t{1} << (lead - 0xD9))};
-    case 0xDC: case 0xDD: return {Family::array, big_endian(size_t{2} << (lead - 0xDC))};
-    case 0xDE: case 0xDF: return {Family::map, big_endian(size_t{2} << (lead - 0xDE))};
-    default: break;
+    case 0xD9:
+    case 0xDA:
+    case 0xDB:
+      return {Family::text, big_endian(size_t{1} << (lead - 0xD9))};
+    case 0xDC:
+    case 0xDD:
+      return {Family::array, big_endian(size_t{2} << (lead - 0xDC))};
+    case 0xDE:
+    case 0xDF:
+      return {Family::map, big_endian(size_t{2} << (lead - 0xDE))};
+    default:
+      break;
   }
   fail("0xC1 is no msgpack");
   return {};
@@ -88,8 +132,10 @@ Reader::Item Reader::item() {
 uint64_t Reader::number(uint64_t most) {
   const Item i = item();
   if (failed_) return 0;
-  if (i.family != Family::positive) fail("a whole number that is not negative was expected");
-  else if (i.value > most) fail("the number " + std::to_string(i.value) + " is more than " + std::to_string(most));
+  if (i.family != Family::positive)
+    fail("a whole number that is not negative was expected");
+  else if (i.value > most)
+    fail("the number " + std::to_string(i.value) + " is more than " + std::to_string(most));
   return failed_ ? 0 : i.value;
 }
 
@@ -98,10 +144,12 @@ int64_t Reader::integer(int64_t low, int64_t high) {
   if (failed_) return 0;
   if (i.family != Family::positive && i.family != Family::negative) {
     fail("a whole number was expected");
-  } else if (i.family == Family::positive && i.value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+  } else if (i.family == Family::positive &&
+             i.value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     fail("the number is too large");
   } else if (const auto value = static_cast<int64_t>(i.value); value < low || value > high) {
-    fail("the number " + std::to_string(value) + " must be " + std::to_string(low) + " to " + std::to_string(high));
+    fail("the number " + std::to_string(value) + " must be " + std::to_string(low) + " to " +
+         std::to_string(high));
   }
   return failed_ ? 0 : static_cast<int64_t>(i.value);
 }
@@ -110,10 +158,15 @@ double Reader::real() {
   const Item i = item();
   if (failed_) return 0.0;
   switch (i.family) {
-    case Family::real: return i.real;
-    case Family::positive: return static_cast<double>(i.value);
-    case Family::negative: return static_cast<double>(static_cast<int64_t>(i.value));
-    default: fail("a number was expected"); return 0.0;
+    case Family::real:
+      return i.real;
+    case Family::positive:
+      return static_cast<double>(i.value);
+    case Family::negative:
+      return static_cast<double>(static_cast<int64_t>(i.value));
+    default:
+      fail("a number was expected");
+      return 0.0;
   }
 }
 
@@ -126,8 +179,10 @@ bool Reader::boolean() {
 std::string_view Reader::text(size_t most) {
   const Item i = item();
   if (failed_) return {};
-  if (i.family != Family::text) fail("text was expected");
-  else if (i.value > most) fail("the text has " + std::to_string(i.value) + " bytes: at most " + std::to_string(most));
+  if (i.family != Family::text)
+    fail("text was expected");
+  else if (i.value > most)
+    fail("the text has " + std::to_string(i.value) + " bytes: at most " + std::to_string(most));
   const std::string_view taken = take(failed_ ? 0 : static_cast<size_t>(i.value));
   if (!failed_) {
     if (const size_t bad = bad_utf8(taken); bad != std::string_view::npos) {
@@ -140,8 +195,10 @@ std::string_view Reader::text(size_t most) {
 std::string_view Reader::bytes(size_t most) {
   const Item i = item();
   if (failed_) return {};
-  if (i.family != Family::bytes) fail("bytes were expected");
-  else if (i.value > most) fail("there are " + std::to_string(i.value) + " bytes: at most " + std::to_string(most));
+  if (i.family != Family::bytes)
+    fail("bytes were expected");
+  else if (i.value > most)
+    fail("there are " + std::to_string(i.value) + " bytes: at most " + std::to_string(most));
   return take(failed_ ? 0 : static_cast<size_t>(i.value));
 }
 
@@ -156,17 +213,22 @@ Id128 Reader::id() {
 size_t Reader::array(size_t most) {
   const Item i = item();
   if (failed_) return 0;
-  if (i.family != Family::array) fail("a list was expected");
-  else if (i.value > bytes_.size() - at_) fail("the list claims more values than there are bytes");
-  else if (i.value > most) fail("the list has " + std::to_string(i.value) + " values: at most " + std::to_string(most));
+  if (i.family != Family::array)
+    fail("a list was expected");
+  else if (i.value > bytes_.size() - at_)
+    fail("the list claims more values than there are bytes");
+  else if (i.value > most)
+    fail("the list has " + std::to_string(i.value) + " values: at most " + std::to_string(most));
   return failed_ ? 0 : static_cast<size_t>(i.value);
 }
 
 size_t Reader::map() {
   const Item i = item();
   if (failed_) return 0;
-  if (i.family != Family::map) fail("a map was expected");
-  else if (i.value > (bytes_.size() - at_) / 2) fail("the map claims more pairs than there are bytes");
+  if (i.family != Family::map)
+    fail("a map was expected");
+  else if (i.value > (bytes_.size() - at_) / 2)
+    fail("the map claims more pairs than there are bytes");
   return failed_ ? 0 : static_cast<size_t>(i.value);
 }
 
@@ -182,7 +244,9 @@ bool Reader::next_is_text() const {
   return (lead & 0xE0) == 0xA0 || (lead >= 0xD9 && lead <= 0xDB);
 }
 
-void Reader::skip() { skip_nested(0); }
+void Reader::skip() {
+  skip_nested(0);
+}
 
 void Reader::skip_nested(int depth) {
   if (depth > kDepthMax) {
@@ -193,13 +257,22 @@ void Reader::skip_nested(int depth) {
   if (failed_) return;
   uint64_t inside = 0;
   switch (i.family) {
-    case Family::text: case Family::bytes: case Family::extension:
-      if (i.value > bytes_.size() - at_) fail("the body ends too early");
-      else at_ += static_cast<size_t>(i.value);
+    case Family::text:
+    case Family::bytes:
+    case Family::extension:
+      if (i.value > bytes_.size() - at_)
+        fail("the body ends too early");
+      else
+        at_ += static_cast<size_t>(i.value);
       return;
-    case Family::array: inside = i.value; break;
-    case Family::map: inside = 2 * i.value; break;
-    default: return;
+    case Family::array:
+      inside = i.value;
+      break;
+    case Family::map:
+      inside = 2 * i.value;
+      break;
+    default:
+      return;
   }
   if (inside > bytes_.size() - at_) {
     fail("a list or map claims more values than there are bytes");

@@ -22,13 +22,19 @@ constexpr int64_t kDeadlineMax_ms = int64_t{365} * 24 * 3600 * 1000;
 
 // ---- writing ----
 
-void write_part(Writer& to, const PromptPart& part, size_t first_image, std::vector<SharedBytes>& blobs) {
+void write_part(Writer& to, const PromptPart& part, size_t first_image,
+                std::vector<SharedBytes>& blobs) {
   to.array(2);
   to.number(static_cast<uint64_t>(part.kind));
   switch (part.kind) {
-    case PromptPart::Kind::text: to.text(part.text); return;
-    case PromptPart::Kind::image: to.number(first_image + part.image); return;
-    case PromptPart::Kind::tokens: break;
+    case PromptPart::Kind::text:
+      to.text(part.text);
+      return;
+    case PromptPart::Kind::image:
+      to.number(first_image + part.image);
+      return;
+    case PromptPart::Kind::tokens:
+      break;
   }
   if (part.tokens.size() > kInlineTokens) {
     to.number(blobs.size());
@@ -39,7 +45,8 @@ void write_part(Writer& to, const PromptPart& part, size_t first_image, std::vec
   for (const int32_t token : part.tokens) to.integer(token);
 }
 
-void write_parts(Writer& to, const std::vector<PromptPart>& parts, std::vector<SharedBytes>& blobs) {
+void write_parts(Writer& to, const std::vector<PromptPart>& parts,
+                 std::vector<SharedBytes>& blobs) {
   to.array(parts.size());
   for (const PromptPart& part : parts) write_part(to, part, 0, blobs);
 }
@@ -85,7 +92,8 @@ void read_part(Reader& from, PromptPart& part, const Limits& limits, size_t mess
   }
 }
 
-std::vector<PromptPart> read_parts(Reader& from, const Limits& limits, size_t message, RequestDraft& draft) {
+std::vector<PromptPart> read_parts(Reader& from, const Limits& limits, size_t message,
+                                   RequestDraft& draft) {
   std::vector<PromptPart> parts;
   const size_t count = from.array(size_t{1} << 16);
   for (size_t i = 0; i < count && from.ok(); ++i) {
@@ -106,25 +114,38 @@ void read_messages(Reader& from, const Limits& limits, RequestDraft& draft) {
 
 bool read_geometry(Reader& from, uint64_t k, ImageInput& image) {
   switch (k) {
-    case key::image::width: image.width = from.int32(1, kSideMax); return true;
-    case key::image::height: image.height = from.int32(1, kSideMax); return true;
+    case key::image::width:
+      image.width = from.int32(1, kSideMax);
+      return true;
+    case key::image::height:
+      image.height = from.int32(1, kSideMax);
+      return true;
     case key::image::format:
-      image.format = static_cast<PixelFormat>(from.number(static_cast<uint64_t>(PixelFormat::grey)));
+      image.format =
+          static_cast<PixelFormat>(from.number(static_cast<uint64_t>(PixelFormat::grey)));
       return true;
     case key::image::layout:
       image.layout = static_cast<PixelLayout>(from.number(static_cast<uint64_t>(PixelLayout::chw)));
       return true;
-    case key::image::row_stride: image.row_stride = from.integer(0, int64_t{1} << 32); return true;
-    case key::image::rows: image.rows = from.int32(1, limits::prompt_tokens); return true;
-    case key::image::hidden: image.hidden = from.int32(1, kSideMax); return true;
+    case key::image::row_stride:
+      image.row_stride = from.integer(0, int64_t{1} << 32);
+      return true;
+    case key::image::rows:
+      image.rows = from.int32(1, limits::prompt_tokens);
+      return true;
+    case key::image::hidden:
+      image.hidden = from.int32(1, kSideMax);
+      return true;
     case key::image::type:
-      image.type = static_cast<EmbeddingType>(from.number(static_cast<uint64_t>(EmbeddingType::f32)));
+      image.type =
+          static_cast<EmbeddingType>(from.number(static_cast<uint64_t>(EmbeddingType::f32)));
       return true;
     case key::image::grid:
       if (from.array(3) != 3) from.fail("a grid is a list of three numbers");
       for (int32_t& side : image.grid) side = from.int32(0, kSideMax);
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -136,10 +157,14 @@ void read_images(Reader& from, const Limits& limits, RequestDraft& draft) {
     from.each([&](uint64_t k) {
       switch (k) {
         case key::image::kind:
-          image.kind = static_cast<ImageKind>(from.number(static_cast<uint64_t>(ImageKind::embedding)));
+          image.kind =
+              static_cast<ImageKind>(from.number(static_cast<uint64_t>(ImageKind::embedding)));
           return true;
-        case key::image::blob: blob = from.number(kBlobsMax); return true;
-        default: return read_geometry(from, k, image);
+        case key::image::blob:
+          blob = from.number(kBlobsMax);
+          return true;
+        default:
+          return read_geometry(from, k, image);
       }
     });
   }
@@ -147,19 +172,33 @@ void read_images(Reader& from, const Limits& limits, RequestDraft& draft) {
 
 void read_constraint(Reader& from, Constraint& constraint) {
   if (from.array(2) != 2) from.fail("a constraint is a list of kind and text");
-  constraint.kind = static_cast<ConstraintKind>(from.number(static_cast<uint64_t>(ConstraintKind::choice)));
+  constraint.kind =
+      static_cast<ConstraintKind>(from.number(static_cast<uint64_t>(ConstraintKind::choice)));
   constraint.text = from.text();
 }
 
 bool read_text(Reader& from, uint64_t k, Request& request) {
   switch (k) {
-    case key::request::messages_json: request.messages_json = from.text(); return true;
-    case key::request::tools_json: request.tools_json = from.text(); return true;
-    case key::request::documents_json: request.documents_json = from.text(); return true;
-    case key::request::template_kwargs_json: request.template_kwargs_json = from.text(); return true;
-    case key::request::adapter: request.adapter = from.text(limits::stop_string_bytes); return true;
-    case key::request::client: request.client = from.text(limits::stop_string_bytes); return true;
-    default: return false;
+    case key::request::messages_json:
+      request.messages_json = from.text();
+      return true;
+    case key::request::tools_json:
+      request.tools_json = from.text();
+      return true;
+    case key::request::documents_json:
+      request.documents_json = from.text();
+      return true;
+    case key::request::template_kwargs_json:
+      request.template_kwargs_json = from.text();
+      return true;
+    case key::request::adapter:
+      request.adapter = from.text(limits::stop_string_bytes);
+      return true;
+    case key::request::client:
+      request.client = from.text(limits::stop_string_bytes);
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -170,12 +209,14 @@ void read_uploads(Reader& from, std::vector<Submit::Upload>& uploads) {
     upload.blob = from.number(kBlobsMax);
     upload.size = from.number(uint64_t{1} << 40);
     if (upload.size == 0) from.fail("an upload has no bytes");
-    if (!uploads.empty() && upload.blob <= uploads.back().blob) from.fail("uploads do not rise by blob");
+    if (!uploads.empty() && upload.blob <= uploads.back().blob)
+      from.fail("uploads do not rise by blob");
     uploads.push_back(upload);
   }
 }
 
-Status check_image(const ImageInput& image, size_t size, const std::string& name, const Limits& limits) {
+Status check_image(const ImageInput& image, size_t size, const std::string& name,
+                   const Limits& limits) {
   if (size == 0) return invalid(name + " has no bytes");
   if (size > limits.image_bytes) {
     return limit_exceeded(name + " has " + std::to_string(size) + " bytes: this server takes " +
@@ -183,18 +224,21 @@ Status check_image(const ImageInput& image, size_t size, const std::string& name
   }
   if (image.kind == ImageKind::encoded) return {};
   if (image.kind == ImageKind::embedding) {
-    if (image.rows < 1 || image.hidden < 1) return invalid(name + " is an embedding without rows and hidden");
+    if (image.rows < 1 || image.hidden < 1)
+      return invalid(name + " is an embedding without rows and hidden");
     const uint64_t width = image.type == EmbeddingType::f32 ? 4 : 2;
-    const uint64_t bytes = static_cast<uint64_t>(image.rows) * static_cast<uint64_t>(image.hidden) * width;
+    const uint64_t bytes =
+        static_cast<uint64_t>(image.rows) * static_cast<uint64_t>(image.hidden) * width;
     const int64_t cells = int64_t{image.grid[0]} * image.grid[1] * image.grid[2];
     if (bytes != size) {
-      return invalid(name + " has " + std::to_string(size) + " bytes: an embedding of this shape has " +
-                     std::to_string(bytes));
+      return invalid(name + " has " + std::to_string(size) +
+                     " bytes: an embedding of this shape has " + std::to_string(bytes));
     }
     if (cells != 0 && cells != image.rows) return invalid(name + ": grid and rows do not agree");
     return {};
   }
-  if (image.width < 1 || image.height < 1) return invalid(name + " has pixels without width and height");
+  if (image.width < 1 || image.height < 1)
+    return invalid(name + " has pixels without width and height");
   const uint64_t pixels = static_cast<uint64_t>(image.width) * static_cast<uint64_t>(image.height);
   if (pixels > limits.image_pixels) {
     return limit_exceeded(name + " has " + std::to_string(pixels) + " pixels: this server takes " +
@@ -209,7 +253,8 @@ Status check_image(const ImageInput& image, size_t size, const std::string& name
   if (stride < row) return invalid(name + ": row_stride is less than a row");
   const int64_t needed = stride * (rows - 1) + row;
   if (size >= static_cast<uint64_t>(needed)) return {};
-  return invalid(name + " has " + std::to_string(size) + " bytes: its shape needs " + std::to_string(needed));
+  return invalid(name + " has " + std::to_string(size) + " bytes: its shape needs " +
+                 std::to_string(needed));
 }
 
 }  // namespace
@@ -223,7 +268,8 @@ SharedBytes tokens_blob(std::vector<int32_t> tokens) {
 
 Result<std::vector<int32_t>> tokens_of(std::string_view where, std::span<const std::byte> blob) {
   if (blob.size() % sizeof(int32_t) != 0) {
-    return invalid(std::string(where) + ": " + std::to_string(blob.size()) + " bytes are no list of 32-bit ids");
+    return invalid(std::string(where) + ": " + std::to_string(blob.size()) +
+                   " bytes are no list of 32-bit ids");
   }
   std::vector<int32_t> tokens(blob.size() / sizeof(int32_t));
   if (!tokens.empty()) std::memcpy(tokens.data(), blob.data(), blob.size());
@@ -264,7 +310,8 @@ void write_request(Writer& writer, const Request& r, std::vector<SharedBytes>& b
   if (r.session != 0) map.key(key::request::session).number(r.session);
   put(map, key::request::adapter, r.adapter);
   if (r.priority != 0) map.key(key::request::priority).integer(r.priority);
-  if (r.deadline_ns) map.key(key::request::deadline_ms).integer((*r.deadline_ns + 999'999) / 1'000'000);
+  if (r.deadline_ns)
+    map.key(key::request::deadline_ms).integer((*r.deadline_ns + 999'999) / 1'000'000);
   put(map, key::request::client, r.client);
 }
 
@@ -273,18 +320,41 @@ RequestDraft read_request(Reader& reader, const Limits& limits) {
   Request& r = draft.request;
   reader.each([&](uint64_t k) {
     switch (k) {
-      case key::request::task: r.task = static_cast<Task>(reader.number(static_cast<uint64_t>(Task::encode_image))); return true;
-      case key::request::prompt: r.prompt = read_parts(reader, limits, RequestDraft::kRawPrompt, draft); return true;
-      case key::request::messages: read_messages(reader, limits, draft); return true;
-      case key::request::add_generation_prompt: r.add_generation_prompt = reader.boolean(); return true;
-      case key::request::add_special_tokens: r.add_special_tokens = reader.boolean(); return true;
-      case key::request::images: read_images(reader, limits, draft); return true;
-      case key::request::sampling: r.sampling = read_sampling(reader); return true;
-      case key::request::constraint: read_constraint(reader, r.constraint); return true;
-      case key::request::session: r.session = reader.number(); return true;
-      case key::request::priority: r.priority = reader.int32(-limits::priority, limits::priority); return true;
-      case key::request::deadline_ms: r.deadline_ns = reader.integer(1, kDeadlineMax_ms) * 1'000'000; return true;
-      default: return read_text(reader, k, r);
+      case key::request::task:
+        r.task = static_cast<Task>(reader.number(static_cast<uint64_t>(Task::encode_image)));
+        return true;
+      case key::request::prompt:
+        r.prompt = read_parts(reader, limits, RequestDraft::kRawPrompt, draft);
+        return true;
+      case key::request::messages:
+        read_messages(reader, limits, draft);
+        return true;
+      case key::request::add_generation_prompt:
+        r.add_generation_prompt = reader.boolean();
+        return true;
+      case key::request::add_special_tokens:
+        r.add_special_tokens = reader.boolean();
+        return true;
+      case key::request::images:
+        read_images(reader, limits, draft);
+        return true;
+      case key::request::sampling:
+        r.sampling = read_sampling(reader);
+        return true;
+      case key::request::constraint:
+        read_constraint(reader, r.constraint);
+        return true;
+      case key::request::session:
+        r.session = reader.number();
+        return true;
+      case key::request::priority:
+        r.priority = reader.int32(-limits::priority, limits::priority);
+        return true;
+      case key::request::deadline_ms:
+        r.deadline_ns = reader.integer(1, kDeadlineMax_ms) * 1'000'000;
+        return true;
+      default:
+        return read_text(reader, k, r);
     }
   });
   return draft;
@@ -299,7 +369,8 @@ Status check_blobs(const RequestDraft& draft, std::span<const size_t> sizes, con
   uint64_t ids = 0;
   for (const RequestDraft::TokenBlob& token : draft.tokens) {
     TR_TRY(there(token.blob, "a list of ids"));
-    if (sizes[token.blob] % sizeof(int32_t) != 0) return invalid("a list of ids is not a multiple of 4 bytes");
+    if (sizes[token.blob] % sizeof(int32_t) != 0)
+      return invalid("a list of ids is not a multiple of 4 bytes");
     ids += sizes[token.blob] / sizeof(int32_t);
   }
   if (ids > limits.prompt_tokens) {
@@ -327,13 +398,15 @@ Status check_blobs(const RequestDraft& draft, std::span<const size_t> sizes, con
 Request complete(RequestDraft draft, std::span<const SharedBytes> blobs) {
   for (const RequestDraft::TokenBlob& token : draft.tokens) {
     const SharedBytes& blob = blobs[token.blob];
-    auto& parts = token.message == RequestDraft::kRawPrompt ? draft.request.prompt
-                                                            : draft.request.messages[token.message].parts;
+    auto& parts = token.message == RequestDraft::kRawPrompt
+                      ? draft.request.prompt
+                      : draft.request.messages[token.message].parts;
     std::vector<int32_t>& ids = parts[token.part].tokens;
     ids.resize(blob.size / sizeof(int32_t));
     if (!ids.empty()) std::memcpy(ids.data(), blob.data, ids.size() * sizeof(int32_t));
   }
-  for (size_t i = 0; i < draft.images.size(); ++i) draft.request.images[i].bytes = blobs[draft.images[i]];
+  for (size_t i = 0; i < draft.images.size(); ++i)
+    draft.request.images[i].bytes = blobs[draft.images[i]];
   return std::move(draft.request);
 }
 
@@ -373,12 +446,17 @@ Result<Submit> read_submit(std::string_view body, const Limits& limits) {
         submit.id = reader.id();
         named = true;
         return true;
-      case key::submit::credit: submit.credit = static_cast<uint32_t>(reader.number(1U << 20)); return true;
-      case key::submit::request: submit.draft = read_request(reader, limits); return true;
+      case key::submit::credit:
+        submit.credit = static_cast<uint32_t>(reader.number(1U << 20));
+        return true;
+      case key::submit::request:
+        submit.draft = read_request(reader, limits);
+        return true;
       case key::submit::uploads:
         read_uploads(reader, submit.uploads);
         return true;
-      default: return false;
+      default:
+        return false;
     }
   });
   if (reader.ok() && !named) reader.fail("SUBMIT has no id (key 0)");

@@ -46,7 +46,8 @@ struct Submit {
   struct Upload {
     size_t blob = 0, size = 0;
   };
-  std::vector<Upload> uploads;  // blobs that follow in chunks, by rising number; the rest are frames
+  std::vector<Upload>
+      uploads;  // blobs that follow in chunks, by rising number; the rest are frames
   RequestDraft draft;
 };
 // A request ready to go: what stands in the message itself, and what is uploaded behind it.

@@ -11,7 +11,8 @@ namespace troupe::wire {
 namespace {
 
 namespace keys = key::sampling;
-constexpr float kPenaltyMax = 1000.0F;  // as troupe.h has it: far beyond sense, well within arithmetic
+constexpr float kPenaltyMax =
+    1000.0F;  // as troupe.h has it: far beyond sense, well within arithmetic
 
 void write_texts(Writer& to, const std::vector<std::string>& texts) {
   to.array(texts.size());
@@ -67,9 +68,15 @@ void read_bias(Reader& from, SamplingParams& s) {
 
 bool read_reals(Reader& from, uint64_t k, SamplingParams& s) {
   switch (k) {
-    case keys::temperature: s.temperature = bounded(from, "temperature", 0, kPenaltyMax); return true;
-    case keys::top_p: s.top_p = bounded(from, "top_p", 0, 1, true); return true;
-    case keys::min_p: s.min_p = bounded(from, "min_p", 0, 1); return true;
+    case keys::temperature:
+      s.temperature = bounded(from, "temperature", 0, kPenaltyMax);
+      return true;
+    case keys::top_p:
+      s.top_p = bounded(from, "top_p", 0, 1, true);
+      return true;
+    case keys::min_p:
+      s.min_p = bounded(from, "min_p", 0, 1);
+      return true;
     case keys::repetition_penalty:
       s.repetition_penalty = bounded(from, "repetition_penalty", 0, kPenaltyMax, true);
       return true;
@@ -79,31 +86,59 @@ bool read_reals(Reader& from, uint64_t k, SamplingParams& s) {
     case keys::frequency_penalty:
       s.frequency_penalty = bounded(from, "frequency_penalty", -kPenaltyMax, kPenaltyMax);
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
 bool read_one(Reader& from, uint64_t k, SamplingParams& s) {
   switch (k) {
-    case keys::top_k: s.top_k = from.int32(0); return true;
-    case keys::seed: s.seed = from.number(); return true;
-    case keys::max_tokens: s.max_tokens = from.int32(0); return true;
-    case keys::min_tokens: s.min_tokens = from.int32(0); return true;
-    case keys::ignore_eos: s.ignore_eos = from.boolean(); return true;
-    case keys::logit_bias: read_bias(from, s); return true;
-    case keys::bad_words: s.bad_words = read_texts(from, limits::bad_words); return true;
-    case keys::stop: s.stop = read_texts(from, limits::stop_strings); return true;
+    case keys::top_k:
+      s.top_k = from.int32(0);
+      return true;
+    case keys::seed:
+      s.seed = from.number();
+      return true;
+    case keys::max_tokens:
+      s.max_tokens = from.int32(0);
+      return true;
+    case keys::min_tokens:
+      s.min_tokens = from.int32(0);
+      return true;
+    case keys::ignore_eos:
+      s.ignore_eos = from.boolean();
+      return true;
+    case keys::logit_bias:
+      read_bias(from, s);
+      return true;
+    case keys::bad_words:
+      s.bad_words = read_texts(from, limits::bad_words);
+      return true;
+    case keys::stop:
+      s.stop = read_texts(from, limits::stop_strings);
+      return true;
     case keys::stop_tokens:
       for (size_t n = from.array(limits::stop_tokens); n > 0 && from.ok(); --n) {
         s.stop_token_ids.push_back(from.int32(0));
       }
       return true;
-    case keys::include_stop: s.include_stop = from.boolean(); return true;
-    case keys::logprobs: s.logprobs = from.int32(0, limits::top_logprobs); return true;
-    case keys::prompt_logprobs: s.prompt_logprobs = from.int32(0, limits::top_logprobs); return true;
-    case keys::n: s.n = from.int32(1, limits::choices); return true;
-    case keys::skip_special_tokens: s.skip_special_tokens = from.boolean(); return true;
-    default: return read_reals(from, k, s);
+    case keys::include_stop:
+      s.include_stop = from.boolean();
+      return true;
+    case keys::logprobs:
+      s.logprobs = from.int32(0, limits::top_logprobs);
+      return true;
+    case keys::prompt_logprobs:
+      s.prompt_logprobs = from.int32(0, limits::top_logprobs);
+      return true;
+    case keys::n:
+      s.n = from.int32(1, limits::choices);
+      return true;
+    case keys::skip_special_tokens:
+      s.skip_special_tokens = from.boolean();
+      return true;
+    default:
+      return read_reals(from, k, s);
   }
 }
 

@@ -27,8 +27,8 @@ namespace troupe::wire {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
-// What is read at once, and how long a full round must take at least: a flood is read no faster than
-// this and waits in its own sender, and everybody has a fair share of each round.
+// What is read at once, and how long a full round must take at least: a flood is read no faster
+// than this and waits in its own sender, and everybody has a fair share of each round.
 constexpr int kRound = 64;
 constexpr int64_t kRound_ns = 1 * kMs;
 // News younger than this wait for company: many deltas make one message.
@@ -53,7 +53,8 @@ class WakingReadyList final : public ReadyList {
 
 class Server final : public ServerPort, private Host {
  public:
-  Server(std::shared_ptr<EnginePort> engine, EngineInfo info, ServerConfig config, AllowList allowed)
+  Server(std::shared_ptr<EnginePort> engine, EngineInfo info, ServerConfig config,
+         AllowList allowed)
       : config_(config),
         allowed_(std::move(allowed)),
         context_(1),
@@ -68,7 +69,8 @@ class Server final : public ServerPort, private Host {
 
  private:
   // Host
-  Sent send(std::string_view peer, Kind kind, std::string_view body, std::span<const SharedBytes> blobs) override;
+  Sent send(std::string_view peer, Kind kind, std::string_view body,
+            std::span<const SharedBytes> blobs) override;
   void run(std::function<std::function<void()>()> work) override;
   Id128 random_id() override;
 
@@ -128,7 +130,8 @@ Status Server::bind(const std::string& endpoint, const ServerOptions& options) {
     router_.bind(endpoint);
     endpoint_ = router_.get(zmq::sockopt::last_endpoint);
   } catch (const zmq::error_t& e) {
-    const Code code = e.num() == ENODEV || e.num() == EADDRNOTAVAIL ? Code::not_found : Code::invalid;
+    const Code code =
+        e.num() == ENODEV || e.num() == EADDRNOTAVAIL ? Code::not_found : Code::invalid;
     return {code, "cannot bind " + endpoint + ": " + e.what()};
   }
   workers_.emplace(kWorkers);
@@ -138,11 +141,15 @@ Status Server::bind(const std::string& endpoint, const ServerOptions& options) {
 
 // ---- Host ---------------------------------------------------------------------------------------
 
-Sent Server::send(std::string_view peer, Kind kind, std::string_view body, std::span<const SharedBytes> blobs) {
+Sent Server::send(std::string_view peer, Kind kind, std::string_view body,
+                  std::span<const SharedBytes> blobs) {
   switch (send_message(router_, peer, kind, body, blobs)) {
-    case SendOutcome::sent: return Sent::sent;
-    case SendOutcome::full: return Sent::full;
-    case SendOutcome::gone: break;
+    case SendOutcome::sent:
+      return Sent::sent;
+    case SendOutcome::full:
+      return Sent::full;
+    case SendOutcome::gone:
+      break;
   }
   return Sent::gone;
 }
@@ -198,9 +205,12 @@ void Server::take_inbox() {
 bool Server::read_round(int64_t now_ns) {
   for (int i = 0; i < kRound; ++i) {
     switch (received_.receive(router_, true)) {
-      case Received::Outcome::none: return true;
-      case Received::Outcome::nonsense: continue;
-      case Received::Outcome::message: break;
+      case Received::Outcome::none:
+        return true;
+      case Received::Outcome::nonsense:
+        continue;
+      case Received::Outcome::message:
+        break;
     }
     Incoming message;
     message.peer = received_.peer();
@@ -228,7 +238,8 @@ void Server::check_allowed(int64_t now_ns) {
     core_.revoke([this](const std::string& key) { return allowed_.allows(key); });
     log(LogLevel::info, "wire: the list of client keys was read again");
   }
-  if (!problem.ok()) log(LogLevel::warn, "wire: the old list of client keys stays in force: " + problem.message());
+  if (!problem.ok())
+    log(LogLevel::warn, "wire: the old list of client keys stays in force: " + problem.message());
 }
 
 void Server::loop() {
@@ -239,7 +250,8 @@ void Server::loop() {
     zmq::pollitem_t items[3] = {
         {nullptr, ready_->fd().fd(), static_cast<short>(news_ ? 0 : ZMQ_POLLIN), 0},
         {router_.handle(), 0, static_cast<short>(reads ? ZMQ_POLLIN : 0), 0},
-        {zap_ ? zap_->socket().handle() : nullptr, zap_ ? 0 : -1, static_cast<short>(zap_ ? ZMQ_POLLIN : 0), 0}};
+        {zap_ ? zap_->socket().handle() : nullptr, zap_ ? 0 : -1,
+         static_cast<short>(zap_ ? ZMQ_POLLIN : 0), 0}};
     zmq_poll(items, zap_ ? 3 : 2, poll_ms(before));
     const int64_t now = steady_now_ns();
     if ((items[0].revents & ZMQ_POLLIN) != 0) {
@@ -301,20 +313,22 @@ Status Server::close(int64_t drain_ns) {
 
 }  // namespace
 
-Result<std::unique_ptr<ServerPort>> serve(std::shared_ptr<EnginePort> engine, const std::string& bind,
-                                          const ServerOptions& given) {
+Result<std::unique_ptr<ServerPort>> serve(std::shared_ptr<EnginePort> engine,
+                                          const std::string& bind, const ServerOptions& given) {
   ServerOptions options = given;
   if (options.secret_key.empty() && !options.public_key.empty()) {
     return invalid("public_key is given without secret_key: a CURVE server needs its secret half");
   }
   if (options.secret_key.empty() && !options.client_keys.empty()) {
-    return invalid("client_keys is given without secret_key: without CURVE no client can prove its key");
+    return invalid(
+        "client_keys is given without secret_key: without CURVE no client can prove its key");
   }
   if (!options.secret_key.empty()) {
     TR_TRY(check_key("secret_key", options.secret_key));
     TR_ASSIGN(const std::string derived, public_of(options.secret_key));
     if (!options.public_key.empty() && options.public_key != derived) {
-      return invalid("public_key and secret_key are no pair: the secret one's public half is " + derived);
+      return invalid("public_key and secret_key are no pair: the secret one's public half is " +
+                     derived);
     }
   }
   TR_TRY(check_bind(bind, !options.secret_key.empty(), options.allow_plaintext));
@@ -322,7 +336,8 @@ Result<std::unique_ptr<ServerPort>> serve(std::shared_ptr<EnginePort> engine, co
   TR_ASSIGN(EngineInfo info, engine->info());
   TR_ASSIGN(const ServerConfig config, server_config(options, info));
   try {
-    auto server = std::make_unique<Server>(std::move(engine), std::move(info), config, std::move(allowed));
+    auto server =
+        std::make_unique<Server>(std::move(engine), std::move(info), config, std::move(allowed));
     TR_TRY(server->bind(bind, options));
     return std::unique_ptr<ServerPort>(std::move(server));
   } catch (const zmq::error_t& e) {

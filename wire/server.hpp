@@ -9,7 +9,7 @@
 namespace troupe::wire {
 
 // Binds and serves until the port goes. EnginePlugin::serve.
-Result<std::unique_ptr<ServerPort>> serve(std::shared_ptr<EnginePort> engine, const std::string& bind,
-                                          const ServerOptions& options);
+Result<std::unique_ptr<ServerPort>> serve(std::shared_ptr<EnginePort> engine,
+                                          const std::string& bind, const ServerOptions& options);
 
 }  // namespace troupe::wire

@@ -7,7 +7,7 @@ namespace troupe::wire {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
-constexpr int64_t kPulse_ns = 20 * kMs;   // how old the counters in a PONG may be
+constexpr int64_t kPulse_ns = 20 * kMs;  // how old the counters in a PONG may be
 constexpr int64_t kCheck_ns = 100 * kMs;
 constexpr size_t kFlushBytes = size_t{256} << 10;
 constexpr size_t kKeptBytes = size_t{4} << 10;  // of an idle peer's buffers
@@ -57,42 +57,54 @@ bool ServerCore::receive(Incoming&& message, int64_t now_ns) {
 }
 
 bool ServerCore::dispatch(Peer& peer, Kind kind, Incoming& message, int64_t now_ns) {
-  if (message.body.size() > config_.limits.body_bytes && kind != Kind::submit && !is_question(kind)) {
+  if (message.body.size() > config_.limits.body_bytes && kind != Kind::submit &&
+      !is_question(kind)) {
     return false;
   }
   Client& client = *peer.client;
   switch (kind) {
-    case Kind::ping: pong(peer, message.body, now_ns); return true;
-    case Kind::submit: return submit(peer, message, now_ns);
-    case Kind::blob: return take_blob(client, message, now_ns);
+    case Kind::ping:
+      pong(peer, message.body, now_ns);
+      return true;
+    case Kind::submit:
+      return submit(peer, message, now_ns);
+    case Kind::blob:
+      return take_blob(client, message, now_ns);
     case Kind::credit:
-      return read_notes(kind, message.body, [&](Note& note) {
-               const auto it = client.streams.find(note.id);
-               if (it == client.streams.end() || it->second->end_read()) return;
-               it->second->grant(static_cast<uint32_t>(note.n));
-               again_.push_back(it->second);
-             }).ok();
+      return read_notes(kind, message.body,
+                        [&](Note& note) {
+                          const auto it = client.streams.find(note.id);
+                          if (it == client.streams.end() || it->second->end_read()) return;
+                          it->second->grant(static_cast<uint32_t>(note.n));
+                          again_.push_back(it->second);
+                        })
+          .ok();
     case Kind::cancel:
       return read_notes(kind, message.body, [&](Note& note) { cancel(client, note.id); }).ok();
     case Kind::resume:
       return read_notes(kind, message.body, [&](Note& note) { resume(client, note); }).ok();
     case Kind::release:
       return read_notes(kind, message.body, [&](Note& note) { release(client, note.id); }).ok();
-    case Kind::bye: expire(client); return true;
-    default: break;
+    case Kind::bye:
+      expire(client);
+      return true;
+    default:
+      break;
   }
   return is_question(kind) && ask(peer, kind, message);
 }
 
 bool ServerCore::hello(const Incoming& message, int64_t now_ns) {
-  const Result<Hello> read = message.body.size() > 4096 ? Result<Hello>(invalid("HELLO is too long"))
-                                                        : read_hello(message.body);
+  const Result<Hello> read = message.body.size() > 4096
+                                 ? Result<Hello>(invalid("HELLO is too long"))
+                                 : read_hello(message.body);
   if (!read.ok()) return false;
   bool resumed = false;
   Status why;
   Client* client = nullptr;
   if (!read->speaks_this_version) {
-    why = unsupported("this server speaks TRP/1 and the client does not offer it: update one of them");
+    why = unsupported(
+        "this server speaks TRP/1 and the client does not offer it: update one of them");
   } else {
     client = admit(message, *read, resumed, why);
   }
@@ -120,14 +132,15 @@ bool ServerCore::hello(const Incoming& message, int64_t now_ns) {
   return true;
 }
 
-// A client that is known must show the ticket of its last WELCOME: a HELLO that was overheard and is
-// played again shows an old one, or none.
+// A client that is known must show the ticket of its last WELCOME: a HELLO that was overheard and
+// is played again shows an old one, or none.
 Client* ServerCore::admit(const Incoming& message, const Hello& hello, bool& resumed, Status& why) {
   std::string scope = scope_of(message.identity, hello.client);
   if (const auto it = clients_.find(scope); it != clients_.end()) {
     Client& client = *it->second;
-    const bool shown = hello.ticket && (*hello.ticket == client.ticket ||
-                                        (client.previous_ticket && *hello.ticket == *client.previous_ticket));
+    const bool shown =
+        hello.ticket && (*hello.ticket == client.ticket ||
+                         (client.previous_ticket && *hello.ticket == *client.previous_ticket));
     if (!shown) {
       why = {Code::unauthorised,
              "this client is known and the ticket is not that of its last WELCOME: "
@@ -209,12 +222,13 @@ bool ServerCore::flush(Peer& peer, int64_t now_ns) {
   const auto outcome = [&]() -> Sent {
     for (; !peer.queue.empty(); peer.queue.pop_front()) {
       const Peer::Out& out = peer.queue.front();
-      if (const Sent sent = host_.send(peer.id, out.kind, out.body, out.blobs); sent != Sent::sent) return sent;
+      if (const Sent sent = host_.send(peer.id, out.kind, out.body, out.blobs); sent != Sent::sent)
+        return sent;
     }
     Bodies& b = peer.bodies;
     const std::pair<Kind, std::string*> bodies[] = {
-        {Kind::accepted, &b.accepted}, {Kind::grant, &b.grants},   {Kind::admitted, &b.admitted},
-        {Kind::delta, &b.deltas},      {Kind::done, &b.done},      {Kind::cancelled, &b.cancelled},
+        {Kind::accepted, &b.accepted}, {Kind::grant, &b.grants}, {Kind::admitted, &b.admitted},
+        {Kind::delta, &b.deltas},      {Kind::done, &b.done},    {Kind::cancelled, &b.cancelled},
         {Kind::failed, &b.failed}};
     for (const auto& [kind, body] : bodies) {
       if (body->empty()) continue;
@@ -280,13 +294,17 @@ void ServerCore::check_peers(int64_t now_ns) {
     if (client->peer != nullptr && client->lost_ns == 0 && silent_too_long(*client->peer, now_ns)) {
       client->lost_ns = now_ns;
     }
-    if (client->lost_ns != 0 && now_ns - client->lost_ns >= config_.resume_ms * kMs) over.push_back(client.get());
+    if (client->lost_ns != 0 && now_ns - client->lost_ns >= config_.resume_ms * kMs)
+      over.push_back(client.get());
     trim_ended(*client, now_ns);
-    if (!client->uploads.empty() && now_ns - client->uploads.front()->heard_ns > config_.resume_ms * kMs) {
+    if (!client->uploads.empty() &&
+        now_ns - client->uploads.front()->heard_ns > config_.resume_ms * kMs) {
       drop_upload(*client, client->uploads.front()->stream->id(),
-                  {Code::deadline, "the upload stood still for " + std::to_string(config_.resume_ms / 1000) + " s"});
+                  {Code::deadline, "the upload stood still for " +
+                                       std::to_string(config_.resume_ms / 1000) + " s"});
     }
-    if (client->peer != nullptr && client->running == 0 && client->peer->bodies.deltas.capacity() > kKeptBytes) {
+    if (client->peer != nullptr && client->running == 0 &&
+        client->peer->bodies.deltas.capacity() > kKeptBytes) {
       client->peer->bodies = {};
     }
   }
@@ -297,7 +315,8 @@ void ServerCore::check_peers(int64_t now_ns) {
 
 void ServerCore::pump(int64_t now_ns) {
   ready_->take(news_);
-  news_.insert(news_.end(), std::make_move_iterator(again_.begin()), std::make_move_iterator(again_.end()));
+  news_.insert(news_.end(), std::make_move_iterator(again_.begin()),
+               std::make_move_iterator(again_.end()));
   again_.clear();
   for (const std::shared_ptr<Stream>& stream : news_) read(stream, now_ns);
   news_.clear();
@@ -407,8 +426,10 @@ std::string ServerCore::check_integrity() const {
     }
     if (client->blob_bytes != bytes) return "a client's blobs are counted wrongly";
     if (client->running != mine) return "a client's requests are counted wrongly";
-    if (client->peer != nullptr && client->peer->client != client.get()) return "a peer belongs to another client";
-    if (client->peer == nullptr && client->lost_ns == 0) return "a client without a peer is not lost";
+    if (client->peer != nullptr && client->peer->client != client.get())
+      return "a peer belongs to another client";
+    if (client->peer == nullptr && client->lost_ns == 0)
+      return "a client without a peer is not lost";
   }
   if (running != running_) return "running requests are counted wrongly";
   if (blobs != blob_bytes_) return "blobs are counted wrongly";

@@ -45,11 +45,11 @@ class Host {
 struct ServerConfig {
   Limits limits;
   int64_t heartbeat_ms = 2000;  // while a request runs; three silent ones, and the peer is lost
-  int64_t idle_ms = 30'000;     // else
-  int64_t resume_ms = 60'000;   // how long a lost client's work is kept
+  int64_t idle_ms = 30'000;  // else
+  int64_t resume_ms = 60'000;  // how long a lost client's work is kept
   uint64_t clients = 65'536;
   uint64_t upload_bytes = uint64_t{1} << 30;  // of all clients together
-  uint64_t ended_requests = 1024;             // kept per client until it releases them
+  uint64_t ended_requests = 1024;  // kept per client until it releases them
   uint64_t ended_bytes = uint64_t{16} << 20;
 };
 
@@ -68,18 +68,18 @@ struct Upload;
 struct Peer;
 
 struct Client {
-  std::string scope;     // identity and client id: who may touch its requests
+  std::string scope;  // identity and client id: who may touch its requests
   std::string identity;
-  uint64_t epoch = 0;    // never used twice
+  uint64_t epoch = 0;  // never used twice
   Id128 ticket{};
   std::optional<Id128> previous_ticket;  // until the client is heard after its newest WELCOME
   Peer* peer = nullptr;
-  int64_t lost_ns = 0;   // since when it has no peer that is heard; 0: it has one
+  int64_t lost_ns = 0;  // since when it has no peer that is heard; 0: it has one
   std::unordered_map<Id128, std::shared_ptr<Stream>, IdHash> streams;
   std::deque<std::shared_ptr<Stream>> ended;  // ends that were read and not released, oldest first
   uint64_t running = 0, blob_bytes = 0, ended_bytes = 0, questions = 0;
   std::unordered_map<uint64_t, uint64_t> sessions;  // its handle -> the engine's
-  std::deque<std::shared_ptr<Upload>> uploads;      // the first one has leave to send
+  std::deque<std::shared_ptr<Upload>> uploads;  // the first one has leave to send
 };
 
 // A request whose blobs are still on their way.
@@ -92,7 +92,7 @@ struct Upload {
   };
   std::vector<Blob> blobs;
   std::vector<SharedBytes> all;  // by number; those that were uploaded are put in at the end
-  size_t current = 0;            // blobs come one after the other
+  size_t current = 0;  // blobs come one after the other
   bool granted = false;
   int64_t heard_ns = 0;
 };
@@ -163,7 +163,8 @@ class ServerCore {
 
   // requests (server_requests.cpp)
   bool submit(Peer& peer, Incoming& message, int64_t now_ns);
-  Status admit_submit(Client& client, Submit& submit, Incoming& message, std::vector<size_t>& sizes);
+  Status admit_submit(Client& client, Submit& submit, Incoming& message,
+                      std::vector<size_t>& sizes);
   Status adopt_session(Client& client, Request& request);
   void start(Client& client, const std::shared_ptr<Stream>& stream, Request request);
   void refuse(Client& client, const Id128& id, const Status& why);
@@ -187,7 +188,8 @@ class ServerCore {
   // questions (server_questions.cpp)
   bool ask(Peer& peer, Kind kind, Incoming& message);
   void answer(const std::string& scope, uint64_t epoch, Answer answer);
-  std::function<Answer()> work_of(Client& client, Question& question, std::vector<SharedBytes> blobs);
+  std::function<Answer()> work_of(Client& client, Question& question,
+                                  std::vector<SharedBytes> blobs);
   void take_session(Client* client, Answer& answer);
   [[nodiscard]] std::string metrics_text() const;
   Client* find(const std::string& scope, uint64_t epoch);

@@ -1,5 +1,5 @@
-// ServerCore's questions: what may block is asked elsewhere (Host::run), and its reply is sent if the
-// client is still the one that asked.
+// ServerCore's questions: what may block is asked elsewhere (Host::run), and its reply is sent if
+// the client is still the one that asked.
 #include <utility>
 
 #include "wire/server_core.hpp"
@@ -24,7 +24,9 @@ Answer from(Result<T> result, Put put) {
   return answer;
 }
 
-void put_text(Answer& answer, std::string text) { answer.text = std::move(text); }
+void put_text(Answer& answer, std::string text) {
+  answer.text = std::move(text);
+}
 
 using Work = std::function<Answer()>;
 
@@ -37,15 +39,17 @@ Work tokenize(std::shared_ptr<EnginePort> engine, Question& q) {
 
 Work detokenize(std::shared_ptr<EnginePort> engine, const EngineInfo& info, const Question& q,
                 std::span<const SharedBytes> blobs) {
-  if (!q.tokens_blob || blobs.size() != 1) return [] { return failed(invalid("DETOKENIZE: the ids must be the one blob")); };
+  if (!q.tokens_blob || blobs.size() != 1)
+    return [] { return failed(invalid("DETOKENIZE: the ids must be the one blob")); };
   const auto ids = tokens_of("DETOKENIZE", std::span(blobs[0].data, blobs[0].size));
   if (!ids.ok()) return [why = ids.status()] { return failed(why); };
   for (size_t i = 0; i < ids->size(); ++i) {
     const int32_t id = (*ids)[i];
     if (id >= 0 && id < info.vocab_size) continue;
     return [i, id, vocab = info.vocab_size] {
-      return failed(invalid("tokens[" + std::to_string(i) + "] is " + std::to_string(id) + ": it must be 0 to " +
-                            std::to_string(vocab - 1) + ", the model's vocabulary"));
+      return failed(invalid("tokens[" + std::to_string(i) + "] is " + std::to_string(id) +
+                            ": it must be 0 to " + std::to_string(vocab - 1) +
+                            ", the model's vocabulary"));
     };
   }
   return [engine = std::move(engine), ids = *ids, flags = q.flags] {
@@ -73,7 +77,8 @@ bool ServerCore::ask(Peer& peer, Kind kind, Incoming& message) {
   };
   if (message.body.size() > config_.limits.body_bytes) {
     return reply(limit_exceeded("the question has " + std::to_string(message.body.size()) +
-                                " bytes: this server takes " + std::to_string(config_.limits.body_bytes)));
+                                " bytes: this server takes " +
+                                std::to_string(config_.limits.body_bytes)));
   }
   if (client.questions >= config_.limits.questions) {
     return reply({Code::overloaded, "this client has " + std::to_string(client.questions) +
@@ -112,7 +117,8 @@ std::string ServerCore::metrics_text() const {
   return text;
 }
 
-std::function<Answer()> ServerCore::work_of(Client& client, Question& q, std::vector<SharedBytes> blobs) {
+std::function<Answer()> ServerCore::work_of(Client& client, Question& q,
+                                            std::vector<SharedBytes> blobs) {
   const std::shared_ptr<EnginePort> engine = engine_;
   const bool needs_session = q.kind >= Kind::session_fork && q.kind <= Kind::session_free;
   uint64_t session = 0;
@@ -120,7 +126,8 @@ std::function<Answer()> ServerCore::work_of(Client& client, Question& q, std::ve
     const auto it = client.sessions.find(q.session);
     if (it == client.sessions.end()) {
       return [handle = q.session] {
-        return failed({Code::not_found, "session " + std::to_string(handle) + " is none of this client's"});
+        return failed(
+            {Code::not_found, "session " + std::to_string(handle) + " is none of this client's"});
       };
     }
     session = it->second;
@@ -129,26 +136,36 @@ std::function<Answer()> ServerCore::work_of(Client& client, Question& q, std::ve
   const auto put_session = [](Answer& a, uint64_t id) { a.session = id; };
   switch (q.kind) {
     case Kind::stats:
-      return [engine] { return from(engine->stats(), [](Answer& a, EngineStats s) { a.stats = s; }); };
+      return
+          [engine] { return from(engine->stats(), [](Answer& a, EngineStats s) { a.stats = s; }); };
     case Kind::metrics:
       return [engine, own = metrics_text()] {
-        return from(engine->metrics(), [&](Answer& a, std::string text) { a.text = std::move(text) + own; });
+        return from(engine->metrics(),
+                    [&](Answer& a, std::string text) { a.text = std::move(text) + own; });
       };
-    case Kind::tokenize: return tokenize(engine, q);
-    case Kind::detokenize: return detokenize(engine, info_, q, blobs);
+    case Kind::tokenize:
+      return tokenize(engine, q);
+    case Kind::detokenize:
+      return detokenize(engine, info_, q, blobs);
     case Kind::render: {
       std::vector<size_t> sizes;
       for (const SharedBytes& blob : blobs) sizes.push_back(blob.size);
-      if (const Status why = check_blobs(q.draft, sizes, config_.limits); !why.ok()) return [why] { return failed(why); };
+      if (const Status why = check_blobs(q.draft, sizes, config_.limits); !why.ok())
+        return [why] { return failed(why); };
       auto request = std::make_shared<Request>(complete(std::move(q.draft), blobs));
       return [engine, request] { return from(engine->render(*request), put_text); };
     }
     case Kind::session_new:
-      return [engine, put_session, lease = q.lease_ns] { return from(engine->session_new({lease}), put_session); };
+      return [engine, put_session, lease = q.lease_ns] {
+        return from(engine->session_new({lease}), put_session);
+      };
     case Kind::session_fork:
-      return [engine, put_session, session] { return from(engine->session_fork(session), put_session); };
+      return [engine, put_session, session] {
+        return from(engine->session_fork(session), put_session);
+      };
     case Kind::session_rewind:
-      return [engine, session, n = q.n_tokens] { return failed(engine->session_rewind(session, n)); };
+      return
+          [engine, session, n = q.n_tokens] { return failed(engine->session_rewind(session, n)); };
     case Kind::session_info:
       return [engine, session] {
         return from(engine->session_info(session), [](Answer& a, SessionState s) { a.state = s; });
@@ -158,10 +175,12 @@ std::function<Answer()> ServerCore::work_of(Client& client, Question& q, std::ve
         engine->session_free(session);
         return Answer{};
       };
-    default: break;
+    default:
+      break;
   }
   return [kind = q.kind] {
-    return failed(unsupported("this server knows no question of kind " + std::to_string(static_cast<int>(kind))));
+    return failed(unsupported("this server knows no question of kind " +
+                              std::to_string(static_cast<int>(kind))));
   };
 }
 

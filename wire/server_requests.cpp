@@ -44,9 +44,10 @@ bool ServerCore::submit(Peer& peer, Incoming& message, int64_t now_ns) {
   if (message.body.size() > config_.limits.body_bytes) {
     const auto id = id_of(message.body);
     if (!id) return false;
-    refuse(client, *id, limit_exceeded("the request has " + std::to_string(message.body.size()) +
-                                       " bytes beside its blobs: this server takes " +
-                                       std::to_string(config_.limits.body_bytes)));
+    refuse(client, *id,
+           limit_exceeded("the request has " + std::to_string(message.body.size()) +
+                          " bytes beside its blobs: this server takes " +
+                          std::to_string(config_.limits.body_bytes)));
     return true;
   }
   Result<Submit> read = read_submit(message.body, config_.limits);
@@ -87,7 +88,8 @@ bool ServerCore::submit(Peer& peer, Incoming& message, int64_t now_ns) {
 }
 
 // Everything that can be refused before the engine is asked. `sizes`: of all blobs, by number.
-Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& message, std::vector<size_t>& sizes) {
+Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& message,
+                                std::vector<size_t>& sizes) {
   const Limits& most = config_.limits;
   if (draining_) return {Code::closed, "the server stops and takes no new request", true};
   if (client.running >= most.requests) {
@@ -101,12 +103,13 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
       sizes.push_back(submit.uploads[upload++].size);
       continue;
     }
-    if (frame == message.blobs.size()) return invalid("SUBMIT: its uploads and frames leave out blob " + std::to_string(i));
+    if (frame == message.blobs.size())
+      return invalid("SUBMIT: its uploads and frames leave out blob " + std::to_string(i));
     sizes.push_back(message.blobs[frame++].size);
     if (sizes.back() > most.blob_bytes) {
       return limit_exceeded("blob " + std::to_string(i) + " has " + std::to_string(sizes.back()) +
-                            " bytes in one frame: this server takes " + std::to_string(most.blob_bytes) +
-                            "; upload it in chunks");
+                            " bytes in one frame: this server takes " +
+                            std::to_string(most.blob_bytes) + "; upload it in chunks");
     }
   }
   uint64_t bytes = 0;
@@ -117,12 +120,14 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
     }
     bytes += size;
     if (client.blob_bytes + bytes > most.upload_bytes) {
-      return limit_exceeded("with this request the client would have " + std::to_string(client.blob_bytes + bytes) +
-                            " bytes of images in flight: it may have " + std::to_string(most.upload_bytes));
+      return limit_exceeded(
+          "with this request the client would have " + std::to_string(client.blob_bytes + bytes) +
+          " bytes of images in flight: it may have " + std::to_string(most.upload_bytes));
     }
   }
   if (blob_bytes_ + bytes > config_.upload_bytes) {
-    return {Code::overloaded, "the images of all clients in flight fill " + std::to_string(config_.upload_bytes) +
+    return {Code::overloaded, "the images of all clients in flight fill " +
+                                  std::to_string(config_.upload_bytes) +
                                   " bytes: try again when some have ended"};
   }
   TR_TRY(check_blobs(submit.draft, sizes, most));
@@ -134,12 +139,14 @@ Status ServerCore::adopt_session(Client& client, Request& request) {
   if (request.session != 0) {
     const auto it = client.sessions.find(request.session);
     if (it == client.sessions.end()) {
-      return {Code::not_found, "session " + std::to_string(request.session) + " is none of this client's"};
+      return {Code::not_found,
+              "session " + std::to_string(request.session) + " is none of this client's"};
     }
     request.session = it->second;
   }
   // A tenant's name means the same client's only when the client has proved who it is.
-  if (!request.client.empty() && !client.identity.empty()) request.client = client.identity + "/" + request.client;
+  if (!request.client.empty() && !client.identity.empty())
+    request.client = client.identity + "/" + request.client;
   return {};
 }
 
@@ -173,8 +180,10 @@ void ServerCore::forget(Client& client, const std::shared_ptr<Stream>& stream) {
 void ServerCore::resume(Client& client, Note& note) {
   const auto it = client.streams.find(note.id);
   if (it == client.streams.end()) {
-    refuse(client, note.id, {Code::connection_lost, "RESUME: this server has no such request of this client: "
-                                                    "it was released, or its window has passed"});
+    refuse(client, note.id,
+           {Code::connection_lost,
+            "RESUME: this server has no such request of this client: "
+            "it was released, or its window has passed"});
     return;
   }
   const std::shared_ptr<Stream> stream = it->second;
@@ -220,7 +229,8 @@ void ServerCore::release(Client& client, const Id128& id) {
   forget(client, stream);
 }
 
-void ServerCore::end_was_read(Client& client, const std::shared_ptr<Stream>& stream, int64_t now_ns) {
+void ServerCore::end_was_read(Client& client, const std::shared_ptr<Stream>& stream,
+                              int64_t now_ns) {
   --client.running;
   --running_;
   client.blob_bytes -= stream->blob_bytes;
@@ -236,7 +246,9 @@ void ServerCore::trim_ended(Client& client, int64_t now_ns) {
   while (!client.ended.empty()) {
     const std::shared_ptr<Stream> oldest = client.ended.front();
     const bool stale = now_ns - oldest->ended_ns > config_.resume_ms * 1'000'000;
-    if (!stale && client.ended.size() <= config_.ended_requests && client.ended_bytes <= config_.ended_bytes) return;
+    if (!stale && client.ended.size() <= config_.ended_requests &&
+        client.ended_bytes <= config_.ended_bytes)
+      return;
     client.ended_bytes -= std::min(client.ended_bytes, oldest->bytes());
     client.ended.pop_front();
     forget(client, oldest);

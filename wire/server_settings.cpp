@@ -35,8 +35,10 @@ constexpr Setting kSettings[] = {
     {"questions", 1, kCount, put<&Limits::questions>},
     {"heartbeat_ms", 10, kDay_ms, [](ServerConfig& to, int64_t value) { to.heartbeat_ms = value; }},
     {"idle_ms", 10, kDay_ms, [](ServerConfig& to, int64_t value) { to.idle_ms = value; }},
-    {"clients", 1, int64_t{1} << 24, [](ServerConfig& to, int64_t value) { to.clients = static_cast<uint64_t>(value); }},
-    {"all_upload_bytes", 1, kBytes, [](ServerConfig& to, int64_t value) { to.upload_bytes = static_cast<uint64_t>(value); }},
+    {"clients", 1, int64_t{1} << 24,
+     [](ServerConfig& to, int64_t value) { to.clients = static_cast<uint64_t>(value); }},
+    {"all_upload_bytes", 1, kBytes,
+     [](ServerConfig& to, int64_t value) { to.upload_bytes = static_cast<uint64_t>(value); }},
 };
 
 Status apply(ServerConfig& config, const std::string& name, const std::string& value) {
@@ -63,10 +65,12 @@ Status apply(ServerConfig& config, const std::string& name, const std::string& v
 Result<ServerConfig> server_config(const ServerOptions& options, const EngineInfo& info) {
   ServerConfig config;
   if (info.image_pixels_max > 0) {
-    config.limits.image_pixels = std::min(config.limits.image_pixels, static_cast<uint64_t>(info.image_pixels_max));
+    config.limits.image_pixels =
+        std::min(config.limits.image_pixels, static_cast<uint64_t>(info.image_pixels_max));
   }
   for (const auto& [name, value] : options.settings) TR_TRY(apply(config, name, value));
-  if (options.resume_window_ns) config.resume_ms = std::min(*options.resume_window_ns / 1'000'000, 7 * kDay_ms);
+  if (options.resume_window_ns)
+    config.resume_ms = std::min(*options.resume_window_ns / 1'000'000, 7 * kDay_ms);
   config.limits.blob_bytes = std::min(config.limits.blob_bytes, config.limits.body_bytes);
   config.idle_ms = std::max(config.idle_ms, config.heartbeat_ms);
   return config;

@@ -1,6 +1,6 @@
-// ServerCore's uploads: blobs that are too large for one frame come in chunks, each against a grant,
-// one request of a client at a time. So a client has at most kWindow bytes on their way, and its small
-// requests are never stuck behind more than these.
+// ServerCore's uploads: blobs that are too large for one frame come in chunks, each against a
+// grant, one request of a client at a time. So a client has at most kWindow bytes on their way, and
+// its small requests are never stuck behind more than these.
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -20,11 +20,13 @@ void ServerCore::begin_upload(Client& client, std::shared_ptr<Stream> stream, Su
   upload->stream = std::move(stream);
   upload->heard_ns = now_ns;
   upload->all.resize(frames.size() + submit.uploads.size());
-  for (const Submit::Upload& blob : submit.uploads) upload->blobs.push_back({blob.blob, blob.size, 0, nullptr});
+  for (const Submit::Upload& blob : submit.uploads)
+    upload->blobs.push_back({blob.blob, blob.size, 0, nullptr});
   size_t next = 0;
   for (SharedBytes& frame : frames) {
     const auto is_upload = [&] {
-      return std::any_of(submit.uploads.begin(), submit.uploads.end(), [&](const auto& u) { return u.blob == next; });
+      return std::any_of(submit.uploads.begin(), submit.uploads.end(),
+                         [&](const auto& u) { return u.blob == next; });
     };
     while (is_upload()) ++next;
     upload->all[next++] = std::move(frame);
@@ -40,7 +42,8 @@ void ServerCore::grant_next(Client& client) {
   Upload& upload = *client.uploads.front();
   upload.granted = true;
   const Upload::Blob& blob = upload.blobs[upload.current];
-  write_grant(client.peer->bodies.grants, upload.stream->id(), blob.number, std::min<uint64_t>(kWindow, blob.size));
+  write_grant(client.peer->bodies.grants, upload.stream->id(), blob.number,
+              std::min<uint64_t>(kWindow, blob.size));
   touch(*client.peer);
 }
 
@@ -56,9 +59,10 @@ bool ServerCore::take_blob(Client& client, Incoming& message, int64_t now_ns) {
   const SharedBytes& piece = message.blobs[0];
   if (blob.number != note.blob || note.offset != blob.received || piece.size == 0 ||
       piece.size > kChunkBytes || piece.size > blob.size - blob.received) {
-    drop_upload(client, note.id, invalid("BLOB: bytes " + std::to_string(note.offset) + " to " +
-                                         std::to_string(note.offset + piece.size) + " of blob " +
-                                         std::to_string(note.blob) + " were not the next ones"));
+    drop_upload(client, note.id,
+                invalid("BLOB: bytes " + std::to_string(note.offset) + " to " +
+                        std::to_string(note.offset + piece.size) + " of blob " +
+                        std::to_string(note.blob) + " were not the next ones"));
     return true;
   }
   upload.heard_ns = now_ns;

@@ -17,8 +17,11 @@ bool send_shared(void* socket, const SharedBytes& bytes, int flags) {
   if (bytes.size == 0) return zmq_send(socket, "", 0, flags) >= 0;
   auto* const keeper = new std::shared_ptr<const void>(bytes.owner);
   zmq_msg_t frame;
-  const auto drop = [](void*, void* hint) { delete static_cast<std::shared_ptr<const void>*>(hint); };
-  if (zmq_msg_init_data(&frame, const_cast<std::byte*>(bytes.data), bytes.size, drop, keeper) != 0) {
+  const auto drop = [](void*, void* hint) {
+    delete static_cast<std::shared_ptr<const void>*>(hint);
+  };
+  if (zmq_msg_init_data(&frame, const_cast<std::byte*>(bytes.data), bytes.size, drop, keeper) !=
+      0) {
     delete keeper;
     return false;
   }
@@ -71,16 +74,19 @@ std::string_view Received::user_id() {
   return user == nullptr ? std::string_view() : std::string_view(user);
 }
 
-SendOutcome send_message(zmq::socket_t& socket, std::string_view peer, Kind kind, std::string_view body,
-                         std::span<const SharedBytes> blobs) {
+SendOutcome send_message(zmq::socket_t& socket, std::string_view peer, Kind kind,
+                         std::string_view body, std::span<const SharedBytes> blobs) {
   void* const to = socket.handle();
   const auto failed = [] { return zmq_errno() == EAGAIN ? SendOutcome::full : SendOutcome::gone; };
-  if (!peer.empty() && zmq_send(to, peer.data(), peer.size(), ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) return failed();
+  if (!peer.empty() && zmq_send(to, peer.data(), peer.size(), ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
+    return failed();
   const auto head = head_of(kind);
   if (zmq_send(to, head.data(), head.size(), ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) return failed();
-  if (zmq_send(to, body.data(), body.size(), ZMQ_DONTWAIT | (blobs.empty() ? 0 : ZMQ_SNDMORE)) < 0) return failed();
+  if (zmq_send(to, body.data(), body.size(), ZMQ_DONTWAIT | (blobs.empty() ? 0 : ZMQ_SNDMORE)) < 0)
+    return failed();
   for (size_t i = 0; i < blobs.size(); ++i) {
-    if (!send_shared(to, blobs[i], ZMQ_DONTWAIT | (i + 1 < blobs.size() ? ZMQ_SNDMORE : 0))) return failed();
+    if (!send_shared(to, blobs[i], ZMQ_DONTWAIT | (i + 1 < blobs.size() ? ZMQ_SNDMORE : 0)))
+      return failed();
   }
   return SendOutcome::sent;
 }

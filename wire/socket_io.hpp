@@ -13,8 +13,8 @@
 
 namespace troupe::wire {
 
-// One message as it came. Frames are used again from message to message; blobs live on their own, as
-// long as somebody holds their bytes: they are not copied.
+// One message as it came. Frames are used again from message to message; blobs live on their own,
+// as long as somebody holds their bytes: they are not copied.
 class Received {
  public:
   enum class Outcome : uint8_t { none, message, nonsense };
@@ -42,8 +42,8 @@ class Received {
 
 enum class SendOutcome : uint8_t { sent, full, gone };
 // `peer` empty: a DEALER's message. Blobs are handed over without a copy.
-SendOutcome send_message(zmq::socket_t& socket, std::string_view peer, Kind kind, std::string_view body,
-                         std::span<const SharedBytes> blobs);
+SendOutcome send_message(zmq::socket_t& socket, std::string_view peer, Kind kind,
+                         std::string_view body, std::span<const SharedBytes> blobs);
 
 // Wakes a poll from any thread.
 class WakeFd {

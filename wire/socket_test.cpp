@@ -1,4 +1,5 @@
-// Client and server over real sockets: transports, keys, and a proxy that breaks, stalls and slows links.
+// Client and server over real sockets: transports, keys, and a proxy that breaks, stalls and slows
+// links.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -47,9 +48,15 @@ class SteppedEngine final : public EnginePort {
     const std::scoped_lock lock(mutex_);
     return f(engine_);
   }
-  Result<EngineInfo> info() override { return with([](auto& e) { return e.info(); }); }
-  Result<EngineStats> stats() override { return with([](auto& e) { return e.stats(); }); }
-  Result<std::string> metrics() override { return with([](auto& e) { return e.metrics(); }); }
+  Result<EngineInfo> info() override {
+    return with([](auto& e) { return e.info(); });
+  }
+  Result<EngineStats> stats() override {
+    return with([](auto& e) { return e.stats(); });
+  }
+  Result<std::string> metrics() override {
+    return with([](auto& e) { return e.metrics(); });
+  }
   Status set_option(std::string_view, std::string_view) override { return unsupported("none"); }
   Result<std::vector<int32_t>> tokenize(std::string_view t, bool a, bool p) override {
     return with([&](auto& e) { return e.tokenize(t, a, p); });
@@ -57,17 +64,27 @@ class SteppedEngine final : public EnginePort {
   Result<std::string> detokenize(std::span<const int32_t> i, bool s) override {
     return with([&](auto& e) { return e.detokenize(i, s); });
   }
-  Result<std::string> render(const Request& r) override { return with([&](auto& e) { return e.render(r); }); }
+  Result<std::string> render(const Request& r) override {
+    return with([&](auto& e) { return e.render(r); });
+  }
   Result<RequestId> submit(Request r, std::shared_ptr<EventSink> s) override {
     return with([&](auto& e) { return e.submit(std::move(r), std::move(s)); });
   }
   void cancel(RequestId id) override {
     with([&](auto& e) { return e.cancel(id); });
   }
-  Result<uint64_t> session_new(const SessionOptions& o) override { return with([&](auto& e) { return e.session_new(o); }); }
-  Result<uint64_t> session_fork(uint64_t s) override { return with([&](auto& e) { return e.session_fork(s); }); }
-  Status session_rewind(uint64_t s, int64_t t) override { return with([&](auto& e) { return e.session_rewind(s, t); }); }
-  Result<SessionState> session_info(uint64_t s) override { return with([&](auto& e) { return e.session_info(s); }); }
+  Result<uint64_t> session_new(const SessionOptions& o) override {
+    return with([&](auto& e) { return e.session_new(o); });
+  }
+  Result<uint64_t> session_fork(uint64_t s) override {
+    return with([&](auto& e) { return e.session_fork(s); });
+  }
+  Status session_rewind(uint64_t s, int64_t t) override {
+    return with([&](auto& e) { return e.session_rewind(s, t); });
+  }
+  Result<SessionState> session_info(uint64_t s) override {
+    return with([&](auto& e) { return e.session_info(s); });
+  }
   void session_free(uint64_t s) override {
     with([&](auto& e) { return e.session_free(s); });
   }
@@ -94,7 +111,8 @@ class Waiting final : public EventSink {
   }
   bool has_tokens(size_t n, std::chrono::milliseconds time) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, time, [&] { return sink.tokens[0].size() >= n || sink.ends > 0; });
+    return changed_.wait_for(lock, time,
+                             [&] { return sink.tokens[0].size() >= n || sink.ends > 0; });
   }
   size_t tokens() {
     const std::scoped_lock lock(mutex_);
@@ -117,14 +135,15 @@ uint16_t port_of(const std::string& endpoint) {
   return static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
 }
 
-std::unique_ptr<ServerPort> must_serve(const std::shared_ptr<EnginePort>& engine, const std::string& bind,
-                                       const ServerOptions& options) {
+std::unique_ptr<ServerPort> must_serve(const std::shared_ptr<EnginePort>& engine,
+                                       const std::string& bind, const ServerOptions& options) {
   auto server = serve(engine, bind, options);
   EXPECT_TRUE(server.ok()) << server.status().message();
   return server.ok() ? std::move(*server) : nullptr;
 }
 
-Result<std::unique_ptr<EnginePort>> try_connect(const std::string& endpoint, RemoteOptions remote = {},
+Result<std::unique_ptr<EnginePort>> try_connect(const std::string& endpoint,
+                                                RemoteOptions remote = {},
                                                 std::chrono::milliseconds timeout = 5000ms) {
   EngineOptions options;
   options.remote = std::move(remote);
@@ -182,12 +201,14 @@ TEST(WireSockets, PlaintextBeyondThisMachineMustBeAllowedInSoManyWords) {
   ServerOptions allowed;
   allowed.allow_plaintext = true;
   EXPECT_TRUE(serve(engine, "tcp://0.0.0.0:*", allowed).ok());
-  for (const char* bad : {"tcp://127.0.0.1", "tcp://127.0.0.1:99999", "udp://x:1", "ipc://", "tcp://:5"}) {
+  for (const char* bad :
+       {"tcp://127.0.0.1", "tcp://127.0.0.1:99999", "udp://x:1", "ipc://", "tcp://:5"}) {
     EXPECT_EQ(serve(engine, bad, {}).status().code(), Code::invalid) << bad;
   }
   ServerOptions unknown;
   unknown.settings = {{"requets", "1"}};
-  EXPECT_NE(serve(engine, "tcp://127.0.0.1:*", unknown).status().message().find("requests"), std::string::npos);
+  EXPECT_NE(serve(engine, "tcp://127.0.0.1:*", unknown).status().message().find("requests"),
+            std::string::npos);
 }
 
 TEST(WireSockets, NobodyThereIsSaidQuicklyEnough) {
@@ -195,7 +216,8 @@ TEST(WireSockets, NobodyThereIsSaidQuicklyEnough) {
   ASSERT_FALSE(port.ok());
   EXPECT_EQ(port.status().code(), Code::connection_lost);
   EXPECT_TRUE(port.status().retryable());
-  EXPECT_NE(port.status().message().find("nobody listens"), std::string::npos) << port.status().message();
+  EXPECT_NE(port.status().message().find("nobody listens"), std::string::npos)
+      << port.status().message();
 }
 
 struct Keys {
@@ -244,7 +266,8 @@ TEST(WireSockets, CurveLetsInWhoIsOnTheListAndThrowsOutWhoIsTakenOff) {
   EXPECT_TRUE(try_connect(server->endpoint(), remote(mallory), 5s).ok());
   std::ofstream(list) << "not a key\n";
   std::this_thread::sleep_for(1500ms);
-  EXPECT_TRUE(try_connect(server->endpoint(), remote(mallory), 5s).ok());  // the old list stays in force
+  EXPECT_TRUE(
+      try_connect(server->endpoint(), remote(mallory), 5s).ok());  // the old list stays in force
   ::unlink(list.c_str());
 }
 
@@ -297,7 +320,7 @@ TEST(WireSockets, AHalfOpenLinkIsNoticedAndResumed) {
   ASSERT_TRUE(waiting->has_tokens(100, 10s));
   proxy.stall(true);
   std::this_thread::sleep_for(1200ms);  // more than three heartbeats of silence
-  proxy.kill();                         // what was half open is gone for good
+  proxy.kill();  // what was half open is gone for good
   proxy.stall(false);
   ASSERT_TRUE(waiting->ended_within(30s));
   EXPECT_TRUE(waiting->sink.broken.empty());
@@ -385,7 +408,8 @@ TEST(WireSockets, AThousandKillsEndEveryRequestOnce) {
     EXPECT_TRUE(waiting->sink.broken.empty()) << waiting->sink.broken.front();
     whole += waiting->sink.last.kind == EventKind::done ? 1 : 0;
   }
-  std::printf("%zu accepted, %zu whole, %zu refused while there was no connection\n", all.size(), whole, refused);
+  std::printf("%zu accepted, %zu whole, %zu refused while there was no connection\n", all.size(),
+              whole, refused);
   EXPECT_GT(whole, all.size() / 2);
 }
 

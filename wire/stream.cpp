@@ -100,7 +100,9 @@ void Stream::append(Event& event) {
   choice.stop_text = event.stop_text;
 }
 
-void Stream::grant(uint32_t n) { credit_ = std::min(credit_ + std::min(n, kCreditMax), kCreditMax); }
+void Stream::grant(uint32_t n) {
+  credit_ = std::min(credit_ + std::min(n, kCreditMax), kCreditMax);
+}
 
 size_t Stream::bytes() const {
   const std::scoped_lock lock(mutex_);
@@ -111,7 +113,8 @@ size_t Stream::bytes() const {
     return sum;
   };
   for (const Choice& c : choices_) {
-    bytes += sizeof c + c.tokens.size() * 4 + c.text.size() + c.logprobs.size() * 4 + table(c.top_logprobs);
+    bytes += sizeof c + c.tokens.size() * 4 + c.text.size() + c.logprobs.size() * 4 +
+             table(c.top_logprobs);
   }
   return bytes + table(prompt_logprobs_);
 }
@@ -158,14 +161,16 @@ void Stream::write_choice(std::string& to, int32_t index, Choice& c) {
   const size_t count = tokens_end - c.tokens_read;
   view.tokens = std::span(c.tokens).subspan(c.tokens_read, count);
   view.text = std::string_view(c.text).substr(c.text_read, text_end - c.text_read);
-  if (c.logprobs.size() >= tokens_end) view.logprobs = std::span(c.logprobs).subspan(c.tokens_read, count);
+  if (c.logprobs.size() >= tokens_end)
+    view.logprobs = std::span(c.logprobs).subspan(c.tokens_read, count);
   if (c.top_logprobs.size() >= tokens_end) {
     view.top_logprobs = std::span(c.top_logprobs).subspan(c.tokens_read, count);
   }
   if (!std::exchange(prompt_read_, true) && !prompt_logprobs_.empty()) {
     view.prompt_logprobs = &prompt_logprobs_;
   }
-  if (tokens_end == c.tokens.size() && text_end == c.text.size() && c.finish != FinishReason::none) {
+  if (tokens_end == c.tokens.size() && text_end == c.text.size() &&
+      c.finish != FinishReason::none) {
     view.finish = c.finish;
     view.stop_token = c.stop_token;
     view.stop_text = c.stop_text;

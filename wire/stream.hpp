@@ -23,8 +23,8 @@ namespace troupe::wire {
 
 class Stream;
 
-// Streams with news, on their way to the I/O thread. Outlives the server while an engine still holds
-// a stream.
+// Streams with news, on their way to the I/O thread. Outlives the server while an engine still
+// holds a stream.
 class ReadyList {
  public:
   virtual ~ReadyList() = default;
@@ -69,8 +69,8 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
 
   // What the server knows of it.
   struct Client* client = nullptr;  // null: nobody will read it any more
-  RequestId engine_id = 0;          // 0: not submitted yet
-  uint64_t blob_bytes = 0;          // counted against its client while it runs
+  RequestId engine_id = 0;  // 0: not submitted yet
+  uint64_t blob_bytes = 0;  // counted against its client while it runs
   int64_t ended_ns = 0;
 
  private:

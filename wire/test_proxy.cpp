@@ -28,7 +28,7 @@ sockaddr_in local(uint16_t port) {
 }  // namespace
 
 struct Proxy::Pair {
-  std::array<int, 2> fd{-1, -1};       // the client's side, the server's side
+  std::array<int, 2> fd{-1, -1};  // the client's side, the server's side
   std::array<std::string, 2> waiting;  // read from that side, not yet written to the other one
   bool over = false;
   ~Pair() {
@@ -65,7 +65,8 @@ void Proxy::accept_one() {
   pair->fd[0] = client;
   pair->fd[1] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = local(target_);
-  if (::connect(pair->fd[1], reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return;
+  if (::connect(pair->fd[1], reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return;
   ::fcntl(pair->fd[1], F_SETFL, O_NONBLOCK);
   const int one = 1;
   for (const int fd : pair->fd) ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -99,7 +100,8 @@ void Proxy::loop() {
         for (size_t i = 0; i < 2; ++i) {
           const bool reads = pair->waiting[i].size() < kBuffer && rate == 0;
           const bool writes = !pair->waiting[1 - i].empty() && rate == 0;
-          fds.push_back({pair->fd[i], static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), 0});
+          fds.push_back(
+              {pair->fd[i], static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), 0});
         }
       }
     }
@@ -115,7 +117,9 @@ void Proxy::loop() {
       forward(*pair, 0, budget);
       forward(*pair, 1, budget);
     }
-    std::erase_if(pairs_, [](const auto& pair) { return pair->over && pair->waiting[0].empty() && pair->waiting[1].empty(); });
+    std::erase_if(pairs_, [](const auto& pair) {
+      return pair->over && pair->waiting[0].empty() && pair->waiting[1].empty();
+    });
   }
   pairs_.clear();
 }

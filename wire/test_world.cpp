@@ -94,7 +94,8 @@ void CheckingSink::push(Event&& event) {
   if (ends > 0) broken.push_back("an event after the end");
   if (event.kind == EventKind::tokens) {
     auto& so_far = tokens[event.index];
-    if (static_cast<size_t>(event.from) != so_far.size()) broken.push_back("`from` does not count the tokens");
+    if (static_cast<size_t>(event.from) != so_far.size())
+      broken.push_back("`from` does not count the tokens");
     for (const int32_t token : event.tokens) {
       if (token != 1000 * event.index + static_cast<int32_t>(so_far.size())) {
         broken.push_back("token " + std::to_string(token) + " at " + std::to_string(so_far.size()));
@@ -112,7 +113,8 @@ void CheckingSink::push(Event&& event) {
 
 struct World::ServerHost final : Host {
   explicit ServerHost(World& its_world) : world(its_world) {}
-  Sent send(std::string_view peer, Kind kind, std::string_view body, std::span<const SharedBytes> blobs) override {
+  Sent send(std::string_view peer, Kind kind, std::string_view body,
+            std::span<const SharedBytes> blobs) override {
     for (auto& side : world.sides) {
       if (side->peer != peer) continue;
       if (side->down.size() >= side->full_at) return Sent::full;
@@ -127,9 +129,13 @@ struct World::ServerHost final : Host {
   std::vector<std::function<void()>> later;
 };
 
-World::World(uint64_t seed, ServerConfig config) : random(seed), config_(config) { start_server(); }
+World::World(uint64_t seed, ServerConfig config) : random(seed), config_(config) {
+  start_server();
+}
 
-World::~World() { server.reset(); }
+World::~World() {
+  server.reset();
+}
 
 void World::start_server() {
   engine = std::make_shared<CountingEngine>();
@@ -171,7 +177,9 @@ void World::cut(Side& side, bool client_hears) {
   if (client_hears) side.core->link_down({Code::connection_lost, "cut"}, false, now_ns);
 }
 
-void World::hold(Side& side, bool held) { side.held = held; }
+void World::hold(Side& side, bool held) {
+  side.held = held;
+}
 
 void World::restart_server() {
   for (auto& side : sides) cut(*side, true);
@@ -179,13 +187,15 @@ void World::restart_server() {
   start_server();
 }
 
-std::shared_ptr<CheckingSink> World::submit(Side& side, Request request, std::shared_ptr<Status> outcome) {
+std::shared_ptr<CheckingSink> World::submit(Side& side, Request request,
+                                            std::shared_ptr<Status> outcome) {
   auto sink = std::make_shared<CheckingSink>();
-  side.core->submit(side.next_id++, std::move(request), sink,
-                    [outcome](const Status& status) {
-                      if (outcome) *outcome = status;
-                    },
-                    now_ns);
+  side.core->submit(
+      side.next_id++, std::move(request), sink,
+      [outcome](const Status& status) {
+        if (outcome) *outcome = status;
+      },
+      now_ns);
   return sink;
 }
 
@@ -216,12 +226,14 @@ void World::round() {
       Message message = std::move(side->down.front());
       side->down.pop_front();
       const auto head = head_of(message.kind);
-      side->core->receive({head.data(), head.size()}, message.body, std::move(message.blobs), now_ns);
+      side->core->receive({head.data(), head.size()}, message.body, std::move(message.blobs),
+                          now_ns);
     }
     side->core->tick(now_ns);
     side->core->flush();
     if (side->core->wants_down()) cut(*side, true);
-    if (side->core->state() == ClientCore::State::down && now_ns >= side->core->try_again_ns()) connect(*side);
+    if (side->core->state() == ClientCore::State::down && now_ns >= side->core->try_again_ns())
+      connect(*side);
   }
 }
 

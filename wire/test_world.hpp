@@ -1,5 +1,5 @@
-// A server core, its clients and an engine in one simulated world: no sockets, no threads, time as a
-// number. Links break and lose what was on them; servers restart. Used by tests and fuzzers.
+// A server core, its clients and an engine in one simulated world: no sockets, no threads, time as
+// a number. Links break and lose what was on them; servers restart. Used by tests and fuzzers.
 #pragma once
 
 #include <deque>
@@ -16,8 +16,8 @@
 
 namespace troupe::wire {
 
-// Answers every request with `max_tokens` (default 12) tokens: token k of choice c is 1000 * c + k, its
-// text "k ". One token per request and step.
+// Answers every request with `max_tokens` (default 12) tokens: token k of choice c is 1000 * c + k,
+// its text "k ". One token per request and step.
 class CountingEngine final : public EnginePort {
  public:
   void step();
@@ -26,7 +26,9 @@ class CountingEngine final : public EnginePort {
   Result<EngineInfo> info() override;
   Result<EngineStats> stats() override;
   Result<std::string> metrics() override { return std::string("counting_steps 1\n"); }
-  Status set_option(std::string_view, std::string_view) override { return unsupported("no options"); }
+  Status set_option(std::string_view, std::string_view) override {
+    return unsupported("no options");
+  }
   Result<std::vector<int32_t>> tokenize(std::string_view text, bool, bool) override;
   Result<std::string> detokenize(std::span<const int32_t> ids, bool) override;
   Result<std::string> render(const Request&) override { return std::string("rendered"); }
@@ -73,7 +75,8 @@ class World {
   struct Side;  // one client: its core and its link
   Side& add_client(ClientConfig config = {});
   // The request is accepted, refused or still on its way: `outcome` tells when it is known.
-  std::shared_ptr<CheckingSink> submit(Side& side, Request request, std::shared_ptr<Status> outcome = nullptr);
+  std::shared_ptr<CheckingSink> submit(Side& side, Request request,
+                                       std::shared_ptr<Status> outcome = nullptr);
 
   // One round: messages move, the engine steps, time passes.
   void round();

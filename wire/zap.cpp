@@ -43,8 +43,8 @@ bool Zap::serve_one() {
   return true;
 }
 
-void Zap::answer(const std::string& version, const std::string& request, const char* code, const char* text,
-                 const std::string& user) {
+void Zap::answer(const std::string& version, const std::string& request, const char* code,
+                 const char* text, const std::string& user) {
   const std::string parts[] = {version, request, code, text, user, ""};
   for (size_t i = 0; i < std::size(parts); ++i) {
     const bool last = i + 1 == std::size(parts);

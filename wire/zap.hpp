@@ -1,5 +1,5 @@
-// The ZAP handler (ZeroMQ RFC 27): which CURVE keys may connect. It lives on the server's I/O thread;
-// libzmq asks it once per handshake, before any message of the peer is read.
+// The ZAP handler (ZeroMQ RFC 27): which CURVE keys may connect. It lives on the server's I/O
+// thread; libzmq asks it once per handshake, before any message of the peer is read.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,8 @@ class Zap {
 
  private:
   bool serve_one();
-  void answer(const std::string& version, const std::string& request, const char* code, const char* text,
-              const std::string& user);
+  void answer(const std::string& version, const std::string& request, const char* code,
+              const char* text, const std::string& user);
 
   zmq::socket_t socket_;
   const AllowList& allowed_;

@@ -39,7 +39,8 @@ class NotingSink final : public EventSink {
         const auto at = static_cast<size_t>(from) + i;
         if (at < probe_->said_ns.size()) probe_->said_ns[at] = now;
       }
-      probe_->said.store(from + static_cast<int64_t>(event.tokens.size()), std::memory_order_release);
+      probe_->said.store(from + static_cast<int64_t>(event.tokens.size()),
+                         std::memory_order_release);
     }
     to_->push(std::move(event));
   }
@@ -57,11 +58,13 @@ struct Tally {
 
 class MeasuringSink final : public EventSink {
  public:
-  MeasuringSink(std::shared_ptr<Probe> probe, Tally& tally) : probe_(std::move(probe)), tally_(tally) {}
+  MeasuringSink(std::shared_ptr<Probe> probe, Tally& tally)
+      : probe_(std::move(probe)), tally_(tally) {}
   void push(Event&& event) override {
     if (is_terminal(event.kind)) {
       if (event.kind == EventKind::failed) {
-        if (tally_.failed++ == 0) std::fprintf(stderr, "failed: %s\n", event.status.message().c_str());
+        if (tally_.failed++ == 0)
+          std::fprintf(stderr, "failed: %s\n", event.status.message().c_str());
       }
       ++tally_.ended;
       return;
@@ -90,7 +93,8 @@ Percentiles percentiles(std::vector<int64_t>& all) {
   if (all.empty()) return {};
   std::sort(all.begin(), all.end());
   const auto at = [&](double q) {
-    return static_cast<double>(all[static_cast<size_t>(q * static_cast<double>(all.size() - 1))]) / 1e6;
+    return static_cast<double>(all[static_cast<size_t>(q * static_cast<double>(all.size() - 1))]) /
+           1e6;
   };
   return {at(0.5), at(0.99), at(1.0), all.size()};
 }
@@ -105,11 +109,14 @@ int64_t resident_bytes(int pid) {
 double cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// The engine as it is, but for noting when it spoke: the prompt begins with the number of its probe.
+// The engine as it is, but for noting when it spoke: the prompt begins with the number of its
+// probe.
 class Stage::TimedPort final : public EnginePort {
  public:
   explicit TimedPort(std::unique_ptr<EnginePort> engine) : engine_(std::move(engine)) {}
@@ -125,14 +132,21 @@ class Stage::TimedPort final : public EnginePort {
       if (const auto it = probes_.find(number); it != probes_.end()) found = it->second;
     }
     if (!found) return engine_->submit(std::move(request), std::move(sink));
-    return engine_->submit(std::move(request), std::make_shared<NotingSink>(std::move(sink), std::move(found)));
+    return engine_->submit(std::move(request),
+                           std::make_shared<NotingSink>(std::move(sink), std::move(found)));
   }
   Result<EngineInfo> info() override { return engine_->info(); }
   Result<EngineStats> stats() override { return engine_->stats(); }
   Result<std::string> metrics() override { return engine_->metrics(); }
-  Status set_option(std::string_view k, std::string_view v) override { return engine_->set_option(k, v); }
-  Result<std::vector<int32_t>> tokenize(std::string_view t, bool a, bool p) override { return engine_->tokenize(t, a, p); }
-  Result<std::string> detokenize(std::span<const int32_t> i, bool s) override { return engine_->detokenize(i, s); }
+  Status set_option(std::string_view k, std::string_view v) override {
+    return engine_->set_option(k, v);
+  }
+  Result<std::vector<int32_t>> tokenize(std::string_view t, bool a, bool p) override {
+    return engine_->tokenize(t, a, p);
+  }
+  Result<std::string> detokenize(std::span<const int32_t> i, bool s) override {
+    return engine_->detokenize(i, s);
+  }
   Result<std::string> render(const Request& r) override { return engine_->render(r); }
   void cancel(RequestId id) override { engine_->cancel(id); }
   Result<uint64_t> session_new(const SessionOptions& o) override { return engine_->session_new(o); }
@@ -152,7 +166,8 @@ Stage::Stage(double step_ms, int streams, const std::string& bind) {
   EngineOptions options;
   options.max_sequences = std::max(streams, 1) + 64;
   options.context_length = kTokensMax;
-  const std::string endpoint = "echo:?step_ms=" + std::to_string(step_ms) + "&context=" + std::to_string(kTokensMax) +
+  const std::string endpoint = "echo:?step_ms=" + std::to_string(step_ms) +
+                               "&context=" + std::to_string(kTokensMax) +
                                "&kv_tokens=" + std::to_string(int64_t{kTokensMax} * 128);
   auto engine = actors::open_local_port(endpoint, options, nullptr);
   if (!engine.ok()) give_up(engine.status());
@@ -180,7 +195,8 @@ LoadResult Stage::run(const Load& load) {
   for (int i = 0; i < load.streams; ++i) {
     EnginePort& port = *ports[static_cast<size_t>(i % load.connections)];
     Request request;
-    request.prompt.push_back({PromptPart::Kind::text, std::to_string(i) + " and then the same again; ", {}, 0});
+    request.prompt.push_back(
+        {PromptPart::Kind::text, std::to_string(i) + " and then the same again; ", {}, 0});
     request.sampling.ignore_eos = true;
     request.sampling.max_tokens = kTokensMax - 1024;
     sinks.push_back(std::make_shared<MeasuringSink>(engine_->probe(i), tally));
@@ -200,11 +216,13 @@ LoadResult Stage::run(const Load& load) {
   result.tokens_per_s = static_cast<double>(tally.tokens) / seconds;
   result.events_per_s = static_cast<double>(tally.events) / seconds;
   for (const auto& [port, id] : running) port->cancel(id);
-  for (int i = 0; i < 1000 && tally.ended < load.streams; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 1000 && tally.ended < load.streams; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   result.failed = tally.failed + (load.streams - tally.ended);
   ports.clear();
   std::vector<int64_t> delays;
-  for (const auto& sink : sinks) delays.insert(delays.end(), sink->delays_ns.begin(), sink->delays_ns.end());
+  for (const auto& sink : sinks)
+    delays.insert(delays.end(), sink->delays_ns.begin(), sink->delays_ns.end());
   result.delay = percentiles(delays);
   return result;
 }

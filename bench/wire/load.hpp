@@ -1,5 +1,5 @@
-// Streams over the wire with the delay of every event: an echo engine, a server and its clients in this
-// process, and between engine and server a port that notes when each token was said.
+// Streams over the wire with the delay of every event: an echo engine, a server and its clients in
+// this process, and between engine and server a port that notes when each token was said.
 #pragma once
 
 #include <atomic>

@@ -2,12 +2,14 @@
 //
 //   wire_bench stream           500 streams over 50 connections as fast as they go
 //   wire_bench delay            the same at 50,000 tokens/s: the delay of every event
-//   wire_bench hostile          the delay again, beside a reader that stops, a flood, and 10 GB of images
-//   wire_bench idle  TROUPE     memory of a server with 5,000 idle connections
-//   wire_bench soak  TROUPE [S] memory of a server over S seconds (600) of coming and going requests
+//   wire_bench hostile          the delay again, beside a reader that stops, a flood, and 10 GB of
+//   images wire_bench idle  TROUPE     memory of a server with 5,000 idle connections wire_bench
+//   soak  TROUPE [S] memory of a server over S seconds (600) of coming and going requests
 //   wire_bench all   TROUPE     everything, and one JSON line at the end
 //
-// TROUPE is the command. Engine, server and clients share this machine, and all but the last two this process.
+// TROUPE is the command. Engine, server and clients share this machine, and all but the last two
+// this process.
+#include <zmq.h>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +18,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-#include <zmq.h>
 
 #include "base/clock.hpp"
 #include "bench/wire/load.hpp"
@@ -40,8 +41,11 @@ void note(const char* name, double value) {
 }
 
 void show(const char* what, const LoadResult& r) {
-  std::printf("%-22s %9.0f tokens/s  %8.0f events/s  delay p50 %6.2f  p99 %6.2f  max %6.2f ms  cpu %.2f  failed %d\n",
-              what, r.tokens_per_s, r.events_per_s, r.delay.p50_ms, r.delay.p99_ms, r.delay.max_ms, r.cpu_s_per_s, r.failed);
+  std::printf(
+      "%-22s %9.0f tokens/s  %8.0f events/s  delay p50 %6.2f  p99 %6.2f  max %6.2f ms  cpu %.2f  "
+      "failed %d\n",
+      what, r.tokens_per_s, r.events_per_s, r.delay.p50_ms, r.delay.p99_ms, r.delay.max_ms,
+      r.cpu_s_per_s, r.failed);
 }
 
 void stream() {
@@ -65,7 +69,8 @@ void delay() {
 // A raw connection that has been welcomed.
 class Rude {
  public:
-  explicit Rude(const std::string& endpoint) : context_(zmq_ctx_new()), socket_(zmq_socket(context_, ZMQ_DEALER)) {
+  explicit Rude(const std::string& endpoint)
+      : context_(zmq_ctx_new()), socket_(zmq_socket(context_, ZMQ_DEALER)) {
     const int none = 0;
     zmq_setsockopt(socket_, ZMQ_LINGER, &none, sizeof none);
     zmq_connect(socket_, endpoint.c_str());
@@ -126,14 +131,16 @@ void flood(const std::string& endpoint, const std::atomic<bool>& over) {
   std::string ping, junk(300, '\xc1');
   wire::write_ping(ping, 1);
   for (uint64_t i = 0; !over; ++i) {
-    if (!rude.send(i % 2 == 0 ? wire::Kind::ping : wire::Kind::submit, i % 2 == 0 ? ping : junk, {})) {
+    if (!rude.send(i % 2 == 0 ? wire::Kind::ping : wire::Kind::submit, i % 2 == 0 ? ping : junk,
+                   {})) {
       rude.drain();
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
   }
 }
 
-// Images of 8 MB, one after the other, as a client sends them; 10 GB or as many as there is time for.
+// Images of 8 MB, one after the other, as a client sends them; 10 GB or as many as there is time
+// for.
 void send_images(const std::string& endpoint, const std::atomic<bool>& over) {
   auto port = wire::connect(endpoint, {});
   if (!port.ok()) return;
@@ -147,7 +154,8 @@ void send_images(const std::string& endpoint, const std::atomic<bool>& over) {
     request.prompt.push_back({PromptPart::Kind::image, "", {}, 0});
     request.images.push_back({ImageKind::encoded, {bytes, bytes->data(), bytes->size()}});
     request.sampling.max_tokens = 1;
-    if ((*port)->submit(std::move(request), std::make_shared<Nobody>()).ok()) sent += static_cast<int64_t>(bytes->size());
+    if ((*port)->submit(std::move(request), std::make_shared<Nobody>()).ok())
+      sent += static_cast<int64_t>(bytes->size());
   }
   std::printf("  images: %.2f GB\n", static_cast<double>(sent) / 1e9);
 }
@@ -166,7 +174,8 @@ void hostile() {
     attacker.join();
     show("alone", before);
     show(name, beside);
-    note((std::string(name) + " p99 ratio").c_str(), beside.delay.p99_ms / std::max(before.delay.p99_ms, 1e-3));
+    note((std::string(name) + " p99 ratio").c_str(),
+         beside.delay.p99_ms / std::max(before.delay.p99_ms, 1e-3));
   }
 }
 
@@ -179,9 +188,11 @@ void idle(const std::string& command) {
   const int64_t after = resident_bytes(served.pid());
   const size_t left = connections.serve(60.0);
   const int64_t later = resident_bytes(served.pid());
-  std::printf("idle: %zu welcomed, %zu after a minute; server %.1f MB before, %.1f MB with them, %.1f MB a minute later\n",
-              connections.welcomed(), left, static_cast<double>(before) / 1e6, static_cast<double>(after) / 1e6,
-              static_cast<double>(later) / 1e6);
+  std::printf(
+      "idle: %zu welcomed, %zu after a minute; server %.1f MB before, %.1f MB with them, %.1f MB a "
+      "minute later\n",
+      connections.welcomed(), left, static_cast<double>(before) / 1e6,
+      static_cast<double>(after) / 1e6, static_cast<double>(later) / 1e6);
   note("idle_connections", static_cast<double>(left));
   note("idle_server_mb", static_cast<double>(later) / 1e6);
 }
@@ -211,7 +222,8 @@ void soak(const std::string& command, double seconds) {
     const double now = static_cast<double>(steady_now_ns() - begun) / 1e9;
     while (running < 200) {
       Request request;
-      request.prompt.push_back({PromptPart::Kind::text, "request " + std::to_string(requests), {}, 0});
+      request.prompt.push_back(
+          {PromptPart::Kind::text, "request " + std::to_string(requests), {}, 0});
       request.sampling.ignore_eos = true;
       request.sampling.max_tokens = static_cast<int32_t>(20 + requests % 200);
       EnginePort& port = *ports[requests++ % ports.size()];
@@ -222,8 +234,8 @@ void soak(const std::string& command, double seconds) {
       const int64_t bytes = resident_bytes(served.pid());
       if (now < seconds / 4) warm = std::max(warm, bytes);
       most = std::max(most, bytes);
-      std::printf("soak: %5.0f s  %8llu requests  server %.1f MB\n", now, static_cast<unsigned long long>(requests),
-                  static_cast<double>(bytes) / 1e6);
+      std::printf("soak: %5.0f s  %8llu requests  server %.1f MB\n", now,
+                  static_cast<unsigned long long>(requests), static_cast<double>(bytes) / 1e6);
       std::fflush(stdout);
     }
     if (now >= seconds) break;
@@ -241,9 +253,13 @@ int run(int argc, char** argv) {
   if (mode == "delay" || all) delay();
   if (mode == "hostile" || all) hostile();
   if ((mode == "idle" || all) && !command.empty()) idle(command);
-  if ((mode == "soak" || all) && !command.empty()) soak(command, argc > 3 ? std::atof(argv[3]) : 600.0);
+  if ((mode == "soak" || all) && !command.empty())
+    soak(command, argc > 3 ? std::atof(argv[3]) : 600.0);
   if (g_json.empty()) {
-    std::fputs("usage: wire_bench stream | delay | hostile | idle TROUPE | soak TROUPE [SECONDS] | all TROUPE\n", stderr);
+    std::fputs(
+        "usage: wire_bench stream | delay | hostile | idle TROUPE | soak TROUPE [SECONDS] | all "
+        "TROUPE\n",
+        stderr);
     return 2;
   }
   std::printf("{%s}\n", g_json.c_str());
@@ -253,4 +269,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace troupe::bench
 
-int main(int argc, char** argv) { return troupe::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  return troupe::bench::run(argc, argv);
+}

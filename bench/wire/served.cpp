@@ -30,7 +30,10 @@ std::string greeting() {
 }
 
 std::string ready() {
-  const std::string body = std::string("\x05READY\x0bSocket-Type", 18) + std::string("\0\0\0\x06" "DEALER", 10);
+  const std::string body = std::string("\x05READY\x0bSocket-Type", 18) + std::string(
+                                                                             "\0\0\0\x06"
+                                                                             "DEALER",
+                                                                             10);
   return std::string("\x04") + static_cast<char>(body.size()) + body;
 }
 
@@ -49,7 +52,8 @@ void send_all(int fd, const std::string& bytes) {
 
 }  // namespace
 
-Served::Served(const std::string& command, const std::string& model, const std::vector<std::string>& flags) {
+Served::Served(const std::string& command, const std::string& model,
+               const std::vector<std::string>& flags) {
   int pipe_fds[2];
   if (::pipe(pipe_fds) != 0) std::abort();
   pid_ = ::fork();
@@ -83,7 +87,9 @@ Served::~Served() {
   ::waitpid(pid_, nullptr, 0);
 }
 
-int Served::port() const { return std::atoi(endpoint_.c_str() + endpoint_.rfind(':') + 1); }
+int Served::port() const {
+  return std::atoi(endpoint_.c_str() + endpoint_.rfind(':') + 1);
+}
 
 IdleConnections::IdleConnections(int port, int count) {
   rlimit limit{};
@@ -133,7 +139,8 @@ void IdleConnections::read(size_t i) {
     greeted_[i] = true;
     ++welcomed_;
   }
-  if (text.find("\x04PING") != std::string_view::npos) send_all(fds_[i], std::string("\x04\x05\x04PONG", 7));
+  if (text.find("\x04PING") != std::string_view::npos)
+    send_all(fds_[i], std::string("\x04\x05\x04PONG", 7));
 }
 
 size_t IdleConnections::serve(double seconds) {

@@ -11,7 +11,8 @@ namespace troupe::bench {
 class Served {
  public:
   // `command`: the troupe command; serves `model` on a free port of 127.0.0.1.
-  Served(const std::string& command, const std::string& model, const std::vector<std::string>& flags);
+  Served(const std::string& command, const std::string& model,
+         const std::vector<std::string>& flags);
   ~Served();
   Served(const Served&) = delete;
   Served& operator=(const Served&) = delete;

@@ -41,10 +41,12 @@ static void refused_by_name(const char *endpoint) {
               troupe_engine_open(endpoint, &options, &engine));
   troupe_engine_options_init(&options, sizeof options);
   options.max_sequences = 3;
-  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "max_sequences", troupe_engine_open(endpoint, &options, &engine));
+  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "max_sequences",
+              troupe_engine_open(endpoint, &options, &engine));
   troupe_engine_options_init(&options, sizeof options);
   options.server_key = "too short";
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "server_key has 9 characters", troupe_engine_open(endpoint, &options, &engine));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "server_key has 9 characters",
+              troupe_engine_open(endpoint, &options, &engine));
   const char *setting = "colour=red";
   troupe_engine_options_init(&options, sizeof options);
   options.settings = &setting;
@@ -79,7 +81,8 @@ static void all_of_it(troupe_engine *near, troupe_engine *far) {
   troupe_server *server = NULL;
   CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "cannot serve",
               troupe_server_open(far, "tcp://127.0.0.1:*", NULL, &server));
-  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "only folders", troupe_inspect("tcp://127.0.0.1:1", NULL, &bytes));
+  CHECK_FAILS(TROUPE_ERROR_UNSUPPORTED, "only folders",
+              troupe_inspect("tcp://127.0.0.1:1", NULL, &bytes));
 }
 
 static void with_keys(troupe_engine *near) {
@@ -110,13 +113,15 @@ static void with_keys(troupe_engine *near) {
 int main(int argc, char **argv) {
   troupe_engine *near = open_engine(argc, argv, "echo:");
   troupe_server *server = NULL;
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "--allow-plaintext", troupe_server_open(near, "tcp://0.0.0.0:*", NULL, &server));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "--allow-plaintext",
+              troupe_server_open(near, "tcp://0.0.0.0:*", NULL, &server));
   troupe_server_options options;
   troupe_server_options_init(&options, sizeof options);
   const char *setting = "requets=1";
   options.settings = &setting;
   options.n_settings = 1;
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "requests", troupe_server_open(near, "tcp://127.0.0.1:*", &options, &server));
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "requests",
+              troupe_server_open(near, "tcp://127.0.0.1:*", &options, &server));
 
   server = serve(near, NULL);
   refused_by_name(troupe_server_endpoint(server));
@@ -127,7 +132,8 @@ int main(int argc, char **argv) {
   all_of_it(near, far);
   with_keys(near);
 
-  /* A server that stops says so; a request after it is refused, and can be tried again elsewhere. */
+  /* A server that stops says so; a request after it is refused, and can be tried again elsewhere.
+   */
   CHECK_OK(troupe_server_close(server, 0));
   CHECK_OK(troupe_server_close(server, 0));
   troupe_queue *queue = new_queue();
