@@ -302,10 +302,10 @@ Status Server::close(int64_t drain_ns) {
     core_.pump(steady_now_ns());
     core_.stop({Code::closed, "the server was stopped", true});
   });
-  workers_.reset();
   over_ = true;
   ready_->fd().wake();
   thread_.join();
+  workers_.reset();  // whose last answers nobody takes
   router_.set(zmq::sockopt::linger, kGoodbye_ms);
   router_.close();
   return {};
