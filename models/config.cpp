@@ -1,6 +1,7 @@
 #include "models/config.hpp"
 
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,7 @@ struct Fields::Document {
   std::string label;
   json root;
   Status failure;
+  std::deque<json> merged;  // objects with their defaults
 };
 
 namespace {
@@ -297,6 +299,13 @@ std::vector<std::pair<std::string, std::string>> Fields::text_map(std::string_vi
     out.emplace_back(item.key(), item.value().get<std::string>());
   }
   return out;
+}
+
+Fields Fields::with_defaults(std::string_view defaults) const {
+  json merged = json::parse(defaults);
+  if (node_ != nullptr) merged.update(*static_cast<const json*>(node_));
+  document_->merged.push_back(std::move(merged));
+  return {document_, &document_->merged.back(), prefix_};
 }
 
 Fields Fields::object(std::string_view key) const {

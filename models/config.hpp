@@ -54,6 +54,10 @@ class Fields {
   // A nested object; without keys when absent. Shares the sticking failure with its parent.
   [[nodiscard]] Fields object(std::string_view key) const;
 
+  // The same object with what a library assumes where the file is silent: `defaults` is a JSON object
+  // of our own. A field that is there, even as null, is not replaced.
+  [[nodiscard]] Fields with_defaults(std::string_view defaults) const;
+
   // States a problem that only the reader can see ("must divide hidden_size").
   void fail(std::string_view key, std::string_view problem) const;
   [[nodiscard]] Status status() const;

@@ -49,6 +49,11 @@ struct TensorSpec {
   int64_t unit = 1;  // rows (or columns) that must stay together on one rank
   RowPick pick{};
   Fill fill = Fill::random;
+  bool transposed = false;  // stored as cols x rows
+  // > 1: with width = cols / groups, a column is stored at column % width * groups + column / width,
+  // as the kernel of a convolution has channels outside places.
+  int64_t groups = 1;
+  int64_t grouped_from = 0;  // columns before this one are stored where they are
   explicit operator bool() const { return !name.empty(); }
   [[nodiscard]] int64_t stored_rows() const {
     return pick.of == 0 ? rows : rows / pick.count * pick.of;
@@ -151,6 +156,7 @@ struct Layer {
 
 struct ModelDescription {
   std::string family;
+  bool vision = false;  // it is the language half of a vision-language model
   int32_t vocab = 0;
   int32_t hidden = 0;
   int32_t context_length = 0;

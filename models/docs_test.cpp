@@ -39,7 +39,7 @@ TEST(Docs, SnippetsAreLinesOfTheCode) {
     EXPECT_NE(read(file).find(snippet), std::string::npos) << file << " has no lines\n" << snippet;
     ++snippets;
   }
-  EXPECT_EQ(snippets, 3);
+  EXPECT_EQ(snippets, 4);
 }
 
 }  // namespace

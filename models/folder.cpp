@@ -8,6 +8,7 @@
 #include "base/limits.hpp"
 #include "models/config.hpp"
 #include "models/families/families.hpp"
+#include "models/families/nested.hpp"
 #include "models/weights.hpp"
 
 namespace troupe::models {
@@ -113,6 +114,7 @@ Status Folder::settle_facts(const LoadOptions& options) {
   const ModelDescription& d = description_;
   TR_TRY(check_ranks(d, options.ranks));
   facts_.family = d.family;
+  facts_.vision = d.vision;
   facts_.vocab = d.vocab;
   facts_.hidden = d.hidden;
   facts_.layers = static_cast<int32_t>(d.layers.size());
@@ -143,6 +145,16 @@ Status Folder::settle_facts(const LoadOptions& options) {
   return ok_status();
 }
 
+// The two configs of a vision-language model often disagree on tied heads: the files decide.
+void Folder::untie_or_tie() {
+  ModelDescription& d = description_;
+  if (!d.vision || !d.head) return;
+  const auto there = [&](const TensorSpec& t) {
+    return find_weight(*checkpoint_, d.renames, t.name) != nullptr;
+  };
+  if (!there(d.head.parts.front().weight) && there(d.embedding)) d.head.parts.clear();
+}
+
 Status Folder::read(const std::string& path, const LoadOptions& options) {
   path_ = path;
   TR_TRY(check_options(options));
@@ -154,14 +166,19 @@ Status Folder::read(const std::string& path, const LoadOptions& options) {
                        "\" are not read; use the folder with f16, bf16 or f32 weights");
   }
   TR_TRY(describe(config, description_));
-  add_tokens(config.integers("eos_token_id", -1, limits::vocabulary), facts_.eos_tokens);
-  facts_.bos_token = token_id(config, "bos_token_id", -1);
-  facts_.pad_token = token_id(config, "pad_token_id", -1);
-  const std::string dtype = config.text(config.either("dtype", "torch_dtype"), "float32");
+  const Fields text = text_config(config);  // the same, but for vision-language models
+  for (const Fields& f : {config, text}) {
+    add_tokens(f.integers("eos_token_id", -1, limits::vocabulary), facts_.eos_tokens);
+  }
+  facts_.bos_token = token_id(config, "bos_token_id", token_id(text, "bos_token_id", -1));
+  facts_.pad_token = token_id(config, "pad_token_id", token_id(text, "pad_token_id", -1));
+  const std::string inner = text.text(text.either("dtype", "torch_dtype"), "float32");
+  const std::string dtype = config.text(config.either("dtype", "torch_dtype"), inner);
   TR_TRY(config.status());
   TR_TRY(read_generation(path));
   if (options.format == LoadFormat::files) {
     TR_ASSIGN(checkpoint_, Checkpoint::open(path));
+    untie_or_tie();
   }
   TR_TRY(settle_dtype(options, dtype));
   return settle_facts(options);

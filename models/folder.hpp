@@ -29,6 +29,7 @@ class Folder final : public ModelFolder {
 
  private:
   Status read(const std::string& path, const LoadOptions& options);
+  void untie_or_tie();
   Status read_generation(const std::string& path);
   Status settle_dtype(const LoadOptions& options, const std::string& config_dtype);
   Status settle_facts(const LoadOptions& options);

@@ -76,8 +76,11 @@ void LoadedModel::reduce(const Matrix& m) {
 
 void LoadedModel::embed(Step& step, const Buffers& b, std::span<const Matrix> injects) {
   const int64_t rank = communicator_ == nullptr ? 0 : communicator_->rank();
+  const int64_t ranks = communicator_ == nullptr ? 1 : communicator_->size();
+  const int64_t rows = folder_->description().embedding.rows;  // may be more than are predicted
+  const int64_t each = (rows + ranks - 1) / ranks;
   backend_.embed(step.batch, {.table = embedding_,
-                              .first_token = static_cast<int32_t>(rank * vocab_share()),
+                              .first_token = static_cast<int32_t>(rank * each),
                               .scale = folder_->description().embedding_scale,
                               .output = b.residual});
   reduce(b.residual);
@@ -123,16 +126,40 @@ void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bo
   gate(layer.mixer_gate);
   layer.ffn_norm.run(backend_, b.branch, b.residual, b.normed);
   keep_norm();
-  run_branch(step, *layer.ffn, b.normed, b.branch);
+  Matrix input = b.normed;
+  if (layer.cross && !seeing_.empty()) {  // without biases, a feed-forward of zeros is zero
+    input = b.second;
+    backend_.mix_rows({.inputs = {&b.normed, 1}, .rows = seeing_, .output = input});
+  }
+  run_branch(step, *layer.ffn, input, b.branch);
   reduce(b.branch);
   if (layer.post_ffn_norm) layer.post_ffn_norm.run(backend_, b.branch, {}, b.branch);
   gate(layer.ffn_gate);
 }
 
+bool LoadedModel::crosses() const {
+  return std::any_of(layers_.begin(), layers_.end(), [](const PlacedLayer& l) { return l.cross; });
+}
+
+bool LoadedModel::find_seeing(const PlanView& plan) {
+  const auto spans = plan.cross_spans();
+  bool some = false, all = true;
+  seeing_.assign(static_cast<size_t>(plan.rows()), -1);
+  for (const PlanSequence& s : plan.sequences()) {
+    for (int32_t row = s.row_begin; row < s.row_begin + s.row_count; ++row) {
+      const auto r = static_cast<size_t>(row);
+      const bool sees = s.cross_len > 0 && (spans.empty() || spans[2 * r] < spans[2 * r + 1]);
+      if (sees) seeing_[r] = row;
+      some = some || sees;
+      all = all && sees;
+    }
+  }
+  if (all) seeing_.clear();
+  return some;
+}
+
 void LoadedModel::run_layers(Step& step, const Buffers& b) {
-  const auto sequences = step.batch.plan.sequences();
-  const bool encoded = std::any_of(sequences.begin(), sequences.end(),
-                                   [](const PlanSequence& s) { return s.cross_len > 0; });
+  const bool encoded = crosses() && find_seeing(step.batch.plan);
   bool first = true;
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (layers_[i].cross && !encoded) continue;  // a gated layer without an image is not there
@@ -182,7 +209,7 @@ Matrix LoadedModel::forward(const Batch& batch, std::span<KvCache* const> caches
   const auto logit_rows = batch.plan.logit_rows().size();
   const bool decode = batch.rows >= batch.sequences && batch.plan.header().max_row_count == 1 &&
                       injects.empty() && !step.vision_rows && communicator_ == nullptr &&
-                      forced_.empty();
+                      forced_.empty() && !crosses();
   const uint64_t key = (static_cast<uint64_t>(batch.rows) << 32U) | logit_rows;
   const Scratch before = step.scratch;
   if (!decode || !backend_.replay(batch, key)) {

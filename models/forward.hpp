@@ -49,6 +49,8 @@ class LoadedModel final : public Model {
   [[nodiscard]] Step begin(const Batch& batch, std::span<KvCache* const> caches) const;
   Buffers lay_out(Scratch& scratch, int64_t rows) const;
   void embed(Step& step, const Buffers& b, std::span<const Matrix> injects);
+  [[nodiscard]] bool crosses() const;
+  bool find_seeing(const PlanView& plan);  // whether any row does
   void run_layers(Step& step, const Buffers& b);
   void run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bool first);
   void run_branch(Step& step, Sublayer& branch, const Matrix& input, const Matrix& output);
@@ -67,6 +69,8 @@ class LoadedModel final : public Model {
   std::vector<PlacedLayer> layers_;
   std::unique_ptr<DeviceBuffer> workspace_;
   std::vector<std::vector<int32_t>> forced_;
+  // Of a step with encoder rows: each row that sees some, else -1. Empty: all see some.
+  std::vector<int32_t> seeing_;
 };
 
 }  // namespace troupe::models

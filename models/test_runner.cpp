@@ -45,7 +45,26 @@ void Runner::add(const Piece& piece, StepPlanDraft& draft) {
   sequence.kv_len = length + sequence.row_count;
   sequence.prompt_len = piece.prompt_len;
   sequence.cross_len = piece.cross_len;
+  if (piece.encoder_rows) encoded_.push_back({index, piece.encoder_rows});
+  for (const Piece::Inject& inject : piece.injects) {
+    draft.injects.push_back({.id = 0,
+                             .row = sequence.row_begin + inject.token,
+                             .count = inject.count,
+                             .source_row = inject.source_row,
+                             .sequence = index});
+    injects_.push_back(inject.source);
+  }
   for (size_t i = 0; i < piece.tokens.size(); ++i) {
+    const int32_t position = length;
+    for (size_t axis = 0; axis < 3; ++axis) {
+      draft.rope_positions.push_back(piece.rope.empty() ? position : piece.rope[3 * i + axis]);
+    }
+    for (size_t side = 0; side < 2; ++side) {
+      const int32_t all = side == 0 ? 0 : piece.cross_len;
+      draft.cross_spans.push_back(piece.cross_spans.empty() ? all
+                                                            : piece.cross_spans[2 * i + side]);
+    }
+    draft.span_ends.push_back(piece.span_ends.empty() ? position + 1 : piece.span_ends[i]);
     if (!piece.targets.empty() && piece.targets[i] >= 0) {
       draft.logit_rows.push_back({.row = static_cast<int32_t>(draft.token_ids.size()),
                                   .sequence = index,
@@ -79,7 +98,12 @@ Result<std::vector<Scored>> Runner::step(const std::vector<Piece>& pieces) {
   StepPlanDraft draft;
   draft.step = ++steps_;
   draft.groups = static_cast<int32_t>(cache_views_.size());
+  injects_.clear();
   for (const Piece& piece : pieces) add(piece, draft);
+  const auto any = [&](auto wanted) { return std::any_of(pieces.begin(), pieces.end(), wanted); };
+  if (!any([](const Piece& p) { return !p.rope.empty(); })) draft.rope_positions.clear();
+  if (!any([](const Piece& p) { return !p.span_ends.empty(); })) draft.span_ends.clear();
+  if (!any([](const Piece& p) { return !p.cross_spans.empty(); })) draft.cross_spans.clear();
   std::vector<std::byte> bytes;
   draft.seal(bytes);
   TR_ASSIGN(const PlanView plan, PlanView::parse(bytes));
@@ -88,7 +112,7 @@ Result<std::vector<Scored>> Runner::step(const std::vector<Piece>& pieces) {
     model_->encode(batch, cache_views_, e.sequence, e.states);
   }
   before_();
-  const Matrix logits = model_->forward(batch, cache_views_, {});
+  const Matrix logits = model_->forward(batch, cache_views_, injects_);
   after_();
   backend_.sample(batch, model_->sampling(logits));
   TR_ASSIGN(const StepResult result, backend_.finish_step(batch));

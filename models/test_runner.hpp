@@ -20,6 +20,18 @@ struct Piece {
   std::vector<int32_t> targets;  // -1: no logits wanted for that row
   std::vector<uint8_t> modality;  // empty, or one per token
   int32_t cross_len = 0;
+  std::vector<int32_t> rope{};  // three per token, or empty: as the positions
+  std::vector<int32_t> span_ends{};  // one per token, or empty
+  // Rows of pictures that take the place of tokens of this piece.
+  struct Inject {
+    Matrix source;
+    int32_t token = 0;  // the first, within the piece
+    int32_t count = 0;
+    int32_t source_row = 0;
+  };
+  std::vector<Inject> injects{};
+  Matrix encoder_rows{};  // written before this step: what cross-attention sees from then on
+  std::vector<int32_t> cross_spans{};  // two per token, or empty: all of cross_len
 };
 
 struct Scored {
@@ -64,6 +76,7 @@ class Runner {
   std::vector<KvCache*> cache_views_;
   std::vector<int32_t> lengths_ = std::vector<int32_t>(kSequences, 0);
   std::vector<Encoded> encoded_;
+  std::vector<Matrix> injects_;  // of the step's plan, in order
   std::function<void()> before_ = [] {}, after_ = [] {};
   uint64_t steps_ = 0;
 };

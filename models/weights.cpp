@@ -66,7 +66,8 @@ TensorSpec bias_spec(const LinearPartSpec& part) {
   return spec;
 }
 
-// [rows, cols], or for vectors [n], or any shape whose leading dimensions multiply to rows.
+// [rows, cols], or for vectors [n], or any shape whose leading dimensions multiply to rows, or whose
+// trailing ones do to cols (the kernel of a convolution).
 bool shape_fits(const std::vector<int64_t>& shape, int64_t rows, int64_t cols) {
   std::vector<int64_t> trimmed = shape;
   std::erase(trimmed, 1);
@@ -74,9 +75,13 @@ bool shape_fits(const std::vector<int64_t>& shape, int64_t rows, int64_t cols) {
     const int64_t n = rows * cols;
     return n == 1 ? trimmed.empty() : trimmed == std::vector<int64_t>{n};
   }
-  if (shape.empty() || shape.back() != cols) return false;
-  const auto leading = shape_bytes({shape.begin(), shape.end() - 1}, 1);
-  return leading && *leading == static_cast<size_t>(rows);
+  if (shape.empty()) return false;
+  const auto product = [](std::vector<int64_t> part, int64_t wanted) {
+    const auto elements = shape_bytes(part, 1);
+    return elements && *elements == static_cast<size_t>(wanted);
+  };
+  if (shape.back() == cols && product({shape.begin(), shape.end() - 1}, rows)) return true;
+  return shape.front() == rows && product({shape.begin() + 1, shape.end()}, cols);
 }
 
 std::shared_ptr<std::byte> host_buffer(size_t bytes) {
@@ -86,23 +91,8 @@ std::shared_ptr<std::byte> host_buffer(size_t bytes) {
   return {data, [](std::byte* p) { ::operator delete (p, std::align_val_t{64}); }};
 }
 
-void visit_linear(const LinearSpec& linear, const std::function<void(const TensorSpec&)>& visit) {
-  for (const auto* list : {&linear.parts, &linear.vision}) {
-    for (const LinearPartSpec& part : *list) {
-      visit(part.weight);
-      if (!part.bias.empty()) visit(bias_spec(part));
-    }
-  }
-}
-
-void visit_norm(const NormSpec& norm, const std::function<void(const TensorSpec&)>& visit) {
-  for (const TensorSpec* t : {&norm.weight, &norm.bias}) {
-    if (*t) visit(*t);
-  }
-}
-
 struct LayerVisitor {
-  const std::function<void(const TensorSpec&)>& visit;
+  const WeightVisitor& visit;
 
   void operator()(const GroupedQuery& m) const {
     visit_linear(m.qkv, visit);
@@ -138,6 +128,25 @@ struct LayerVisitor {
 };
 
 }  // namespace
+
+void visit_linear(const LinearSpec& linear, const WeightVisitor& visit) {
+  for (const auto* list : {&linear.parts, &linear.vision}) {
+    for (const LinearPartSpec& part : *list) {
+      visit(part.weight);
+      if (!part.bias.empty()) visit(bias_spec(part));
+    }
+  }
+}
+
+void visit_norm(const NormSpec& norm, const WeightVisitor& visit) {
+  for (const TensorSpec* t : {&norm.weight, &norm.bias}) {
+    if (*t) visit(*t);
+  }
+}
+
+void visit_ffn(const Ffn& ffn, const WeightVisitor& visit) {
+  std::visit(LayerVisitor{visit}, ffn);
+}
 
 const HostTensor* find_weight(const Checkpoint& checkpoint, Renames renames,
                               const std::string& name) {
@@ -191,14 +200,44 @@ Result<HostTensor> WeightLoader::fetch(const TensorSpec& spec, std::shared_ptr<c
     return unsupported(where + ": dtype " + found->dtype_text +
                        "; weights are read as F32, F16, BF16");
   }
-  if (!shape_fits(found->shape, rows, spec.cols)) {
+  const int64_t outer = spec.transposed ? spec.cols : rows;
+  const int64_t inner = spec.transposed ? rows : spec.cols;
+  if (!shape_fits(found->shape, outer, inner)) {
     const std::vector<int64_t> wanted = spec.cols == 1 || rows == 1
                                             ? std::vector<int64_t>{rows * spec.cols}
-                                            : std::vector<int64_t>{rows, spec.cols};
+                                            : std::vector<int64_t>{outer, inner};
     return corrupt_model(where + ": shape " + shape_text(found->shape) + ", config.json wants " +
                          shape_text(wanted));
   }
-  return *found;
+  HostTensor out = *found;
+  if (spec.transposed || spec.groups > 1) TR_TRY(rearrange(spec, out, owner));
+  return out;
+}
+
+// Elements of a tensor that is stored in another order than the layer sees it in.
+Status WeightLoader::rearrange(const TensorSpec& spec, HostTensor& tensor,
+                               std::shared_ptr<const void>& owner) {
+  const int64_t rows = spec.stored_rows(), cols = spec.cols;
+  const size_t each = dtype_bytes(*tensor.dtype);
+  auto buffer = host_buffer(static_cast<size_t>(rows * cols) * each);
+  if (buffer == nullptr)
+    return Status(Code::out_of_memory, "no memory to rearrange weight " + spec.name);
+  const int64_t from = spec.grouped_from, width = (cols - from) / spec.groups;
+  std::byte* to = buffer.get();
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t col = 0; col < cols; ++col, to += each) {
+      const int64_t inside = col - from;
+      const int64_t stored =
+          inside < 0 ? col : from + inside % width * spec.groups + inside / width;
+      const int64_t at = spec.transposed ? stored * rows + row : row * cols + stored;
+      std::memcpy(to, tensor.data + static_cast<size_t>(at) * each, each);
+    }
+  }
+  tensor.file->release(tensor.data, tensor.bytes);
+  tensor.data = buffer.get();
+  tensor.file = nullptr;
+  owner = std::move(buffer);
+  return ok_status();
 }
 
 Result<WeightLoader::Slice> WeightLoader::slice(const TensorSpec& spec, DType dtype) {
@@ -305,11 +344,13 @@ Result<float> WeightLoader::scalar(const TensorSpec& spec, float fallback) {
 }
 
 Result<Matrix> WeightLoader::upload(std::span<const float> values, std::string_view what,
-                                    int64_t rows) {
+                                    int64_t rows, DType dtype) {
   const auto cols = static_cast<int64_t>(values.size()) / std::max<int64_t>(rows, 1);
-  TR_ASSIGN(auto buffer, backend_.allocate(std::max<size_t>(values.size_bytes(), 4), what));
-  TR_TRY(backend_.upload(buffer->data(), values.data(), values.size_bytes()));
-  const Matrix out{buffer->data(), DType::f32, rows, cols, cols};
+  std::vector<std::byte> bytes(values.size() * dtype_bytes(dtype));
+  convert(values.data(), DType::f32, bytes.data(), dtype, values.size());
+  TR_ASSIGN(auto buffer, backend_.allocate(std::max<size_t>(bytes.size(), 4), what));
+  TR_TRY(backend_.upload(buffer->data(), bytes.data(), bytes.size()));
+  const Matrix out{buffer->data(), dtype, rows, cols, cols};
   arena_.buffers.push_back(std::move(buffer));
   return out;
 }

@@ -67,7 +67,8 @@ class WeightLoader {
   Result<Matrix> matrix(const TensorSpec& spec);  // an empty matrix for an empty spec
   Result<Matrix> matrix_f32(const TensorSpec& spec);  // kept in f32 whatever the model's dtype
   Result<float> scalar(const TensorSpec& spec, float fallback);
-  Result<Matrix> upload(std::span<const float> values, std::string_view what, int64_t rows = 1);
+  Result<Matrix> upload(std::span<const float> values, std::string_view what, int64_t rows = 1,
+                        DType dtype = DType::f32);
 
  private:
   struct Slice {
@@ -76,6 +77,7 @@ class WeightLoader {
     std::shared_ptr<const MappedFile> file;  // of a view into a file
   };
   Result<HostTensor> fetch(const TensorSpec& spec, std::shared_ptr<const void>& owner);
+  Status rearrange(const TensorSpec& spec, HostTensor& tensor, std::shared_ptr<const void>& owner);
   Result<Slice> slice(const TensorSpec& spec, DType dtype);
   Result<LinearWeight> linear_of(std::span<const LinearPartSpec> parts);
   Result<Matrix> place(const TensorSpec& spec, DType dtype);
@@ -85,6 +87,12 @@ class WeightLoader {
   Options options_;
   WeightArena& arena_;
 };
+
+// Calls `visit` with every weight of a part; biases come as vectors like their weights' rows.
+using WeightVisitor = std::function<void(const TensorSpec&)>;
+void visit_linear(const LinearSpec& linear, const WeightVisitor& visit);
+void visit_norm(const NormSpec& norm, const WeightVisitor& visit);
+void visit_ffn(const Ffn& ffn, const WeightVisitor& visit);
 
 // Calls `visit` with every weight of the model; biases come as vectors like their weights' rows.
 void visit_weights(const ModelDescription& model,

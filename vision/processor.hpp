@@ -16,7 +16,8 @@
 
 namespace troupe::vision {
 
-// Patches of one tile. frames > 1 only for video families, counted after temporal merging.
+// Patches of one tile. frames > 1 only for video families, counted after temporal merging, and for
+// Mllama, whose tower sees all tiles of a picture in one job: a frame is a tile.
 struct PatchGrid {
   int32_t frames = 1, rows = 0, columns = 0;
   [[nodiscard]] int64_t patches() const { return int64_t{frames} * rows * columns; }

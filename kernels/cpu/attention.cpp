@@ -47,12 +47,13 @@ struct Piece {
 
 void see(const Batch& batch, const AttentionArgs& a, const PlanSequence& s, int32_t row,
          int32_t& begin, int32_t& end) {
+  const auto r = static_cast<size_t>(row);
   if (a.span == AttentionSpan::cross) {
-    begin = 0;
-    end = s.cross_len;
+    const auto spans = batch.plan.cross_spans();
+    begin = spans.empty() ? 0 : spans[2 * r];
+    end = spans.empty() ? s.cross_len : std::min(spans[2 * r + 1], s.cross_len);
     return;
   }
-  const auto r = static_cast<size_t>(row);
   const int32_t position = batch.plan.positions()[r];
   const auto span_ends = batch.plan.span_ends();
   begin = a.window > 0 ? std::max(0, position + 1 - a.window) : 0;

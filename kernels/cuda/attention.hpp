@@ -127,6 +127,7 @@ struct PlainAttention {
   const AttentionSequence* sequences = nullptr;
   const int32_t* blocks = nullptr;
   bool cross = false;  // every row sees its sequence's kv_len
+  const int32_t* cross_spans = nullptr;  // … or, two per row, the [begin, end) of it
   int32_t rows_above = 0;  // only sequences with more rows than this
   // Keys and values that lie in rows, without a cache: sequences are [row_begin, + row_count).
   Matrix keys, values;

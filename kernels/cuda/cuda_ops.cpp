@@ -412,6 +412,14 @@ void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32
       (p.cross ? plan.at.encoders : plan.at.sequences) + int64_t{a.group} * plan.counts.sequences;
   p.blocks = plan.at.blocks;
   p.rows_above = rows_above;
+  if (const auto spans = batch.plan.cross_spans(); p.cross && !spans.empty()) {
+    if (Status s = grow(mixed_, spans.size_bytes(), "encoder rows seen"); !s.ok())
+      return fail(std::move(s));
+    check(cudaMemcpyAsync(mixed_.as(), spans.data(), spans.size_bytes(), cudaMemcpyHostToDevice,
+                          stream_),
+          "attention");
+    p.cross_spans = mixed_.as<int32_t>();
+  }
   check(plain_attention(p, stream_), "attention");
 }
 

@@ -246,7 +246,9 @@ void attention_latent_case(Lab& lab) {
   check_attention(lab, s, {{some(lab, 1, 40), 1}, {some(lab, 0, 20), some(lab, 2, 40)}});
 }
 
-void attention_cross_case(Lab& lab) {
+namespace {
+
+void cross_case(Lab& lab, bool spans) {
   Shape s = random_shape(lab);
   Scene scene(lab, s);
   StepPlanDraft draft;
@@ -255,6 +257,10 @@ void attention_cross_case(Lab& lab) {
   for (size_t i = 0; i < cross.size(); ++i) {
     add_sequence(draft, {.slot = static_cast<int32_t>(i), .rows = some(lab, 1, 9), .past = 4, .cross_len = cross[i]});
     add_table(draft, scene.take_blocks(std::max(cross[i], 1)));
+    for (int32_t row = 0; spans && row < draft.sequences.back().row_count; ++row) {
+      const int32_t begin = some(lab, 0, cross[i]);
+      draft.cross_spans.insert(draft.cross_spans.end(), {begin, some(lab, begin, cross[i])});
+    }
   }
   const BatchTwin batch = lab.begin(draft, {&scene.cache()});
   for (size_t i = 0; i < cross.size(); ++i) {
@@ -264,8 +270,15 @@ void attention_cross_case(Lab& lab) {
     lab.test.cross_write(batch.test, {sequence, k.test, v.test, scene.cache().test.get(), 1, 0});
     lab.plain().cross_write(batch.plain, {sequence, k.plain, v.plain, scene.cache().plain.get(), 1, 0});
   }
-  scene.attend(batch, AttentionSpan::cross, "cross");
+  scene.attend(batch, AttentionSpan::cross, spans ? "cross, rows seeing some" : "cross");
   lab.finish(batch);
+}
+
+}  // namespace
+
+void attention_cross_case(Lab& lab) {
+  cross_case(lab, false);
+  cross_case(lab, true);
 }
 
 // A copied block serves another sequence, which then writes its own next token.

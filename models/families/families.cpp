@@ -10,6 +10,7 @@
 #include "models/config.hpp"
 #include "models/description.hpp"
 #include "models/families/list.hpp"
+#include "models/families/nested.hpp"
 
 namespace troupe::models {
 namespace {
@@ -26,17 +27,36 @@ constexpr Names kBloom = {"BloomForCausalLM"};
 constexpr Names kMixtral = {"MixtralForCausalLM"};
 constexpr Names kDeepseekV2 = {"DeepseekV2ForCausalLM"};
 
-constexpr std::array<Family, 10> kFamilies = {
+constexpr Names kQwen2Vl = {"Qwen2VLForConditionalGeneration"};
+constexpr Names kQwen25Vl = {"Qwen2_5_VLForConditionalGeneration"};
+
+constexpr Names kGemma3 = {"Gemma3ForCausalLM"};
+
+constexpr Names kMiniCpmV = {"MiniCPMV"};
+constexpr Names kCogVlm = {"CogVLMForCausalLM"};
+
+constexpr Names kMllama = {"MllamaForConditionalGeneration"};
+
+constexpr Names kInternLm2 = {"InternLM2ForCausalLM"};
+
+constexpr std::array<Family, 17> kFamilies = {
     {{"llama", "llama", kLlama, describe_llama},
      {"mistral", "mistral", kMistral, describe_mistral},
      {"qwen2", "qwen2", kQwen2, describe_qwen2},
      {"qwen2_moe", "qwen2_moe", kQwen2Moe, describe_qwen2_moe},
      {"qwen3", "qwen3", kQwen3, describe_qwen3},
      {"gemma2", "gemma2", kGemma2, describe_gemma2},
+     {"gemma3", "gemma3_text", kGemma3, describe_gemma3},
      {"gpt_neox", "gpt_neox", kGptNeox, describe_gpt_neox},
      {"bloom", "bloom", kBloom, describe_bloom},
      {"mixtral", "mixtral", kMixtral, describe_mixtral},
-     {"deepseek_v2", "deepseek_v2", kDeepseekV2, describe_deepseek_v2}}};
+     {"deepseek_v2", "deepseek_v2", kDeepseekV2, describe_deepseek_v2},
+     {"qwen2_vl", "qwen2_vl", kQwen2Vl, describe_qwen2_vl},
+     {"qwen2_5_vl", "qwen2_5_vl", kQwen25Vl, describe_qwen2_vl},
+     {"internlm2", "internlm2", kInternLm2, describe_internlm2},
+     {"mllama", "mllama", kMllama, describe_mllama},
+     {"minicpmv", "minicpmv", kMiniCpmV, describe_minicpmv},
+     {"cogvlm2", "cogvlm2", kCogVlm, describe_cogvlm2}}};
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -90,6 +110,24 @@ std::span<const Family> families() {
   return kFamilies;
 }
 
+namespace {
+
+// The language half by its own family; checkpoints differ in what stands before its names.
+Status describe_nested(const Fields& config, ModelDescription& out) {
+  const Fields text = text_config(config);
+  const std::string model_type = text.text("model_type", "");
+  const std::vector<std::string> named = text.texts("architectures");
+  const Family* family = find("", model_type);
+  if (family == nullptr && !named.empty()) family = find(named.front(), "");
+  if (family == nullptr) return unknown(config, model_type);
+  out.family = config.text("model_type", std::string(family->name));
+  family->describe(text, out);
+  add_nested_names(out);
+  return config.status();
+}
+
+}  // namespace
+
 Status describe(const Fields& config, ModelDescription& out) {
   const std::vector<std::string> architectures = config.texts("architectures");
   const std::string architecture = architectures.empty() ? "" : architectures.front();
@@ -99,6 +137,7 @@ Status describe(const Fields& config, ModelDescription& out) {
     return corrupt_model(config.label() + ": has neither architectures nor model_type");
   }
   const Family* family = find(architecture, model_type);
+  if (family == nullptr && has_text_config(config)) return describe_nested(config, out);
   if (family == nullptr) return unknown(config, architecture.empty() ? model_type : architecture);
   out.family = family->name;
   family->describe(config, out);

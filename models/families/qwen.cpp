@@ -2,6 +2,7 @@
 #include "base/limits.hpp"
 #include "models/families/common.hpp"
 #include "models/families/list.hpp"
+#include "models/families/nested.hpp"
 
 namespace troupe::models {
 namespace {
@@ -28,6 +29,12 @@ void describe_qwen2(const Fields& config, ModelDescription& out) {
   describe_frame(config, s, out);
   describe_llama_layers(config, s, config.boolean("qkv_bias", true), false, out);
   describe_windows(config, out);
+}
+
+// The fields lie flat in published configs, nested in newer ones; M-RoPE is the rope's sections.
+void describe_qwen2_vl(const Fields& config, ModelDescription& out) {
+  describe_qwen2(text_config(config), out);
+  add_nested_names(out);
 }
 
 void describe_qwen3(const Fields& config, ModelDescription& out) {

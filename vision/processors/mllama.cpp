@@ -32,7 +32,14 @@ class MllamaProcessor final : public PlanningProcessor {
 
   [[nodiscard]] Result<Tile> prepare(const Image& image, const PictureLayout& layout,
                                      int32_t tile) const override {
-    TR_ASSIGN(Tile out, PlanningProcessor::prepare(image, layout, tile));
+    if (tile != 0) return internal_error("a picture of Mllama's is one job, whatever its tiles");
+    TR_ASSIGN(Tile out, PlanningProcessor::prepare(image, layout, 0));
+    const int32_t tiles = layout.tile_rows * layout.tile_columns;
+    out.grid.frames = tiles;
+    for (int32_t i = 1; i < tiles; ++i) {
+      TR_ASSIGN(const Tile next, PlanningProcessor::prepare(image, layout, i));
+      out.patches.insert(out.patches.end(), next.patches.begin(), next.patches.end());
+    }
     out.aspect = static_cast<int32_t>(best_canvas({image.width, image.height})) + 1;
     return out;
   }
@@ -51,6 +58,8 @@ class MllamaProcessor final : public PlanningProcessor {
       }
     }
     const int32_t side = tile_ / drawing().patch.side;
+    // The tower sees all tiles side by side: one job, a frame of its grid for each.
+    plan.layout.tiles = {{static_cast<int32_t>(plan.tiles.size()), side, side}};
     plan.layout.rows = (side * side + 1) * static_cast<int32_t>(plan.tiles.size());
     plan.layout.prompt = token_;
     return plan;

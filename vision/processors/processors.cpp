@@ -35,7 +35,9 @@ bool has_processor(const std::string& model_type) {
 }
 
 Result<OpenedProcessor> open_processor(const ProcessorFiles& files) {
-  const std::string model_type = files.model.text("model_type", "");
+  std::string model_type = files.model.text("model_type", "");
+  const auto named = files.model.texts("architectures");
+  if (!named.empty() && named.front() == "CogVLMForCausalLM") model_type = "cogvlm2";  // has none
   // Pixtral's folders are a "llava" whose tower says what it is.
   const bool pixtral = files.model.is_object("vision_config") &&
                        files.model.object("vision_config").text("model_type", "") == "pixtral";

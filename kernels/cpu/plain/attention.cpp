@@ -25,8 +25,12 @@ struct Visible {
 };
 
 Visible visible(const Batch& batch, const AttentionArgs& a, const PlanSequence& s, int32_t row) {
-  if (a.span == AttentionSpan::cross) return {0, s.cross_len};
   const auto r = static_cast<size_t>(row);
+  if (a.span == AttentionSpan::cross) {
+    const auto spans = batch.plan.cross_spans();
+    if (spans.empty()) return {0, s.cross_len};
+    return {spans[2 * r], std::min(spans[2 * r + 1], s.cross_len)};
+  }
   const int32_t position = batch.plan.positions()[r];
   const auto span_ends = batch.plan.span_ends();
   const int32_t span_end = span_ends.empty() ? 0 : span_ends[r];

@@ -1,0 +1,519 @@
+#include "vision/encoder.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "models/convert.hpp"
+#include "vision/unpad.hpp"
+
+namespace troupe::vision {
+
+using models::Scratch;
+using models::Step;
+
+struct VisionEncoder::Run {
+  Step& step;
+  const TowerRows& rows;
+  Buffers buffers;
+  std::vector<TileShape> shapes;
+  bool pending = false;  // `branch` is still to be added to the residual
+  const TiledRows* tiled = nullptr;
+};
+
+VisionEncoder::VisionEncoder(std::shared_ptr<const OpenedFolder> folder, Backend& backend)
+    : folder_(std::move(folder)),
+      backend_(backend),
+      activation_(backend.activation_dtype(folder_->dtype())) {}
+VisionEncoder::~VisionEncoder() = default;
+
+// ---- sizes ----
+
+std::vector<TileShape> VisionEncoder::first_shapes(std::span<const PatchGrid> tiles) const {
+  const Tower& t = folder_->description().tower;
+  std::vector<TileShape> out;
+  for (const PatchGrid& g : tiles) {
+    const int32_t frames = tiled() != nullptr ? g.frames : 1;  // each with a class token
+    out.push_back({g.frames, g.rows, g.columns, t.keep_class ? frames : 0});
+  }
+  return out;
+}
+
+int32_t VisionEncoder::rows_of(const PatchGrid& grid) const {
+  TileShape shape = first_shapes({&grid, 1}).front();
+  for (const auto& stage : stages_) shape = stage->shape(shape);
+  return static_cast<int32_t>(shape.count());
+}
+
+VisionEncoder::Buffers VisionEncoder::lay_out(Scratch& scratch, int64_t patches, int64_t rows,
+                                              int64_t kept) const {
+  const Tower& t = folder_->description().tower;
+  const auto take = [&](int64_t count, int64_t cols) {
+    return scratch.take(count, cols, activation_);
+  };
+  Buffers b;
+  b.patches = take(patches, t.patch_values);
+  b.embedded = take(patches, t.hidden);
+  b.residual = take(rows, t.hidden);
+  b.normed = take(rows, t.hidden);
+  b.branch = take(rows, t.hidden);
+  b.features = take(kept, int64_t{t.hidden} * static_cast<int64_t>(t.taken.size()));
+  return b;
+}
+
+size_t VisionEncoder::layer_bytes(int64_t rows) const {
+  size_t most = 0;
+  for (const PlacedLayer& layer : layers_) {
+    Scratch attention;
+    attention.take(rows, layer.qkv.text.out, activation_);
+    attention.take(rows, layer.out.text.in, activation_);
+    most = std::max({most, attention.used(), layer.ffn->scratch_bytes(rows, activation_)});
+  }
+  return most;
+}
+
+namespace {
+
+int64_t count_rows(const std::vector<TileShape>& tiles) {
+  int64_t rows = 0;
+  for (const TileShape& t : tiles) rows += t.count();
+  return rows;
+}
+
+}  // namespace
+
+size_t VisionEncoder::stage_bytes(std::vector<TileShape> tiles) const {
+  const Tower& t = folder_->description().tower;
+  int64_t columns = int64_t{t.hidden} * static_cast<int64_t>(t.taken.size());
+  Scratch scratch;
+  size_t inner = 0;
+  for (const auto& stage : stages_) {
+    const int64_t in_rows = count_rows(tiles);
+    for (TileShape& tile : tiles) tile = stage->shape(tile);
+    columns = stage->columns(columns);
+    scratch.take(count_rows(tiles), columns, activation_);
+    inner = std::max(inner, stage->scratch_bytes(in_rows, count_rows(tiles), activation_));
+  }
+  return scratch.used() + inner + size_t{4096};  // alignment of the pieces behind one another
+}
+
+size_t VisionEncoder::bytes_for(std::span<const PatchGrid> tiles) const {
+  int64_t patches = 0;
+  for (const PatchGrid& g : tiles) patches += g.patches();
+  const auto count = static_cast<int64_t>(tiles.size());
+  const Tower& t = folder_->description().tower;
+  int64_t rows = patches + (t.class_token ? count : 0);
+  int64_t kept = t.keep_class ? rows : patches;
+  if (tiled() != nullptr) {  // pictures go through one by one
+    const TiledRows all = lay_tiled(*tiled(), {}, tiled()->tiles_max, 0);
+    rows = all.rows;
+    kept = all.normed;
+    patches = std::max(patches, kept);
+  }
+  Scratch scratch;
+  lay_out(scratch, patches, rows, kept);
+  return scratch.used() + std::max(layer_bytes(rows), stage_bytes(first_shapes(tiles)));
+}
+
+// For towers that take any grid: one long tile, or many of the smallest that are usual.
+size_t VisionEncoder::workspace_bytes(int64_t patches) const {
+  const Tower& t = folder_->description().tower;
+  const auto cut = [&](int64_t each) {
+    const PatchGrid grid{1, t.merge, static_cast<int32_t>(std::max<int64_t>(each / t.merge, 1))};
+    return std::vector<PatchGrid>(static_cast<size_t>((patches + each - 1) / each), grid);
+  };
+  if (t.tile_side > 0) {
+    const int64_t area = int64_t{t.tile_side} * t.tile_side;
+    const PatchGrid grid{1, t.tile_side, t.tile_side};
+    return bytes_for(
+        std::vector<PatchGrid>(static_cast<size_t>((patches + area - 1) / area), grid));
+  }
+  constexpr int64_t kSmallTile = 64;
+  return std::max(bytes_for(cut(std::max<int64_t>(patches, 1))), bytes_for(cut(kSmallTile)));
+}
+
+Status VisionEncoder::reserve(int64_t patches) {
+  const Tower& t = folder_->description().tower;
+  workspace_.reset();
+  const int64_t at_once = tiled() != nullptr ? tiled()->tiles_max : 1;
+  patches = std::max(patches, at_once * std::max(1, t.tile_side * t.tile_side));
+  patches_max_ = patches;
+  auto buffer = backend_.allocate(workspace_bytes(patches), "vision workspace");
+  if (!buffer.ok()) return buffer.status();
+  workspace_ = std::move(buffer).value();
+  int64_t rows = patches + (t.class_token ? patches : 0);  // a bound: tiles have a patch
+  if (tiled() != nullptr) rows = lay_tiled(*tiled(), {}, tiled()->tiles_max, 0).rows;
+  return backend_.reserve_steps(1, static_cast<int32_t>(rows), 1, 1);
+}
+
+// ---- a pass ----
+
+Result<Batch> VisionEncoder::begin(int64_t rows, std::vector<int32_t> rope) {
+  StepPlanDraft draft;
+  draft.step = ++steps_;
+  const auto count = static_cast<int32_t>(rows);
+  draft.token_ids.assign(static_cast<size_t>(rows), 0);
+  draft.positions.resize(static_cast<size_t>(rows));
+  std::iota(draft.positions.begin(), draft.positions.end(), 0);
+  draft.rope_positions = std::move(rope);
+  draft.sequences.push_back({.row_count = count, .kv_len = count, .prompt_len = count});
+  std::vector<std::byte> bytes;
+  draft.seal(bytes);
+  TR_ASSIGN(const PlanView plan, PlanView::parse(bytes));
+  return backend_.begin_step(plan, {});
+}
+
+Status VisionEncoder::finish(const Batch& batch) {
+  auto result = backend_.finish_step(batch);
+  TR_TRY(result.status());
+  return backend_.synchronize();
+}
+
+Status VisionEncoder::upload_patches(std::span<const Tile> tiles, const TowerRows& rows,
+                                     const Matrix& to) {
+  std::vector<const float*> sources;
+  sources.reserve(static_cast<size_t>(rows.patches));
+  for (const Tile& tile : tiles) {
+    for (int64_t i = 0; i < tile.grid.patches(); ++i) {
+      sources.push_back(tile.patches.data() + i * tile.patch_values);
+    }
+  }
+  const auto columns = static_cast<size_t>(to.cols);
+  const size_t row_bytes = columns * dtype_bytes(activation_);
+  std::vector<std::byte> host(row_bytes * sources.size());
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const size_t from = rows.patch_order.empty() ? i : static_cast<size_t>(rows.patch_order[i]);
+    models::convert(sources[from], DType::f32, host.data() + i * row_bytes, activation_, columns);
+  }
+  return backend_.upload(to.data, host.data(), host.size());
+}
+
+void VisionEncoder::embed(Run& run) {
+  Buffers& b = run.buffers;
+  backend_.linear(run.step.batch,
+                  {.input = b.patches, .weight = &patches_.text, .output = b.embedded});
+  std::vector<Matrix> inputs = {b.embedded};
+  if (class_token_) inputs.push_back(class_token_);
+  if (positions_) inputs.push_back(positions_);
+  backend_.mix_rows({.inputs = inputs,
+                     .rows = run.rows.sources,
+                     .weights = run.rows.weights,
+                     .taps = run.rows.taps,
+                     .output = b.residual});
+  if (first_norm_) first_norm_.run(backend_, b.residual, {}, b.residual);
+}
+
+// Everything that a row is made of lies in tables: one mixture, the first norm, then the rows that
+// fill tiles up.
+void VisionEncoder::embed_tiled(Run& run) {
+  Buffers& b = run.buffers;
+  backend_.linear(run.step.batch,
+                  {.input = b.patches, .weight = &patches_.text, .output = b.embedded});
+  const Matrix inputs[] = {b.embedded, class_token_, positions_, tile_positions_, before_tiles_};
+  const Matrix normed = b.normed.first_rows(run.tiled->normed);
+  backend_.mix_rows({.inputs = inputs,
+                     .rows = run.tiled->sources,
+                     .weights = run.tiled->weights,
+                     .taps = kTiledTaps,
+                     .output = normed});
+  first_norm_.run(backend_, normed, {}, normed);
+  backend_.mix_rows({.inputs = {&normed, 1}, .rows = run.tiled->padded, .output = b.residual});
+}
+
+// Between the layers that a picture's tiles pass twice (TiledPositions::behind_layers).
+void VisionEncoder::pass_middle(Run& run, int32_t state) {
+  if (run.tiled == nullptr || state != tiled()->behind_layers) return;
+  Buffers& b = run.buffers;
+  if (run.pending) {
+    backend_.add({.input = b.branch, .addend = b.residual, .scale = 1.0F, .output = b.residual});
+    run.pending = false;
+  }
+  middle_norm_.run(backend_, b.residual, {}, b.residual);
+  const std::vector<float> weights(run.tiled->behind.size(), tiled_gates_.behind);
+  backend_.mix_rows({.inputs = {&behind_tiles_, 1},
+                     .rows = run.tiled->behind,
+                     .weights = weights,
+                     .accumulate = true,
+                     .output = b.residual});
+}
+
+namespace {
+
+void add_pending(Backend& backend, bool& pending, const Matrix& branch, const Matrix& residual) {
+  if (!pending) return;
+  backend.add({.input = branch, .addend = residual, .scale = 1.0F, .output = residual});
+  pending = false;
+}
+
+// The input of a branch: the residual as it is, or normed, with what is pending added on the way.
+Matrix before_branch(Backend& backend, const models::PlacedNorm& norm, bool& pending,
+                     const Matrix& branch, const Matrix& residual, const Matrix& normed) {
+  if (!norm) {
+    add_pending(backend, pending, branch, residual);
+    return residual;
+  }
+  if (pending) {
+    norm.run(backend, branch, residual, normed);
+  } else {
+    norm.run(backend, residual, {}, normed);
+  }
+  pending = false;
+  return normed;
+}
+
+Matrix rows_from(const Matrix& m, int64_t begin) {
+  Matrix out = m;
+  out.data = static_cast<std::byte*>(m.data) +
+             static_cast<size_t>(begin * m.stride) * dtype_bytes(m.dtype);
+  out.rows = m.rows - begin;
+  return out;
+}
+
+// Rows of the picture see all rows; what fills it up sees those of the picture.
+void attend_tiled(Backend& backend, const TiledRows& tiled, const PackedAttentionArgs& all) {
+  const auto real = static_cast<int32_t>(tiled.real), rows = static_cast<int32_t>(tiled.rows);
+  const int32_t behind = rows - real;
+  PackedAttentionArgs args = all;
+  args.query = all.query.first_rows(real);
+  args.output = all.output.first_rows(real);
+  args.ends = {&real, 1};
+  args.key_ends = {&rows, 1};
+  backend.packed_attention(args);
+  if (behind == 0) return;
+  args.query = rows_from(all.query, real);
+  args.output = rows_from(all.output, real);
+  args.ends = {&behind, 1};
+  args.key_ends = {&real, 1};
+  backend.packed_attention(args);
+}
+
+void behind_branch(Backend& backend, const models::PlacedNorm& norm, const Matrix& gain, float gate,
+                   const Matrix& branch) {
+  if (norm) norm.run(backend, branch, {}, branch);
+  if (gain) backend.scale_columns({.input = branch, .weight = gain, .output = branch});
+  if (gate != 1.0F) {
+    backend.add({.input = branch, .addend = {}, .scale = gate, .output = branch});
+  }
+}
+
+}  // namespace
+
+void VisionEncoder::attend(Run& run, PlacedLayer& layer, const TowerLayer& spec,
+                           const Matrix& input) {
+  Step& step = run.step;
+  const Tower& t = folder_->description().tower;
+  const int64_t width = layer.out.text.in;
+  const Matrix qkv = step.scratch.take(input.rows, layer.qkv.text.out, activation_);
+  const Matrix attended = step.scratch.take(input.rows, width, activation_);
+  const Matrix query = qkv.columns(0, width);
+  const Matrix key = qkv.columns(width, width);
+  models::run_linear(step, layer.qkv, input, qkv);
+  if (layer.q_norm) layer.q_norm.run(backend_, query, {}, query);
+  if (layer.k_norm) layer.k_norm.run(backend_, key, {}, key);
+  if (!ropes_.empty()) {
+    backend_.rope_write(step.batch, {.query = query,
+                                     .key = key,
+                                     .value = {},
+                                     .heads = t.heads,
+                                     .head_dim = static_cast<int32_t>(width / t.heads),
+                                     .rope = &ropes_.front(),
+                                     .cache = nullptr});
+  }
+  PackedAttentionArgs args{.query = query,
+                           .key = key,
+                           .value = qkv.columns(2 * width, width),
+                           .ends = spec.windowed ? run.rows.window_ends : run.rows.ends,
+                           .heads = t.heads,
+                           .kv_heads = t.heads,
+                           .scale = spec.scale,
+                           .output = attended};
+  if (run.tiled != nullptr) {
+    attend_tiled(backend_, *run.tiled, args);
+  } else {
+    backend_.packed_attention(args);
+  }
+  models::run_linear(step, layer.out, attended, run.buffers.branch);
+}
+
+void VisionEncoder::run_layer(Run& run, PlacedLayer& layer, const TowerLayer& spec) {
+  Buffers& b = run.buffers;
+  const size_t mark = run.step.scratch.used();
+  const auto input = [&](const models::PlacedNorm& norm) {
+    return before_branch(backend_, norm, run.pending, b.branch, b.residual, b.normed);
+  };
+  attend(run, layer, spec, input(layer.norm));
+  run.step.scratch.rewind(mark);
+  behind_branch(backend_, layer.post_norm, layer.gain, layer.gate, b.branch);
+  run.pending = true;
+  const Matrix second = input(layer.ffn_norm);
+  layer.ffn->run(run.step, second, b.branch);
+  run.step.scratch.rewind(mark);
+  behind_branch(backend_, layer.post_ffn_norm, layer.ffn_gain, layer.ffn_gate, b.branch);
+  run.pending = true;
+}
+
+// Hidden state `state` goes beside the others that the projector sees. -1: behind the final norm.
+void VisionEncoder::take(Run& run, int32_t state) {
+  Buffers& b = run.buffers;
+  const std::vector<int32_t>& taken = folder_->description().tower.taken;
+  for (size_t i = 0; i < taken.size(); ++i) {
+    if (taken[i] != state) continue;
+    Matrix from = b.residual;
+    if (state == -1) {
+      from = before_branch(backend_, final_norm_, run.pending, b.branch, b.residual, b.normed);
+    } else {
+      add_pending(backend_, run.pending, b.branch, b.residual);
+    }
+    const int64_t hidden = b.residual.cols;
+    backend_.mix_rows({.inputs = {&from, 1},
+                       .rows = run.rows.kept,
+                       .output = b.features.columns(static_cast<int64_t>(i) * hidden, hidden)});
+  }
+}
+
+void VisionEncoder::project(Run& run, std::span<const Tile> tiles, const Matrix& out) {
+  std::vector<PatchGrid> grids;
+  for (const Tile& tile : tiles) grids.push_back(tile.grid);
+  std::vector<TileShape> shapes = first_shapes(grids);
+  Matrix rows = run.buffers.features;
+  for (const auto& stage : stages_) {
+    std::vector<TileShape> next = shapes;
+    for (TileShape& shape : next) shape = stage->shape(shape);
+    const Matrix output =
+        run.step.scratch.take(count_rows(next), stage->columns(rows.cols), activation_);
+    const size_t mark = run.step.scratch.used();
+    stage->run(run.step, shapes, rows, output);
+    run.step.scratch.rewind(mark);
+    rows = output;
+    shapes = std::move(next);
+  }
+  std::vector<int32_t> order = run.rows.merged_order;
+  if (order.empty()) {
+    order.resize(static_cast<size_t>(rows.rows));
+    std::iota(order.begin(), order.end(), 0);
+  }
+  backend_.mix_rows({.inputs = {&rows, 1}, .rows = order, .output = out});
+}
+
+Status VisionEncoder::encode_group(std::span<const Tile> tiles, const Matrix& out) {
+  std::vector<PatchGrid> grids;
+  for (const Tile& tile : tiles) grids.push_back(tile.grid);
+  const Tower& t = folder_->description().tower;
+  TowerRows rows = lay_rows(t, grids);
+  TiledRows all;
+  if (tiled() != nullptr) {
+    all = lay_tiled(*tiled(), tiled_gates_, grids.front().frames, tiles.front().aspect);
+    rows.rows = all.rows;
+    rows.rope.clear();
+    rows.kept.resize(static_cast<size_t>(all.real));
+    std::iota(rows.kept.begin(), rows.kept.end(), 0);
+  }
+  Scratch scratch(workspace_->data(), workspace_->bytes());
+  const Buffers buffers =
+      lay_out(scratch, rows.patches, rows.rows, static_cast<int64_t>(rows.kept.size()));
+  TR_TRY(upload_patches(tiles, rows, buffers.patches));
+  TR_ASSIGN(const Batch batch, begin(rows.rows, rows.rope));
+  Step step{.backend = backend_,
+            .batch = batch,
+            .caches = {},
+            .ropes = ropes_,
+            .scratch = scratch,
+            .activation = activation_,
+            .forced = {}};
+  Run run{.step = step,
+          .rows = rows,
+          .buffers = buffers,
+          .shapes = {},
+          .tiled = tiled() != nullptr ? &all : nullptr};
+  tiled() != nullptr ? embed_tiled(run) : embed(run);
+  take(run, 0);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    run_layer(run, layers_[i], t.layers[i]);
+    const auto state = static_cast<int32_t>(i) + 1;
+    take(run, state);
+    pass_middle(run, state);
+  }
+  take(run, -1);
+  project(run, tiles, out);
+  return finish(batch);
+}
+
+Status VisionEncoder::encode(std::span<const Tile> tiles, const Matrix& out) {
+  if (workspace_ == nullptr) return internal_error("VisionModel::encode before reserve()");
+  const Tower& t = folder_->description().tower;
+  int64_t rows = 0;
+  for (const Tile& tile : tiles) {
+    const PatchGrid& g = tile.grid;
+    const bool fits = t.tile_side == 0 || (g.rows == t.tile_side && g.columns == t.tile_side) ||
+                      std::holds_alternative<PositionTable>(t.positions);
+    if (!fits || tile.patch_values != t.patch_values || g.patches() < 1 ||
+        static_cast<int64_t>(tile.patches.size()) != g.patches() * t.patch_values) {
+      return internal_error("a tile of " + std::to_string(g.rows) + " x " +
+                            std::to_string(g.columns) + " patches of " +
+                            std::to_string(tile.patch_values) +
+                            " values does not belong to this tower");
+    }
+    if (tiled() != nullptr && (g.frames > tiled()->tiles_max || tile.aspect < 0 ||
+                               tile.aspect >= tiled()->aspects)) {
+      return internal_error("a picture of " + std::to_string(g.frames) + " tiles, aspect " +
+                            std::to_string(tile.aspect) + ", does not belong to this tower");
+    }
+    rows += rows_of(g);
+  }
+  if (rows != out.rows || out.cols != folder_->rules().hidden) {
+    return internal_error("the tiles give " + std::to_string(rows) + " rows of " +
+                          std::to_string(folder_->rules().hidden) + ", there is room for " +
+                          std::to_string(out.rows) + " of " + std::to_string(out.cols));
+  }
+  Matrix left = out;
+  for (size_t begin = 0; begin < tiles.size();) {
+    std::vector<PatchGrid> grids;
+    int64_t group_rows = 0, patches = 0;
+    size_t end = begin;
+    for (; end < tiles.size(); ++end) {
+      grids.push_back(tiles[end].grid);
+      patches += tiles[end].grid.patches();
+      if (patches > patches_max_) break;
+      if (bytes_for(grids) > workspace_->bytes() || (tiled() != nullptr && end > begin)) break;
+      group_rows += rows_of(tiles[end].grid);
+    }
+    if (end == begin) {
+      return limit_exceeded("a tile of " + std::to_string(tiles[begin].grid.patches()) +
+                            " patches: vision workspace was reserved for " +
+                            std::to_string(patches_max_));
+    }
+    TR_TRY(encode_group(tiles.subspan(begin, end - begin), left.first_rows(group_rows)));
+    left.data = static_cast<std::byte*>(left.data) +
+                static_cast<size_t>(group_rows * left.stride) * dtype_bytes(left.dtype);
+    left.rows -= group_rows;
+    begin = end;
+  }
+  return ok_status();
+}
+
+// ---- pictures ----
+
+Status VisionEncoder::join(const PictureLayout& layout, std::span<const Matrix> tiles,
+                           const Matrix& out) {
+  std::vector<Matrix> inputs(tiles.begin(), tiles.end());
+  std::vector<int32_t> rows;
+  if (std::holds_alternative<Unpadded>(folder_->description().join)) {
+    TR_ASSIGN(rows, unpadded_rows(layout));
+    inputs.push_back(row_end_);
+  } else {
+    int64_t count = 0;
+    for (const Matrix& m : tiles) count += m.rows;
+    rows.resize(static_cast<size_t>(count));
+    std::iota(rows.begin(), rows.end(), 0);
+  }
+  if (static_cast<int64_t>(rows.size()) != out.rows || out.rows != layout.rows) {
+    return internal_error("the tiles of a picture join to " + std::to_string(rows.size()) +
+                          " rows, its layout says " + std::to_string(layout.rows));
+  }
+  if (rows.empty()) return ok_status();
+  TR_ASSIGN(const Batch batch, begin(1, {}));
+  backend_.mix_rows({.inputs = inputs, .rows = rows, .output = out});
+  return finish(batch);
+}
+
+}  // namespace troupe::vision
