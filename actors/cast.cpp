@@ -18,8 +18,10 @@
 #include <thread>
 #include <utility>
 
+#include "actors/caf_sharing.hpp"
 #include "actors/shells.hpp"
 #include "base/log.hpp"
+#include "engine/session_book.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -65,7 +67,11 @@ class CastConfig final : public caf::actor_system_config {
  public:
   CastConfig(const ThreadPlan& plan, bool simulated) {
     add_message_types<caf::id_block::troupe>();
-    set("scheduler.policy", simulated ? caf::atom("testing") : caf::atom("sharing"));
+    if (simulated) {
+      set("scheduler.policy", caf::atom("testing"));
+    } else {
+      load<SharingCoordinator>();
+    }
     const int32_t workers = plan.count(ThreadOwner::actors) - kActorHelperThreads;
     set("scheduler.max-threads", static_cast<size_t>(std::max(workers, 1)));
     set("logger.console", caf::atom("none"));
@@ -80,12 +86,14 @@ struct Cast::State {
       : parts(std::move(given)),
         board(std::make_shared<Board>()),
         admission(std::make_shared<Admission>(parts.bounds, board)),
+        sessions(std::make_shared<SessionList>()),
         gauge(std::make_shared<ExecutorGauge>()),
         encode(std::make_shared<const EncodeParts>(parts.encode)) {}
 
   CastParts parts;
   std::shared_ptr<Board> board;
   std::shared_ptr<Admission> admission;
+  std::shared_ptr<SessionList> sessions;
   std::shared_ptr<ExecutorGauge> gauge;
   std::shared_ptr<const EncodeParts> encode;
   std::shared_ptr<TaskRunner> runner;
@@ -130,6 +138,7 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
     mine.thread = *thread;
   }
   mine.own_thread = !parts.simulated;
+  mine.helps = parts.runs_ahead && !parts.simulated;
   mine.clock = parts.clock;
   mine.gauge = gauge;
   const ShellParts given{executor_clock, obituary};
@@ -175,7 +184,8 @@ void Cast::State::spawn_others() {
   ShellParts given = shell("detokenizer");
   detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text), given);
   given = shell("scheduler");
-  const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board};
+  const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board,
+                                  sessions};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
   given = shell("tokenizer");
   tokenizer = watched(system->spawn(actors::tokenizer, given, encode, runner, scheduler), given);
@@ -258,7 +268,11 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
   stub.user_data = request.user_data;
   stub.image_bytes = bytes;
   stub.submitted_ns = s.parts.clock->now_ns();
-  if (Status status = check_request(request, *s.encode); !status.ok()) {
+  Status status = check_request(request, *s.encode);
+  if (status.ok() && request.session != 0 && !s.sessions->has(request.session)) {
+    status = engine::unknown_session(request.session);
+  }
+  if (!status.ok()) {
     s.admission->leaves(false, bytes);
     s.board->refused.fetch_add(1, std::memory_order_relaxed);
     return status;
@@ -291,11 +305,8 @@ Status Cast::visit(std::function<void(engine::Scheduler&)> visitor) {
     if (state_->gone) return {Code::closed, "the engine was closed"};
     // A visitor that is dropped with its actor breaks the promise, which ends the wait.
     caf::anon_send(state_->scheduler, visit_atom_v,
-                   std::make_shared<std::function<void(engine::Scheduler&)>>(
-                       [visitor = std::move(visitor), answered](engine::Scheduler& scheduler) {
-                         visitor(scheduler);
-                         answered->set_value();
-                       }));
+                   std::make_shared<Visit>(
+                       Visit{std::move(visitor), [answered] { answered->set_value(); }}));
     answered.reset();
   }
   while (state_->parts.simulated && simulate_one(0)) {
@@ -334,6 +345,10 @@ Status Cast::close(int64_t drain_ns) {
 }
 
 const Board& Cast::board() const { return *state_->board; }
+void Cast::set_waiting_max(int32_t requests) {
+  state_->admission->set_waiting_max(static_cast<uint32_t>(requests));
+}
+
 uint32_t Cast::waiting() const { return state_->admission->waiting(); }
 uint32_t Cast::in_flight() const { return state_->admission->in_flight(); }
 const ThreadPlan& Cast::threads() const { return state_->parts.threads; }

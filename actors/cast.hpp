@@ -30,6 +30,8 @@ class Cast {
   void cancel(RequestId id);
   // Runs `visitor` where the scheduler's state lives; waits for it, but not for ever.
   Status visit(std::function<void(engine::Scheduler&)> visitor);
+  // How many requests may wait from now on; those that wait already stay.
+  void set_waiting_max(int32_t requests);
   // Refuses from now on; lets running requests end for `drain_ns`, cancels the rest. Every terminal
   // event has been pushed when it returns. The failure: an executor that does not come back from its
   // device; its thread is left behind.

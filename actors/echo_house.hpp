@@ -12,6 +12,8 @@ namespace troupe::actors {
 
 std::shared_ptr<const TextHouse> make_echo_house();
 // Everything but the threads' number, which follows from the machine, is the options' affair.
-CastParts echo_parts(const engine::EchoOptions& echo, const EngineOptions& options);
+// `progress` hears of load_ms passing, and may give up.
+CastParts echo_parts(const engine::EchoOptions& echo, const EngineOptions& options,
+                     LoadProgress progress = {});
 
 }  // namespace troupe::actors

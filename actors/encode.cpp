@@ -76,6 +76,21 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+// Tokens in front of the prompt that only begin a text, which a session's later turn is not. What
+// the caller wrote down himself stays: ids, or raw text that asks for no special tokens.
+Result<int32_t> opening_of(const Request& request, const std::vector<int32_t>& ids,
+                           const TextHouse& text) {
+  const bool raw = request.messages.empty() && request.messages_json.empty();
+  if (raw && (!request.add_special_tokens || request.prompt.empty() ||
+              request.prompt.front().kind != PromptPart::Kind::text)) {
+    return 0;
+  }
+  TR_ASSIGN(const std::vector<int32_t> opening, text.encode("", true, false));
+  const bool there = opening.size() <= ids.size() &&
+                     std::equal(opening.begin(), opening.end(), ids.begin());
+  return there ? static_cast<int32_t>(opening.size()) : 0;
+}
+
 uint64_t salt_of(const std::string& client) {
   uint64_t hash = 0xCBF29CE484222325ULL;
   for (const char c : client) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3ULL;
@@ -165,7 +180,11 @@ Status encode_order(Order& order, const EncodeParts& parts) {
   TR_ASSIGN(job.sampling,
             engine::plan_sampling(params, parts.defaults, parts.facts, bad_words,
                                   mix(parts.seed_base + job.id)));
+  if (request.session != 0) {
+    TR_ASSIGN(job.opening, opening_of(request, ids, *parts.text));
+  }
   job.prompt.tokens = std::move(ids);
+  if (parts.block_tokens > 0) engine::hash_prompt(job.prompt, parts.block_tokens);
   job.priority = request.priority;
   job.submitted_ns = order.ticket->stub().submitted_ns;
   if (order.ticket->stub().deadline_ns != 0) job.deadline_ns = order.ticket->stub().deadline_ns;

@@ -17,6 +17,7 @@ struct EncodeParts {
   models::ModelFacts facts;
   models::GenerationDefaults defaults;
   bool images = false;     // does the text house or a vision encoder take them?
+  int32_t block_tokens = 0;  // the scheduler's: prompts are hashed here then; 0: they are not
   uint64_t seed_base = 0;  // requests without a seed draw theirs from this and their id
 };
 

@@ -1,7 +1,14 @@
-// The executor: drives one device on a thread of its own. The only actor that may wait.
+// The executor: drives one device on a thread of its own. The only actor that may wait, and so the
+// one with time to spare: while its device is busy with the next step it runs the scheduler and the
+// detokenizer itself (actors/caf_sharing.hpp).
+#include "actors/caf_sharing.hpp"
 #include "actors/shells.hpp"
 
 namespace troupe::actors {
+
+ExecutorState::ExecutorState() = default;
+ExecutorState::~ExecutorState() = default;
+
 namespace {
 
 using Self = ExecutorActor::stateful_pointer<ExecutorState>;
@@ -28,11 +35,41 @@ void note_collected(ExecutorState& state, const ExecutorParts& parts) {
   parts.gauge->launched_ns.store(state.flights.empty() ? 0 : now, std::memory_order_relaxed);
 }
 
+// Everything that can still be done before waiting is done.
+void help(Self self) {
+  if (self->state.helper) self->state.helper->run_all(self->context());
+}
+
+// Waits for the oldest step in flight, and answers whoever asked: a helper makes the next plan of it
+// at once.
+void collect(Self self, const ObituaryPtr& obituary, const ExecutorParts& parts) {
+  ExecutorState& state = self->state;
+  if (state.flights.empty()) return;
+  help(self);
+  Result<StepResult> result = state.device->collect();
+  if (!result.ok()) return die(self, obituary, result.status());
+  const StepJobPtr job = std::move(state.flights.front());
+  state.flights.erase(state.flights.begin());
+  note_collected(state, parts);
+  job->result = std::move(result).value();
+  {
+    const Helper::Scope scope(state.helper.get());
+    self->send(caf::actor_cast<SchedulerActor>(self->current_sender()), done_atom_v, job);
+  }
+  if (state.helper) state.helper->run(self->context());
+}
+
+// The handler is over. What is left to do waits for the launch of the plan, if one has come.
+void rest(Self self) {
+  if (self->mailbox().empty()) help(self);
+}
+
 }  // namespace
 
 ExecutorActor::behavior_type executor(Self self, ShellParts shell, const ExecutorParts& parts) {
   keep_last_words(self, shell.obituary);
   if (parts.own_thread) enter_thread(parts.thread);
+  if (parts.helps) self->state.helper = std::make_unique<Helper>(self->system());
   Status status;
   try {
     Result<std::unique_ptr<engine::StepExecutor>> device = parts.open();
@@ -53,19 +90,14 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
                  if (sent.ok()) sent = state.device->sample({});
                  if (!sent.ok()) return die(self, shell.obituary, sent);
                  state.flights.push_back(job);
+                 if (job->collect) collect(self, shell.obituary, parts);
+                 rest(self);
                }),
       measured(shell.clock,
                [self, shell, parts](collect_atom) {
-                 ExecutorState& state = self->state;
-                 if (state.device == nullptr || state.flights.empty()) return;
-                 Result<StepResult> result = state.device->collect();
-                 if (!result.ok()) return die(self, shell.obituary, result.status());
-                 const StepJobPtr job = std::move(state.flights.front());
-                 state.flights.erase(state.flights.begin());
-                 note_collected(state, parts);
-                 job->result = std::move(result).value();
-                 self->send(caf::actor_cast<SchedulerActor>(self->current_sender()), done_atom_v,
-                            job);
+                 if (self->state.device == nullptr) return;
+                 collect(self, shell.obituary, parts);
+                 rest(self);
                }),
   };
 }

@@ -5,6 +5,7 @@
 
 #include "actors/cast.hpp"
 #include "actors/echo_house.hpp"
+#include "actors/live_options.hpp"
 #include "actors/loaded_executor.hpp"
 #include "actors/model_house.hpp"
 #include "actors/number_house.hpp"
@@ -23,12 +24,15 @@ constexpr uint64_t kCanKeepSessions = 1U << 8;
 
 class LocalPort final : public EnginePort {
  public:
-  LocalPort(EngineInfo info, std::shared_ptr<const TextHouse> text, std::unique_ptr<Cast> cast)
-      : info_(std::move(info)), text_(std::move(text)), cast_(std::move(cast)) {}
+  LocalPort(EngineInfo info, const EngineOptions& options, std::shared_ptr<const TextHouse> text,
+            std::unique_ptr<Cast> cast)
+      : info_(std::move(info)), text_(std::move(text)), cast_(std::move(cast)), options_(options) {}
 
   Result<EngineInfo> info() override {
     TR_TRY(open());
-    return info_;
+    EngineInfo info = info_;
+    info.config_json = options_.json();
+    return info;
   }
   Result<EngineStats> stats() override {
     TR_TRY(open());
@@ -40,10 +44,9 @@ class LocalPort final : public EnginePort {
     TR_ASSIGN(const EngineStats stats, this->stats());
     return metrics_text(stats, cast_->handler_clocks(), info_.model);
   }
-  Status set_option(std::string_view key, std::string_view) override {
+  Status set_option(std::string_view key, std::string_view value) override {
     TR_TRY(open());
-    return unsupported("option \"" + std::string(key) +
-                       "\": no option can be changed while the engine is open");
+    return options_.set(*cast_, key, value);
   }
 
   Result<std::vector<int32_t>> tokenize(std::string_view text, bool add_special,
@@ -110,6 +113,7 @@ class LocalPort final : public EnginePort {
   const EngineInfo info_;
   const std::shared_ptr<const TextHouse> text_;
   const std::unique_ptr<Cast> cast_;
+  LiveOptions options_;
   const int64_t opened_ns_ = steady_now_ns();
   std::atomic<bool> closed_{false};
 };
@@ -125,13 +129,22 @@ void describe(EngineInfo& info, const EngineOptions& options, const models::Mode
   if (!info.chat_template_origin.empty()) info.capabilities |= kCanChat | kCanTools;
   info.weight_bytes = facts.weight_bytes;
   info.dtype = dtype_name(facts.dtype);
-  info.config_json = options_json(options);
+}
+
+// An open port, with the options that were given as settings.
+Result<std::unique_ptr<EnginePort>> make_port(EngineInfo info, const EngineOptions& options,
+                                              std::shared_ptr<const TextHouse> text,
+                                              std::unique_ptr<Cast> cast) {
+  auto port = std::make_unique<LocalPort>(std::move(info), options, std::move(text), std::move(cast));
+  for (const auto& [key, value] : options.extra) TR_TRY(port->set_option(key, value));
+  return std::unique_ptr<EnginePort>(std::move(port));
 }
 
 Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
-                                              const EngineOptions& options) {
+                                              const EngineOptions& options,
+                                              const LoadProgress& progress) {
   TR_ASSIGN(const engine::EchoOptions echo, engine::EchoOptions::parse(endpoint));
-  CastParts parts = echo_parts(echo, options);
+  CastParts parts = echo_parts(echo, options, progress);
   const models::ModelFacts facts = parts.encode.facts;
   const std::shared_ptr<const TextHouse> text = parts.encode.text;
   EngineInfo info;
@@ -144,8 +157,7 @@ Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
   info.image_pixels_max = limits::image_pixels;
   info.kv_tokens = kv_tokens(facts.groups);
   TR_ASSIGN(auto cast, Cast::open(std::move(parts)));
-  return std::unique_ptr<EnginePort>(
-      std::make_unique<LocalPort>(std::move(info), text, std::move(cast)));
+  return make_port(std::move(info), options, text, std::move(cast));
 }
 
 // Dummy weights need nothing but a config.json: whoever measures one may have no tokenizer for it.
@@ -208,8 +220,7 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
   info.context_length = plan.memory.context_length;
   info.kv_bytes = plan.memory.kv_bytes;
   info.kv_tokens = plan.memory.kv_tokens;
-  return std::unique_ptr<EnginePort>(
-      std::make_unique<LocalPort>(std::move(info), std::move(text), std::move(cast)));
+  return make_port(std::move(info), options, std::move(text), std::move(cast));
 }
 
 }  // namespace
@@ -219,7 +230,7 @@ Result<std::unique_ptr<EnginePort>> open_local_port(const std::string& endpoint,
                                                     LoadProgress progress) {
   TR_TRY(check_options(options));
   try {
-    if (endpoint.starts_with("echo:")) return open_echo(endpoint, options);
+    if (endpoint.starts_with("echo:")) return open_echo(endpoint, options, progress);
     return open_model(endpoint, options, progress);
   } catch (...) {
     return status_of(std::current_exception()).at("opening " + endpoint);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
@@ -103,6 +104,7 @@ TEST(LocalPort, AThousandCancelsAtRandomMomentsLeaveNothingBehind) {
   EXPECT_EQ(stats->running + stats->waiting, 0U);
   EXPECT_EQ(stats->done + stats->cancelled, 1000U);
   EXPECT_EQ(stats->failed, 0U);
+  EXPECT_EQ(stats->kv_blocks_used, 0U) << "of " << stats->kv_blocks_total;
 }
 
 TEST(LocalPort, RefusesBeyondItsBoundsAtOnceAndAcceptsAgainLater) {
@@ -261,6 +263,103 @@ TEST(LocalPort, SessionsAreAskedAboutAcrossThreads) {
   EXPECT_EQ(port->session_info(*session + 99).status().code(), Code::not_found);
   port->session_free(*session);
   EXPECT_EQ(port->session_info(*session).status().code(), Code::not_found);
+}
+
+TEST(LocalPort, ARequestInASessionThatIsNotThereIsRefusedAtTheDoor) {
+  auto port = open_echo();
+  auto sink = std::make_shared<Listener>();
+  const auto in_session = [&](uint64_t session) {
+    Request request = text_request("hello", 16);
+    request.session = session;
+    return port->submit(std::move(request), sink);
+  };
+  const auto unknown = in_session(77);
+  EXPECT_EQ(unknown.status().code(), Code::not_found);
+  EXPECT_NE(unknown.status().message().find("session 77"), std::string::npos);
+  const uint64_t session = port->session_new({}).value();
+  ASSERT_TRUE(in_session(session).ok()) << "usable at once";
+  ASSERT_TRUE(sink->wait_for(1));
+  const uint64_t fork = port->session_fork(session).value();
+  port->session_free(session);
+  EXPECT_EQ(in_session(session).status().code(), Code::not_found);
+  ASSERT_TRUE(in_session(fork).ok());
+  ASSERT_TRUE(sink->wait_for(2));
+  SessionOptions brief;
+  brief.lease_ns = 1'000'000;
+  const uint64_t ends = port->session_new(brief).value();
+  for (int i = 0; i < 500 && port->session_info(ends).ok(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(in_session(ends).status().code(), Code::not_found) << "its lease has run out";
+  EXPECT_EQ(port->stats()->refused, 3U);
+  EXPECT_EQ(sink->ended(), 2U);
+}
+
+TEST(LocalPort, OptionsOfAnOpenEngine) {
+  EngineOptions options;
+  options.extra = {{"session_lease_ms", "60000"}};
+  options.max_sequences = 4;
+  auto port = open_echo("echo:?step_ms=5", options);
+  const uint64_t first = port->session_new({}).value();
+  EXPECT_LE(port->session_info(first)->lease_left_ns, 60'000'000'000);
+  EXPECT_TRUE(port->set_option("session_lease_ms", "5000").ok());
+  const uint64_t second = port->session_new({}).value();
+  EXPECT_LE(port->session_info(second)->lease_left_ns, 5'000'000'000);
+  EXPECT_NE(port->info()->config_json.find("\"session_lease_ns\":5000000000"), std::string::npos);
+
+  auto sink = std::make_shared<Listener>();
+  ASSERT_TRUE(port->set_option("max_waiting", "2").ok());
+  size_t accepted = 0;
+  Status refused;
+  for (int i = 0; i < 40; ++i) {
+    const auto id = port->submit(text_request("wait for it", 40), sink);
+    accepted += id.ok() ? 1 : 0;
+    if (!id.ok()) refused = id.status();
+  }
+  EXPECT_EQ(refused.code(), Code::overloaded);
+  EXPECT_NE(refused.message().find("limit 2"), std::string::npos) << refused.message();
+  ASSERT_TRUE(port->set_option("max_waiting", "64").ok());
+  for (int i = 0; i < 30; ++i, ++accepted) {
+    ASSERT_TRUE(port->submit(text_request("now there is room", 4), sink).ok());
+  }
+  ASSERT_TRUE(sink->wait_for(accepted));
+
+  EXPECT_TRUE(port->set_option("prefix_reuse", "off").ok());
+  EXPECT_TRUE(port->set_option("max_step_tokens", "64").ok());
+  EXPECT_TRUE(port->set_option("log_level", "warn").ok());
+  const auto refusal = [&](const char* key, const char* value) {
+    const Status status = port->set_option(key, value);
+    EXPECT_FALSE(status.ok()) << key;
+    return std::string(code_name(status.code())) + ": " + status.message();
+  };
+  EXPECT_NE(refusal("max_waiting", "0").find("from 1 to 1000000"), std::string::npos);
+  EXPECT_NE(refusal("max_waiting", "many").find("\"many\""), std::string::npos);
+  EXPECT_NE(refusal("max_step_tokens", "3").find("4 (one row for each"), std::string::npos);
+  EXPECT_NE(refusal("prefix_reuse", "perhaps").find("1 or 0"), std::string::npos);
+  EXPECT_NE(refusal("log_level", "loud").find("trace, debug"), std::string::npos);
+  EXPECT_NE(refusal("device", "cpu").find("fixed once an engine is open"), std::string::npos);
+  EXPECT_NE(refusal("warp", "9").find("an open engine takes log_level, max_waiting"),
+            std::string::npos);
+  options.extra = {{"max_waiting", "-1"}};
+  EXPECT_EQ(open_local_port("echo:", options, {}).status().code(), Code::invalid);
+}
+
+TEST(LocalPort, OpeningSaysHowFarItIsAndMayBeGivenUp) {
+  std::vector<double> heard;
+  auto port = open_local_port("echo:?load_ms=60", {}, [&](std::string_view phase, double fraction) {
+    EXPECT_EQ(phase, "weights");
+    heard.push_back(fraction);
+    return true;
+  });
+  ASSERT_TRUE(port.ok());
+  ASSERT_GT(heard.size(), 3U);
+  EXPECT_TRUE(std::is_sorted(heard.begin(), heard.end()));
+  EXPECT_EQ(heard.back(), 1.0);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto given_up = open_local_port("echo:?load_ms=60000", {},
+                                        [](std::string_view, double) { return false; });
+  EXPECT_EQ(given_up.status().code(), Code::closed);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
 }
 
 TEST(LocalPort, EveryThreadStandsInThePlan) {

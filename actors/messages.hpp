@@ -22,14 +22,9 @@
 #include <caf/type_id.hpp>
 #include <caf/typed_actor.hpp>
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include "base/status.hpp"
-
-namespace troupe::engine {
-class Scheduler;
-}
 
 namespace troupe::actors {
 
@@ -38,6 +33,7 @@ struct Order;     // order.hpp: a request on its way to the scheduler
 struct StepJob;   // order.hpp: a sealed plan; comes back with its result
 struct Delivery;  // order.hpp: what a step gave to each sequence
 struct Cuts;      // order.hpp: choices that a stop string ended
+struct Visit;     // order.hpp: something to be done where the scheduler's state lives
 
 using TicketPtr = std::shared_ptr<Ticket>;
 using OrderPtr = std::shared_ptr<Order>;
@@ -45,8 +41,7 @@ using StepJobPtr = std::shared_ptr<StepJob>;
 using DeliveryPtr = std::shared_ptr<Delivery>;
 using CutsPtr = std::shared_ptr<Cuts>;
 using StatusPtr = std::shared_ptr<const Status>;
-// Something to be done where the scheduler's state lives: sessions. Must not block or throw.
-using VisitPtr = std::shared_ptr<std::function<void(engine::Scheduler&)>>;
+using VisitPtr = std::shared_ptr<Visit>;
 
 // The clock's word to those who keep deadlines, and what it learnt: `step` is progress, the message
 // itself is liveness, and the two are not the same.
@@ -89,9 +84,10 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::VisitPtr)
 
 namespace troupe::actors {
 
-// Drives one device. Detached. `step` launches a plan; `collect` waits for the oldest one launched.
-// The scheduler says when: a device that runs ahead is given the next plan before it must wait for
-// the one before, so that it never idles for a message to travel.
+// Drives one device. Detached. `step` launches a plan, and collects if it says so; `collect` waits for
+// the oldest step launched. The scheduler says when: a device that runs ahead is given the next plan
+// before it must wait for the one before, so that it never idles for a message to travel; both go
+// in one message, so that its thread is woken once a step.
 using ExecutorActor = caf::typed_actor<caf::reacts_to<step_atom, StepJobPtr>,
                                        caf::reacts_to<collect_atom>>;
 

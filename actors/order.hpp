@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "actors/ticket.hpp"
@@ -11,6 +12,10 @@
 #include "engine/job.hpp"
 #include "engine/output_core.hpp"
 #include "kernels/batch.hpp"
+
+namespace troupe::engine {
+class Scheduler;
+}
 
 namespace troupe::actors {
 
@@ -25,6 +30,7 @@ struct Order {
 // A plan on its way to an executor, and its result on the way back.
 struct StepJob {
   uint32_t generation = 0;  // of the executor: results of a dead one are void
+  bool collect = false;     // once it is launched, wait for the oldest step in flight
   std::vector<std::byte> plan;
   StepResult result;
 };
@@ -42,6 +48,12 @@ struct Delivery {
     opened.clear();
     outputs.clear();
   }
+};
+
+// A question to the scheduler, or a word to it: sessions, options. Must not block or throw.
+struct Visit {
+  std::function<void(engine::Scheduler&)> look;
+  std::function<void()> answered;  // once what it changed is known to everybody
 };
 
 struct Cuts {

@@ -9,23 +9,17 @@ OutputDesk::OutputDesk(std::shared_ptr<const engine::TextSource> text)
 
 void OutputDesk::take(Delivery& delivery, std::vector<engine::Cut>& cuts) {
   for (Delivery::Opened& opened : delivery.opened) {
-    const RequestId id = opened.spec.id;
-    core_.open(std::move(opened.spec));
-    tickets_.emplace(id, std::move(opened.ticket));
+    waiting_.emplace(opened.spec.id, opened.ticket);
+    core_.open(std::move(opened.spec), std::move(opened.ticket));
   }
   for (const RequestId id : delivery.outputs.started) {
-    if (const auto it = tickets_.find(id); it != tickets_.end()) it->second->start();
+    if (const auto it = waiting_.find(id); it != waiting_.end()) {
+      it->second->start();
+      waiting_.erase(it);
+    }
   }
-  core_.take(delivery.outputs, events_, cuts);
-  for (Event& event : events_) {
-    const auto it = tickets_.find(event.id);
-    if (it == tickets_.end()) continue;
-    const bool last = is_terminal(event.kind);
-    const bool heard = it->second->push(std::move(event));
-    if (!heard) core_.close(it->first);
-    if (last || !heard) tickets_.erase(it);
-  }
-  events_.clear();
+  core_.take(delivery.outputs, cuts);
+  for (const engine::RequestEnd& end : delivery.outputs.requests) waiting_.erase(end.request);
 }
 
 }  // namespace troupe::actors

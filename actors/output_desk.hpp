@@ -1,4 +1,5 @@
-// What the detokenizer actor does, free of CAF: outputs become events, events find their tickets.
+// What the detokenizer actor does, free of CAF: outputs become events, which go out through the
+// requests' tickets.
 #pragma once
 
 #include <memory>
@@ -16,13 +17,12 @@ class OutputDesk {
 
   // Appends the choices that a stop string ended.
   void take(Delivery& delivery, std::vector<engine::Cut>& cuts);
-  [[nodiscard]] size_t live() const { return tickets_.size(); }
+  [[nodiscard]] size_t live() const { return core_.live(); }
 
  private:
   const std::shared_ptr<const engine::TextSource> text_;
   engine::OutputCore core_;
-  std::unordered_map<RequestId, TicketPtr> tickets_;
-  std::vector<Event> events_;
+  std::unordered_map<RequestId, TicketPtr> waiting_;  // tickets of those that have not started
 };
 
 }  // namespace troupe::actors

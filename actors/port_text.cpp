@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "actors/live_options.hpp"
 #include "actors/local_port.hpp"
 #include "base/limits.hpp"
 
@@ -153,6 +154,7 @@ CastParts common_parts(const EngineOptions& options, bool cpu_device) {
   parts.bounds.waiting = static_cast<uint32_t>(options.max_waiting);
   parts.bounds.in_flight = static_cast<uint32_t>(options.max_waiting + options.max_sequences);
   parts.bounds.image_bytes = limits::waiting_image_bytes;
+  parts.encode.block_tokens = options.block_tokens;
   std::random_device entropy;
   parts.encode.seed_base =
       options.deterministic ? options.seed : (uint64_t{entropy()} << 32) ^ entropy();
@@ -186,7 +188,7 @@ engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,
 Status check_options(const EngineOptions& o) {
   TR_TRY(check_range("threads", o.threads, 0, 4096));
   TR_TRY(check_range("max_sequences", o.max_sequences, 1, limits::running_sequences));
-  TR_TRY(check_range("max_waiting", o.max_waiting, 1, 1'000'000));
+  TR_TRY(check_range("max_waiting", o.max_waiting, 1, kMaxWaitingMost));
   TR_TRY(check_range("max_step_tokens", o.max_step_tokens, 0, limits::step_rows));
   TR_TRY(check_range("context_length", o.context_length, 0, limits::prompt_tokens));
   TR_TRY(check_range("kv_bytes", o.kv_bytes, 0, INT64_MAX));
@@ -198,9 +200,7 @@ Status check_options(const EngineOptions& o) {
     return unsupported("tensor_parallel: " + std::to_string(o.tensor_parallel) +
                        "; this engine drives one device so far, leave it at 1");
   }
-  if (!o.extra.empty()) {
-    return invalid("option \"" + o.extra.front().first + "\" is unknown to this engine");
-  }
+  for (const auto& [key, value] : o.extra) TR_TRY(check_live_option(key));
   return {};
 }
 

@@ -14,6 +14,8 @@
 
 namespace troupe::actors {
 
+inline constexpr int64_t kMaxWaitingMost = 1'000'000;  // what max_waiting may be
+
 // Requests, not sequences: submitted == done + cancelled + failed + waiting + running.
 EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight);
 // Prometheus text.

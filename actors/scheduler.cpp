@@ -21,7 +21,7 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
     self->send_exit(self->state.executor, caf::exit_reason::kill);
   };
   state.desk = std::make_unique<SchedulerDesk>(parts.config, parts.runs_ahead, parts.clock,
-                                               parts.board, std::move(links));
+                                               parts.board, parts.sessions, std::move(links));
   return {
       measured(shell.clock,
                [self](encoded_atom, const OrderPtr& order) { self->state.desk->encoded(order); }),

@@ -9,11 +9,12 @@ namespace troupe::actors {
 
 SchedulerDesk::SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead,
                              std::shared_ptr<const Clock> clock, std::shared_ptr<Board> board,
-                             SchedulerLinks links)
+                             std::shared_ptr<SessionList> sessions, SchedulerLinks links)
     : scheduler_(std::move(config)),
       runs_ahead_(runs_ahead),
       clock_(std::move(clock)),
       board_(std::move(board)),
+      sessions_(std::move(sessions)),
       links_(std::move(links)),
       news_(deliveries_.take()) {}
 
@@ -71,9 +72,17 @@ void SchedulerDesk::device(const Status& why) {
   advance();
 }
 
-void SchedulerDesk::visit(const std::function<void(engine::Scheduler&)>& visitor) {
-  visitor(scheduler_);
+void SchedulerDesk::visit(const Visit& visit) {
+  visit.look(scheduler_);
+  list_sessions();  // whoever is told of a session may use it at once
+  visit.answered();
   advance();
+}
+
+void SchedulerDesk::list_sessions() {
+  if (scheduler_.session_changes() == sessions_listed_) return;
+  sessions_listed_ = scheduler_.session_changes();
+  sessions_->replace(scheduler_.session_ids());
 }
 
 void SchedulerDesk::tick() {
@@ -91,20 +100,22 @@ void SchedulerDesk::advance() {
 
 void SchedulerDesk::plan() {
   const int64_t now = clock_->now_ns();
+  StepJobPtr last;  // goes out when it is known whether another follows
   while (has_device_ && scheduler_.plan(now, draft_, news_->outputs)) {
     if (flights_ == 0) last_done_ns_ = now;
-    StepJobPtr job = fresh_job();
-    draft_.seal(job->plan);
-    links_.step(std::move(job));
+    if (last != nullptr) links_.step(std::move(last));
+    last = fresh_job();
+    draft_.seal(last->plan);
     ++flights_;
-    if (runs_ahead_) continue;
-    links_.collect();
-    ++collecting_;
+    last->collect = !runs_ahead_;
+    collecting_ += last->collect ? 1 : 0;
   }
   if (flights_ > 0 && collecting_ == 0) {
-    links_.collect();
     ++collecting_;
+    if (last == nullptr) return links_.collect();
+    last->collect = true;
   }
+  if (last != nullptr) links_.step(std::move(last));
 }
 
 void SchedulerDesk::flush() {
@@ -117,6 +128,7 @@ void SchedulerDesk::flush() {
   board_->completion_tokens.store(stats.completion_tokens, std::memory_order_relaxed);
   board_->kv_blocks_total.store(stats.kv_blocks_total, std::memory_order_relaxed);
   board_->kv_blocks_used.store(stats.kv_blocks_used, std::memory_order_relaxed);
+  list_sessions();
   if (news_->opened.empty() && news_->outputs.empty()) return;
   links_.deliver(std::exchange(news_, deliveries_.take()));
 }

@@ -14,6 +14,7 @@
 #include "actors/messages.hpp"
 #include "actors/order.hpp"
 #include "actors/recycler.hpp"
+#include "actors/session_list.hpp"
 #include "base/clock.hpp"
 #include "engine/scheduler.hpp"
 
@@ -30,26 +31,29 @@ struct SchedulerLinks {
 class SchedulerDesk {
  public:
   SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead, std::shared_ptr<const Clock> clock,
-                std::shared_ptr<Board> board, SchedulerLinks links);
+                std::shared_ptr<Board> board, std::shared_ptr<SessionList> sessions,
+                SchedulerLinks links);
 
   void encoded(const OrderPtr& order);
   void cancel(const Ticket& ticket);
   void done(StepJobPtr job);
   void cut(const Cuts& cuts);
   void device(const Status& why);  // the old one's end; ok: this is the first
-  void visit(const std::function<void(engine::Scheduler&)>& visitor);
+  void visit(const Visit& visit);
   void tick();
 
  private:
   void advance();  // plans what may be planned, then tells what has happened
   void plan();
   void flush();
+  void list_sessions();
   StepJobPtr fresh_job();
 
   engine::Scheduler scheduler_;
   const bool runs_ahead_;
   const std::shared_ptr<const Clock> clock_;
   const std::shared_ptr<Board> board_;
+  const std::shared_ptr<SessionList> sessions_;
   const SchedulerLinks links_;
   StepPlanDraft draft_;
   Recycler<Delivery> deliveries_;
@@ -59,6 +63,7 @@ class SchedulerDesk {
   int32_t flights_ = 0;     // steps sent and not yet back
   int32_t collecting_ = 0;  // collects sent and not yet answered
   int64_t last_done_ns_ = 0;
+  uint64_t sessions_listed_ = 0;  // Scheduler::session_changes() when they were
   bool has_device_ = false;
 };
 

@@ -69,6 +69,7 @@ struct SchedulerParts {
   bool runs_ahead = false;
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<Board> board;
+  std::shared_ptr<SessionList> sessions;
 };
 SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
                                         ShellParts shell, const SchedulerParts& parts,
@@ -94,14 +95,18 @@ struct ExecutorParts {
   std::function<void(const Status&)> opened;  // called on the executor's thread; may be empty
   PlannedThread thread;
   bool own_thread = true;
+  bool helps = false;  // runs scheduler and detokenizer itself while its device is busy
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<ExecutorGauge> gauge;
 };
+class Helper;
 struct ExecutorState {
-  ExecutorState() = default;
+  ExecutorState();
+  ~ExecutorState();
   static constexpr const char* name = "executor";
   std::unique_ptr<engine::StepExecutor> device;
   std::vector<StepJobPtr> flights;  // oldest first, at most two
+  std::unique_ptr<Helper> helper;   // null: others run what it makes ready (actors/caf_sharing.hpp)
   int64_t idle_since_ns = 0;
 };
 ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,

@@ -20,14 +20,16 @@ Status Admission::enter(uint64_t image_bytes) {
     board_->refused.fetch_add(1, std::memory_order_relaxed);
     return why_;
   }
-  if (waiting_.fetch_add(1, std::memory_order_relaxed) >= bounds_.waiting) {
+  const uint32_t waiting_max = waiting_max_.load(std::memory_order_relaxed);
+  const uint32_t in_flight_max = in_flight_max_.load(std::memory_order_relaxed);
+  if (waiting_.fetch_add(1, std::memory_order_relaxed) >= waiting_max) {
     waiting_.fetch_sub(1, std::memory_order_relaxed);
-    return refuse("waiting requests", bounds_.waiting, "retry later or raise max_waiting");
+    return refuse("waiting requests", waiting_max, "retry later or raise max_waiting");
   }
-  if (in_flight_.fetch_add(1, std::memory_order_acq_rel) >= bounds_.in_flight) {
+  if (in_flight_.fetch_add(1, std::memory_order_acq_rel) >= in_flight_max) {
     in_flight_.fetch_sub(1, std::memory_order_acq_rel);
     waiting_.fetch_sub(1, std::memory_order_relaxed);
-    return refuse("requests in flight", bounds_.in_flight,
+    return refuse("requests in flight", in_flight_max,
                   "retry later or raise max_waiting or max_sequences");
   }
   if (image_bytes > 0 && image_bytes_.fetch_add(image_bytes) + image_bytes > bounds_.image_bytes) {
@@ -43,6 +45,11 @@ Status Admission::enter(uint64_t image_bytes) {
     return why_;
   }
   return {};
+}
+
+void Admission::set_waiting_max(uint32_t requests) {
+  waiting_max_.store(requests, std::memory_order_relaxed);
+  in_flight_max_.store(bounds_.in_flight - bounds_.waiting + requests, std::memory_order_relaxed);
 }
 
 void Admission::leaves(bool had_started, uint64_t image_bytes) {
@@ -80,7 +87,12 @@ void Ticket::start() {
   admission_->starts();
 }
 
-bool Ticket::push(Event&& event) {
+void Ticket::push_delta(const TokenDelta& delta) {
+  const std::scoped_lock lock(mutex_);
+  if (!ended()) sink_->push_delta(delta);
+}
+
+bool Ticket::deliver(Event&& event) {
   const bool last = is_terminal(event.kind);
   std::shared_ptr<EventSink> sink;
   {
@@ -114,7 +126,7 @@ bool Ticket::end(const Status& status) {
   event.finish = cancelled ? FinishReason::cancelled : FinishReason::error;
   event.status = status;
   event.timings.total_ns = steady_now_ns() - stub_.submitted_ns;
-  return push(std::move(event));
+  return deliver(std::move(event));
 }
 
 bool Ticket::ask_to_stop(const Status& why) {

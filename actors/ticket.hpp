@@ -37,7 +37,10 @@ class Admission {
     uint64_t image_bytes = 0;  // of waiting and running requests together
   };
   Admission(Bounds bounds, std::shared_ptr<Board> board)
-      : bounds_(bounds), board_(std::move(board)) {}
+      : bounds_(bounds),
+        waiting_max_(bounds.waiting),
+        in_flight_max_(bounds.in_flight),
+        board_(std::move(board)) {}
 
   // Takes a place, or says which bound is in the way.
   Status enter(uint64_t image_bytes);
@@ -48,6 +51,9 @@ class Admission {
   // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
   void shut(const Status& why);
 
+  // So many may wait from now on, and so many more or fewer be in flight; nobody is sent away.
+  void set_waiting_max(uint32_t requests);
+
   [[nodiscard]] uint32_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
   [[nodiscard]] uint32_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   [[nodiscard]] Board& board() { return *board_; }
@@ -55,7 +61,8 @@ class Admission {
  private:
   Status refuse(const char* what, uint64_t limit, const char* remedy);
 
-  const Bounds bounds_;
+  const Bounds bounds_;  // as they were at first
+  std::atomic<uint32_t> waiting_max_, in_flight_max_;
   const std::shared_ptr<Board> board_;
   std::atomic<uint32_t> waiting_{0}, in_flight_{0};
   std::atomic<uint64_t> image_bytes_{0};
@@ -66,7 +73,8 @@ class Admission {
   std::condition_variable idle_;
 };
 
-class Ticket {
+// A token touches its first line only.
+class alignas(64) Ticket final : public EventSink {
  public:
   struct Stub {
     RequestId id = 0;
@@ -76,8 +84,8 @@ class Ticket {
     int64_t deadline_ns = 0;  // absolute; 0: none
   };
   Ticket(Stub stub, std::shared_ptr<EventSink> sink, std::shared_ptr<Admission> admission)
-      : stub_(stub), sink_(std::move(sink)), admission_(std::move(admission)) {}
-  ~Ticket();
+      : sink_(std::move(sink)), stub_(stub), admission_(std::move(admission)) {}
+  ~Ticket() override;
   Ticket(const Ticket&) = delete;
   Ticket& operator=(const Ticket&) = delete;
 
@@ -86,8 +94,11 @@ class Ticket {
 
   // Leaves the waiting ones. Counted once.
   void start();
-  // Gives the event to the caller; false when the request has ended already.
-  bool push(Event&& event);
+  // Gives the event to the caller; nothing when the request has ended already.
+  void push(Event&& event) override { (void)deliver(std::move(event)); }
+  void push_delta(const TokenDelta& delta) override;
+  // The same, and says whether the caller was given it.
+  bool deliver(Event&& event);
   // A terminal event made from a status: cancelled for Code::cancelled, else failed.
   bool end(const Status& status);
   [[nodiscard]] bool ended() const { return ended_.load(std::memory_order_acquire); }
@@ -99,11 +110,11 @@ class Ticket {
   [[nodiscard]] Status stop_reason() const;
 
  private:
-  const Stub stub_;
-  std::shared_ptr<EventSink> sink_;
-  const std::shared_ptr<Admission> admission_;
-  mutable std::mutex mutex_;  // orders pushes; uncontended but for ends
   std::atomic<bool> started_{false}, ended_{false}, stopping_{false};
+  mutable std::mutex mutex_;  // orders pushes; uncontended but for ends
+  std::shared_ptr<EventSink> sink_;
+  const Stub stub_;
+  const std::shared_ptr<Admission> admission_;
   Status stop_reason_;
 };
 using TicketPtr = std::shared_ptr<Ticket>;

@@ -95,9 +95,9 @@ TEST(Ticket, GivesOneTerminalAndNothingAfterIt) {
   House house;
   ASSERT_TRUE(house.admission->enter(0).ok());
   TicketPtr ticket = house.ticket();
-  EXPECT_TRUE(ticket->push(event_of(EventKind::tokens)));
-  EXPECT_TRUE(ticket->push(event_of(EventKind::done)));
-  EXPECT_FALSE(ticket->push(event_of(EventKind::tokens)));
+  EXPECT_TRUE(ticket->deliver(event_of(EventKind::tokens)));
+  EXPECT_TRUE(ticket->deliver(event_of(EventKind::done)));
+  EXPECT_FALSE(ticket->deliver(event_of(EventKind::tokens)));
   EXPECT_FALSE(ticket->end({Code::cancelled, "late"}));
   ticket.reset();
   EXPECT_EQ(house.sink->terminals, 1);
@@ -125,8 +125,8 @@ TEST(Ticket, ThreadsThatRaceToEndItLeaveOneTerminalLast) {
     ASSERT_TRUE(house.admission->enter(0).ok());
     TicketPtr ticket = house.ticket();
     std::thread pusher([&] {
-      for (int i = 0; i < 20; ++i) ticket->push(event_of(EventKind::tokens));
-      ticket->push(event_of(EventKind::done));
+      for (int i = 0; i < 20; ++i) ticket->deliver(event_of(EventKind::tokens));
+      ticket->deliver(event_of(EventKind::done));
     });
     std::thread ender([&] { ticket->end({Code::cancelled, "cancelled"}); });
     pusher.join();

@@ -80,6 +80,10 @@ void set_log_forward(LogLevel level, LogForward forward) {
   s.level.store(static_cast<int32_t>(forward != nullptr ? level : LogLevel::off));
 }
 
+void set_log_level(LogLevel level) {
+  state().level.store(static_cast<int32_t>(level));
+}
+
 bool log_wanted(LogLevel level) {
   return level != LogLevel::off && static_cast<int32_t>(level) >= state().level.load();
 }

@@ -25,6 +25,8 @@ inline constexpr size_t kLogBacklog = 1024;
 void set_log_sink(LogLevel level, LogSink sink);
 // Sends what this copy of base/ logs to another copy's log(). Null: back to the sink.
 void set_log_forward(LogLevel level, LogForward forward);
+// What of it is logged from now on, of what the sink or the other copy wants at all.
+void set_log_level(LogLevel level);
 [[nodiscard]] bool log_wanted(LogLevel level);
 void log(LogLevel level, std::string_view message);
 

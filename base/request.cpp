@@ -16,6 +16,24 @@ void append(std::vector<T>& to, std::vector<T>&& from) {
 
 }  // namespace
 
+Event TokenDelta::event() const {
+  Event event;
+  event.id = id;
+  event.user_data = user_data;
+  event.index = index;
+  event.from = from;
+  event.tokens.assign(tokens.begin(), tokens.end());
+  event.text = text;
+  return event;
+}
+
+void merge_events(Event& earlier, const TokenDelta& later) {
+  TR_ASSERT(earlier.id == later.id && earlier.index == later.index);
+  TR_ASSERT(earlier.kind == EventKind::tokens);
+  earlier.tokens.insert(earlier.tokens.end(), later.tokens.begin(), later.tokens.end());
+  earlier.text += later.text;
+}
+
 void merge_events(Event& earlier, Event&& later) {
   TR_ASSERT(earlier.id == later.id && earlier.index == later.index);
   TR_ASSERT(earlier.kind == EventKind::tokens && later.kind == EventKind::tokens);

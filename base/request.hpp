@@ -8,7 +8,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -150,15 +152,30 @@ inline bool is_terminal(EventKind k) {
   return k == EventKind::done || k == EventKind::cancelled || k == EventKind::failed;
 }
 
-// Where a request's events go. push() may be called from any thread, never blocks, and must not
-// call back into the port. Implementations coalesce while their reader lags (merge_events).
+// The commonest event by far, tokens of a choice that goes on and nobody wants logprobs of, without
+// the making of an Event: lent for the length of the call.
+struct TokenDelta {
+  RequestId id = 0;
+  uint64_t user_data = 0;
+  int32_t index = 0;  // of n
+  int64_t from = 0;
+  std::span<const int32_t> tokens;
+  std::string_view text;
+
+  [[nodiscard]] Event event() const;
+};
+
+// Where a request's events go. Both may be called from any thread, never block, and must not call
+// back into the port. Implementations coalesce while their reader lags (merge_events).
 class EventSink {
  public:
   virtual ~EventSink() = default;
   virtual void push(Event&& event) = 0;
+  virtual void push_delta(const TokenDelta& delta) { push(delta.event()); }
 };
 
 // Appends the tokens event `later` to `earlier` of the same request and index.
 void merge_events(Event& earlier, Event&& later);
+void merge_events(Event& earlier, const TokenDelta& later);
 
 }  // namespace troupe

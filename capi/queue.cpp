@@ -72,6 +72,33 @@ void Channel::push(Event&& event) {
   if (!waiting_.empty()) queue_->make_ready(*this);
 }
 
+// Most of what ever comes: while its reader lags, it asks the heap for nothing but room to grow.
+void Channel::push_delta(const TokenDelta& delta) {
+  const std::scoped_lock lock(queue_->mutex_);
+  if (finished_ || lost_ || queue_->shut_) return;
+  try {
+    admit(delta);
+  } catch (const std::bad_alloc&) {
+    lose();
+  }
+  if (!waiting_.empty()) queue_->make_ready(*this);
+}
+
+void Channel::admit(const TokenDelta& delta) {
+  if (Event* const earlier = waiting(EventKind::tokens, delta.index)) {
+    merge_events(*earlier, delta);
+  } else {
+    waiting_.push_back(delta.event());
+  }
+}
+
+Event* Channel::waiting(EventKind kind, int32_t index) {
+  const auto same = std::find_if(waiting_.rbegin(), waiting_.rend(), [&](const Event& earlier) {
+    return earlier.kind == kind && earlier.index == index;
+  });
+  return same == waiting_.rend() ? nullptr : &*same;
+}
+
 void Channel::admit(Event&& event) {
   if (lost_) return;
   if (is_terminal(event.kind) && carries_tokens(event)) append(split_tokens(event));
@@ -90,14 +117,11 @@ void Channel::admit(Event&& event) {
 
 void Channel::append(Event&& event) {
   if (event.kind == EventKind::tokens || event.kind == EventKind::progress) {
-    const auto same = std::find_if(waiting_.rbegin(), waiting_.rend(), [&](const Event& earlier) {
-      return earlier.kind == event.kind && earlier.index == event.index;
-    });
-    if (same != waiting_.rend()) {
+    if (Event* const earlier = waiting(event.kind, event.index)) {
       if (event.kind == EventKind::tokens) {
-        merge_events(*same, std::move(event));
+        merge_events(*earlier, std::move(event));
       } else {
-        *same = std::move(event);
+        *earlier = std::move(event);
       }
       return;
     }

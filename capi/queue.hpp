@@ -24,11 +24,14 @@ class Channel final : public EventSink, public std::enable_shared_from_this<Chan
  public:
   Channel(std::shared_ptr<EventQueue> queue, uint64_t user_data);
   void push(Event&& event) override;
+  void push_delta(const TokenDelta& delta) override;
 
  private:
   friend class EventQueue;
   // All with the queue's mutex held.
   void admit(Event&& event);
+  void admit(const TokenDelta& delta);
+  [[nodiscard]] Event* waiting(EventKind kind, int32_t index);
   void append(Event&& event);
   void lose() noexcept;  // out of memory: what waits is dropped, and the last event will say so
 

@@ -56,9 +56,15 @@ BlockKey bytes_key(const BlockKey& seed, std::span<const std::byte> bytes) {
   return mixer.key();
 }
 
-BlockKey block_key(const BlockKey& parent, std::span<const int32_t> tokens,
-                   std::span<const uint64_t> marks) {
+BlockKey chain_key(const BlockKey& parent, const BlockKey& content) {
   Mixer mixer(parent);
+  mixer.add(content.high);
+  mixer.add(content.low);
+  return mixer.key();
+}
+
+BlockKey block_content(std::span<const int32_t> tokens, std::span<const uint64_t> marks) {
+  Mixer mixer({0x2545F4914F6CDD1DULL, 0xD6E8FEB86659FD93ULL});
   mixer.add(tokens.size() << 32 | marks.size());
   size_t i = 0;
   for (; i + 1 < tokens.size(); i += 2) {

@@ -1,6 +1,8 @@
-// The name of a full KV block: what it holds follows from its key alone. A key is a hash over the
-// parent block's key, the block's tokens, and what of an image lies in it. The first parent (the
-// root) folds in what the whole sequence depends on: adapter, KV type, tenant, rope regime.
+// The name of a full KV block: what it holds follows from its key alone. A key chains the parent
+// block's key with a hash of the block's own content: its tokens, and what of an image lies in it.
+// The first parent (the root) folds in what the whole sequence depends on: adapter, KV type, tenant,
+// rope regime. Contents can be hashed anywhere (a long prompt's in the tokenizer's pool); chaining is
+// cheap.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +26,9 @@ BlockKey root_key(const KeyRoot& root);
 // Of any bytes, after what `seed` stands for: what names pictures.
 BlockKey bytes_key(const BlockKey& seed, std::span<const std::byte> bytes);
 
-// `marks`: pairs of (offset of the row in the block, hash of the image and row in it), flat.
-BlockKey block_key(const BlockKey& parent, std::span<const int32_t> tokens,
-                   std::span<const uint64_t> marks = {});
+// What a block holds, wherever it stands. `marks`: pairs of (offset of the row in the block, hash of
+// the image and row in it), flat.
+BlockKey block_content(std::span<const int32_t> tokens, std::span<const uint64_t> marks = {});
+BlockKey chain_key(const BlockKey& parent, const BlockKey& content);
 
 }  // namespace troupe::engine

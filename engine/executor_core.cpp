@@ -14,7 +14,9 @@ constexpr size_t kFlightsMax = 2;
 Result<std::unique_ptr<ExecutorCore>> ExecutorCore::open(
     Backend& backend, models::Model& model, const std::vector<models::CacheGroup>& groups,
     const ExecutorOptions& options) {
-  std::unique_ptr<ExecutorCore> core(new ExecutorCore(backend, model, options));
+  const int32_t block_tokens = groups.empty() ? 1 : groups.front().cache.block_tokens;
+  std::unique_ptr<ExecutorCore> core(new ExecutorCore(
+      backend, model, static_cast<int32_t>(groups.size()), block_tokens, options));
   for (const models::CacheGroup& group : groups) {
     TR_ASSIGN(std::unique_ptr<KvCache> cache, backend.create_cache(group.cache));
     core->cache_views_.push_back(cache.get());
@@ -102,7 +104,9 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
     spare_.pop_back();
   }
   flight.sampled = false;
-  flight.plan.assign(bytes.begin(), bytes.end());
+  TR_ASSIGN(const PlanView told, PlanView::parse(bytes));
+  TR_TRY(tables_.take(told));
+  tables_.complete(told, flight.plan);
   TR_ASSIGN(const PlanView plan, PlanView::parse(flight.plan));
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));

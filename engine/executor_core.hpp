@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/executor.hpp"
+#include "engine/slot_tables.hpp"
 #include "kernels/backend.hpp"
 #include "models/model.hpp"
 
@@ -37,14 +38,16 @@ class ExecutorCore final : public StepExecutor {
  private:
   // Bytes of a step in flight: the backend's batch looks into them until it is finished.
   struct Flight {
-    std::vector<std::byte> plan;
+    std::vector<std::byte> plan;  // complete: its tables are all there
     Batch batch;
     Matrix logits;
     bool sampled = false;
   };
 
-  ExecutorCore(Backend& backend, models::Model& model, const ExecutorOptions& options)
-      : backend_(backend), model_(model), options_(options) {}
+  ExecutorCore(Backend& backend, models::Model& model, int32_t groups, int32_t block_tokens,
+               const ExecutorOptions& options)
+      : backend_(backend), model_(model), options_(options),
+        tables_(options.slots, groups, block_tokens) {}
   Status find_injects(const PlanView& plan);
   [[nodiscard]] Result<Matrix> embedding(uint64_t id, int32_t rows) const;
   Status encode(const Batch& batch);
@@ -54,6 +57,7 @@ class ExecutorCore final : public StepExecutor {
   Backend& backend_;
   models::Model& model_;
   ExecutorOptions options_;
+  SlotTables tables_;
   std::vector<std::unique_ptr<KvCache>> caches_;
   std::vector<KvCache*> cache_views_;
   std::vector<Flight> flights_;  // oldest first; two at most

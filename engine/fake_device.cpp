@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "engine/slot_tables.hpp"
+
 namespace troupe::engine {
 namespace {
 
@@ -74,7 +76,9 @@ struct FakeDevice::State {
 
   class Context;
 
-  State(FakeDeviceOptions o, Waiter& w) : options(std::move(o)), waiter(w) {
+  State(FakeDeviceOptions o, Waiter& w)
+      : options(std::move(o)), waiter(w),
+        tables(options.slots, static_cast<int32_t>(options.groups.size()), options.block_tokens) {
     for (const models::CacheGroup& g : options.groups) {
       cells.emplace_back(static_cast<size_t>(g.cache.blocks) * block_tokens());
     }
@@ -100,11 +104,16 @@ struct FakeDevice::State {
     return options.facts.rope_regime(std::max(s.prompt_len, position + 1));
   }
 
+  [[nodiscard]] std::span<const int32_t> blocks_of(const PlanView& plan, int32_t sequence,
+                                                   int32_t group) const {
+    return tables.table(plan.sequences()[static_cast<size_t>(sequence)].slot, group).blocks();
+  }
   FakeCell* cell(const PlanView& plan, int32_t sequence, int32_t group, int32_t position) {
-    const PlanTable& t = plan.table(sequence, group);
+    const SlotTable& t = tables.table(plan.sequences()[static_cast<size_t>(sequence)].slot, group);
     const int32_t index = (position - t.first_position) / options.block_tokens;
-    if (position < t.first_position || index >= t.count) return nullptr;
-    const int32_t block = plan.block_table(sequence, group)[static_cast<size_t>(index)];
+    const std::span<const int32_t> blocks = t.blocks();
+    if (position < t.first_position || static_cast<size_t>(index) >= blocks.size()) return nullptr;
+    const int32_t block = blocks[static_cast<size_t>(index)];
     const size_t at = static_cast<size_t>(block) * block_tokens() +
                       static_cast<size_t>(position) % block_tokens();
     auto& memory = cells[static_cast<size_t>(group)];
@@ -123,10 +132,12 @@ struct FakeDevice::State {
 
   FakeDeviceOptions options;
   Waiter& waiter;
+  SlotTables tables;
   std::vector<std::vector<FakeCell>> cells;  // by group
   std::map<int32_t, std::vector<uint64_t>> encoder_cells;  // by the first block of a fixed group
   std::vector<Slot> slots;
   std::deque<Flight> flights;
+  std::vector<std::vector<std::byte>> spare;  // buffers of flights, to be used again
   Status broken;  // sticky, comes back from collect()
   int64_t collected = 0;
   int64_t last_ready_ns = 0;
@@ -157,7 +168,7 @@ Status FakeDevice::State::encode(const PlanView& plan) {
   for (const PlanEncode& e : plan.encodes()) {
     for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
       if (!fixed(static_cast<size_t>(g))) continue;
-      const auto table = plan.block_table(e.sequence, g);
+      const auto table = blocks_of(plan, e.sequence, g);
       if (static_cast<int32_t>(table.size()) * options.block_tokens < e.row + e.count) {
         return wrong("encoder rows without blocks");
       }
@@ -173,7 +184,7 @@ const std::vector<uint64_t>* FakeDevice::State::encoder_rows(const PlanView& pla
                                                              int32_t sequence) const {
   for (int32_t g = 0; g < static_cast<int32_t>(cells.size()); ++g) {
     if (!fixed(static_cast<size_t>(g))) continue;
-    const auto table = plan.block_table(sequence, g);
+    const auto table = blocks_of(plan, sequence, g);
     const auto at = table.empty() ? encoder_cells.end() : encoder_cells.find(table[0]);
     return at == encoder_cells.end() ? nullptr : &at->second;
   }
@@ -214,7 +225,6 @@ int32_t FakeDevice::State::input(const PlanView& plan, const PlanSequence& s, in
 
 Status FakeDevice::State::write(const PlanView& plan, int32_t sequence) {
   const PlanSequence& s = plan.sequences()[static_cast<size_t>(sequence)];
-  if (s.slot >= options.slots) return wrong("slot " + std::to_string(s.slot));
   const int32_t lead = guide();
   FakeCell before;
   const int32_t start = s.kv_len - s.row_count;
@@ -275,10 +285,15 @@ Status FakeDevice::forward(std::span<const std::byte> bytes) {
   State& st = *state_;
   st.flights.emplace_back();
   State::Flight& flight = st.flights.back();
+  if (!st.spare.empty()) {
+    flight.bytes = std::move(st.spare.back());
+    st.spare.pop_back();
+  }
   flight.bytes.assign(bytes.begin(), bytes.end());
   TR_ASSIGN(flight.plan, PlanView::parse(flight.bytes));
   const PlanView& plan = flight.plan;
   const auto sequences = static_cast<int32_t>(plan.sequences().size());
+  if (st.broken.ok()) st.broken = st.tables.take(plan);
   if (st.broken.ok()) st.broken = st.copy_blocks(plan);
   if (st.broken.ok()) st.broken = st.encode(plan);
   for (int32_t i = 0; i < sequences && st.broken.ok(); ++i) st.broken = st.write(plan, i);
@@ -371,6 +386,7 @@ Status FakeDevice::sample(std::span<const uint32_t> /*grammar_mask*/) {
     if (flight.sampled) continue;
     flight.sampled = true;
     flight.result.step = flight.plan.step();
+    flight.result.tokens.reserve(flight.plan.logit_rows().size());
     for (const PlanLogitRow& row : flight.plan.logit_rows()) {
       if (!st.broken.ok()) break;
       st.draw(flight.plan, row, flight.result);
@@ -384,6 +400,7 @@ Result<StepResult> FakeDevice::collect() {
   if (st.flights.empty()) return internal_error("fake device: nothing to collect");
   State::Flight flight = std::move(st.flights.front());
   st.flights.pop_front();
+  st.spare.push_back(std::move(flight.bytes));
   st.waiter.wait_until(flight.ready_ns);
   if (!st.broken.ok()) return st.broken;
   if (std::exchange(st.fail, false) || st.collected++ == st.options.fail_step) {

@@ -23,7 +23,8 @@ struct Job {
   int32_t priority = 0;
   int64_t submitted_ns = 0;
   int64_t deadline_ns = kNoDeadline;  // absolute
-  uint64_t session = 0;               // 0: none; else the prompt continues what the session holds
+  uint64_t session = 0;               // 0: none; else the prompt continues what the session holds …
+  int32_t opening = 0;                // … less so many tokens in front that only begin a text
   uint64_t tenant_salt = 0;           // prefixes are shared within one salt
   int32_t adapter = -1;
 };

@@ -23,6 +23,7 @@ KvGroups::KvGroups(std::vector<CacheGroup> groups, int32_t block_tokens)
   for (const CacheGroup& g : specs_) {
     TR_ASSERT(g.kind != CacheKind::window || g.window > 0);
     pools_.emplace_back(g.cache.blocks);
+    slides_ |= g.kind == CacheKind::window;
   }
 }
 
@@ -111,27 +112,33 @@ bool KvGroups::fits(const KvTables& tables, int32_t begin, int32_t end, int32_t 
   return true;
 }
 
-void KvGroups::slide(size_t group, KvTable& table, int32_t begin) {
+bool KvGroups::slide(size_t group, KvTable& table, int32_t begin) {
   const int32_t keep = std::min(first_seen(specs_[group], begin),
                                 static_cast<int32_t>(table.blocks.size()));
+  if (table.first >= keep) return false;
   for (; table.first < keep; ++table.first) {
     int32_t& block = table.blocks[static_cast<size_t>(table.first)];
     pools_[group].release(block);
     block = BlockPool::kNone;
   }
+  return true;
 }
 
-bool KvGroups::write(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies) {
+bool KvGroups::take(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies) {
   TR_ASSERT(begin >= 0 && begin < end);
   if (tables.groups.empty()) tables.groups.resize(specs_.size());
-  for (size_t g = 0; g < specs_.size(); ++g) slide(g, tables.groups[g], begin);
+  for (size_t g = 0; g < specs_.size(); ++g) {
+    if (slide(g, tables.groups[g], begin)) tables.all_told = false;
+  }
   if (end <= tables.writable) return true;
   for (size_t g = 0; g < specs_.size(); ++g) {
     if (needed(g, tables.groups[g], begin, end) > pools_[g].available()) return false;
   }
+  tables.all_told = false;
   for (size_t g = 0; g < specs_.size(); ++g) {
     KvTable& table = tables.groups[g];
     if (must_copy(g, table, begin)) {
+      table.told = std::min(table.told, begin / block_tokens_);
       int32_t& block = table.blocks[static_cast<size_t>(begin / block_tokens_)];
       const int32_t fresh = pools_[g].allocate();
       copies.push_back({static_cast<int32_t>(g), block, fresh});
@@ -173,8 +180,10 @@ void KvGroups::fork(KvTables& from, KvTables& to) {
   TR_ASSERT(to.groups.empty());
   from.writable = 0;
   to = from;
+  to.all_told = false;
   for (size_t g = 0; g < to.groups.size(); ++g) {
-    const KvTable& table = to.groups[g];
+    KvTable& table = to.groups[g];
+    table.told = 0;
     for (auto b = static_cast<size_t>(table.first); b < table.blocks.size(); ++b) {
       pools_[g].retain(table.blocks[b]);
     }
@@ -185,9 +194,11 @@ void KvGroups::truncate(KvTables& tables, int32_t tokens) {
   const int32_t keep = blocks_for(tokens, block_tokens_);
   tables.published = std::min(tables.published, tokens / block_tokens_);
   tables.writable = 0;
+  tables.all_told = false;
   for (size_t g = 0; g < tables.groups.size(); ++g) {
     if (specs_[g].kind == CacheKind::fixed) continue;
     KvTable& table = tables.groups[g];
+    table.told = std::min(table.told, keep);
     while (static_cast<int32_t>(table.blocks.size()) > keep) {
       if (table.blocks.back() != BlockPool::kNone) pools_[g].release(table.blocks.back());
       table.blocks.pop_back();
@@ -206,6 +217,7 @@ void KvGroups::release(KvTables& tables) {
   }
   tables.groups.clear();
   tables.published = tables.writable = 0;
+  tables.all_told = false;
 }
 
 void KvGroups::end_step() {

@@ -28,12 +28,14 @@ inline constexpr int32_t kBlockTokensMax = 256;
 struct KvTable {
   std::vector<int32_t> blocks;  // by block of the sequence; those before `first` are gone
   int32_t first = 0;
+  int32_t told = 0;             // of `blocks`, so many are known to the executor's slot
 };
 // What a sequence (or a session) holds.
 struct KvTables {
   std::vector<KvTable> groups;
-  int32_t published = 0;  // full blocks that have had their names given
-  int32_t writable = 0;   // from the last write's begin up to here, blocks are this one's alone
+  int32_t published = 0;   // full blocks that have had their names given
+  int32_t writable = 0;    // from the last write's begin up to here, blocks are this one's alone
+  bool all_told = false;   // nothing has changed since a plan told them
 };
 
 class KvGroups {
@@ -50,7 +52,10 @@ class KvGroups {
   [[nodiscard]] bool fits(const KvTables& tables, int32_t begin, int32_t end, int32_t spare) const;
   // Gives up what no row from position `begin` on can see, and makes [begin, end) writable.
   // False, and nothing but the window moved: there are not enough blocks.
-  bool write(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies);
+  bool write(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies) {
+    if (end <= tables.writable && !slides_) return true;  // as 15 of 16 steps of a sequence do
+    return take(tables, begin, end, copies);
+  }
   // Makes room in the tables' own lists, so that growing to `tokens` asks the heap for nothing.
   void reserve(KvTables& tables, int32_t tokens) const;
   // Names the full blocks of [0, tokens) that have no name yet.
@@ -83,11 +88,13 @@ class KvGroups {
   [[nodiscard]] int32_t needed(size_t group, const KvTable& table, int32_t begin,
                                int32_t end) const;
   [[nodiscard]] bool must_copy(size_t group, const KvTable& table, int32_t begin) const;
-  void slide(size_t group, KvTable& table, int32_t begin);
+  bool slide(size_t group, KvTable& table, int32_t begin);
+  bool take(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies);
 
   std::vector<models::CacheGroup> specs_;
   std::vector<BlockPool> pools_;
   int32_t block_tokens_;
+  bool slides_ = false;  // a group has a window
   struct Held {
     size_t group;
     int32_t block;

@@ -26,7 +26,7 @@ std::vector<BlockKey> chain(uint64_t family, int32_t blocks) {
   BlockKey parent = root_key({.model = family});
   for (int32_t b = 0; b < blocks; ++b) {
     const int32_t tokens[2] = {static_cast<int32_t>(family), b};
-    keys.push_back(parent = block_key(parent, tokens));
+    keys.push_back(parent = chain_key(parent, block_content(tokens)));
   }
   return keys;
 }
@@ -35,11 +35,13 @@ TEST(BlockKey, EverythingThatMattersChangesIt) {
   const std::vector<int32_t> a = {1, 2, 3, 4}, b = {1, 2, 3, 5}, odd = {1, 2, 3};
   const std::vector<uint64_t> mark = {7, 8};
   const BlockKey root = root_key({});
-  EXPECT_EQ(block_key(root, a), block_key(root, a));
-  EXPECT_NE(block_key(root, a), block_key(root, b));
-  EXPECT_NE(block_key(root, a), block_key(root, odd));
-  EXPECT_NE(block_key(root, a), block_key(root, a, mark));
-  EXPECT_NE(block_key(root, a), block_key(block_key(root, b), a));
+  EXPECT_EQ(chain_key(root, block_content(a)), chain_key(root, block_content(a)));
+  EXPECT_NE(block_content(a), block_content(b));
+  EXPECT_NE(block_content(a), block_content(odd));
+  EXPECT_NE(block_content(a), block_content(a, mark));
+  EXPECT_NE(chain_key(root, block_content(a)), chain_key(root, block_content(b)));
+  EXPECT_NE(chain_key(root, block_content(a)),
+            chain_key(chain_key(root, block_content(b)), block_content(a)));
   EXPECT_NE(root_key({.tenant = 1}), root_key({.model = 1}));
   EXPECT_NE(root_key({.rope_regime = 1}), root);
   EXPECT_NE(root_key({.adapter = 0}), root);

@@ -1,36 +1,56 @@
 #include "engine/output_core.hpp"
 
 #include <algorithm>
-#include <optional>
+#include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
+#include "engine/request_map.hpp"
 #include "text/stop.hpp"
 
 namespace troupe::engine {
 namespace {
 
-constexpr size_t kNoEvent = static_cast<size_t>(-1);
-
-struct Choice {
+// One choice as it speaks. What every token needs comes first.
+struct Voice {
   std::unique_ptr<TextStream> stream;
-  std::optional<text::StopMatcher> stops;  // none: no stop strings
-  int64_t tokens = 0;                      // delivered
+  std::unique_ptr<text::StopMatcher> stops;  // null: no stop strings
+  int32_t tokens = 0;                        // delivered
   FinishReason finish = FinishReason::none;
+  // How it ends in the batch being taken, and after which of its tokens; none: it goes on.
+  FinishReason ending = FinishReason::none;
+  int32_t ending_token = -1;  // a stop token
+  int32_t last_index = -1;
   int32_t stop_token = -1;
   std::string stop_text;
-  // Of the batch being taken:
-  size_t event = kNoEvent;     // its tokens event
-  int32_t last_index = -1;     // its last token …
-  int32_t ending_token = -1;   // … which is this one, if a stop token ends it
 };
 
-struct Live {
-  OutputSpec spec;
-  std::vector<Choice> choices;
-  LogprobTable prompt_table;
+// A request. With one choice that goes on, a token touches one line of it.
+struct alignas(64) Live {
+  std::shared_ptr<EventSink> sink;
+  RequestId id = 0;
+  uint64_t user_data = 0;
+  bool plain = true;   // nobody wants logprobs
   bool spoke = false;  // an event has gone out
+  Voice first;
+  std::vector<Voice> others;  // further choices
+  OutputSpec spec;
+  LogprobTable prompt_table;
+
+  // Null: it has finished, or there is none.
+  Voice* voice(int32_t index) {
+    if (index < 0 || static_cast<size_t>(index) > others.size()) return nullptr;
+    Voice& v = index == 0 ? first : others[static_cast<size_t>(index) - 1];
+    return v.finish == FinishReason::none ? &v : nullptr;
+  }
+  [[nodiscard]] int32_t index_of(const Voice& v) const {
+    return &v == &first ? 0 : static_cast<int32_t>(&v - others.data()) + 1;
+  }
+  template <class F>
+  void each_voice(F&& visit) {
+    visit(first);
+    for (Voice& v : others) visit(v);
+  }
 };
 
 void append_tops(const Outputs& outputs, uint32_t begin, uint32_t count,
@@ -41,98 +61,119 @@ void append_tops(const Outputs& outputs, uint32_t begin, uint32_t count,
   }
 }
 
+// The tokens of one choice that follow one another, from `begin` on.
+std::span<const TokenOutput> run_from(const std::vector<TokenOutput>& tokens, size_t begin) {
+  size_t end = begin + 1;
+  while (end < tokens.size() && tokens[end].request == tokens[begin].request &&
+         tokens[end].choice == tokens[begin].choice) {
+    ++end;
+  }
+  return std::span(tokens).subspan(begin, end - begin);
+}
+
 }  // namespace
 
 struct OutputCore::State {
-  explicit State(const TextSource& t) : text(t) {}
+  explicit State(const TextSource& t) : text_source(t) {}
 
-  Live* find(RequestId id) {
-    const auto it = live.find(id);
-    return it == live.end() ? nullptr : &it->second;
-  }
-  static Choice* choice_of(Live& l, int32_t index) {
-    const auto i = static_cast<size_t>(index);
-    return i < l.choices.size() && l.choices[i].finish == FinishReason::none ? &l.choices[i] : nullptr;
-  }
-  Event& event_of(Live& l, int32_t index, std::vector<Event>& events);
-  void look_ahead(const Outputs& outputs);
+  void find_all(const std::vector<TokenOutput>& tokens);
+  void mark_endings(const Outputs& outputs);
   void take_score(const Outputs& outputs, const ScoreOutput& score);
-  void take_token(const Outputs& outputs, const TokenOutput& token, std::vector<Event>& events,
-                  std::vector<Cut>& cuts);
-  void say(Live& l, int32_t index, std::string_view fresh, std::vector<Event>& events,
-           std::vector<Cut>& cuts);
-  void flush(Live& l, int32_t index, std::vector<Event>& events, std::vector<Cut>& cuts);
-  void finish(Live& l, int32_t index, FinishReason reason, std::vector<Event>& events);
-  void end(const RequestEnd& end, std::vector<Event>& events, std::vector<Cut>& cuts);
+  void say(Live& l, Voice& v, std::span<const TokenOutput> run, const Outputs& outputs);
+  void hear(Live& l, Voice& v, std::string_view what);
+  void flush(Live& l, Voice& v);
+  void deliver(Live& l, const Voice& v, std::span<const TokenOutput> run, const Outputs& outputs);
+  void end(const RequestEnd& end);
 
-  const TextSource& text;
-  std::unordered_map<RequestId, Live> live;
-  std::string fresh;  // what one token added
+  const TextSource& text_source;
+  RequestMap<Live> live;
+  std::vector<Cut>* cuts = nullptr;  // the caller's
+  std::vector<Live*> found;  // by token of the batch; null: nobody's
+  // Of the run being said; used again and again.
+  std::vector<int32_t> ids;
+  std::string text, fresh;
 };
 
 OutputCore::OutputCore(const TextSource& text) : state_(std::make_unique<State>(text)) {}
 OutputCore::~OutputCore() = default;
 
-void OutputCore::open(OutputSpec spec) {
+void OutputCore::open(OutputSpec spec, std::shared_ptr<EventSink> sink) {
   Live l;
-  l.choices.resize(static_cast<size_t>(std::max(1, spec.choices)));
-  for (Choice& c : l.choices) {
-    c.stream = state_->text.stream(spec.skip_special);
-    if (spec.stop.empty()) continue;
+  l.sink = std::move(sink);
+  l.id = spec.id;
+  l.user_data = spec.user_data;
+  l.plain = !spec.logprobs && !spec.prompt_logprobs;
+  l.others.resize(static_cast<size_t>(std::max(1, spec.choices) - 1));
+  l.each_voice([&](Voice& v) {
+    v.stream = state_->text_source.stream(spec.skip_special);
+    if (spec.stop.empty()) return;
     auto matcher = text::StopMatcher::create({spec.stop, spec.include_stop, spec.min_tokens});
     // Refused strings were refused when the request came; an engine that let one through ignores it.
-    if (matcher.ok()) c.stops.emplace(std::move(matcher).value());
-  }
+    if (matcher.ok()) v.stops = std::make_unique<text::StopMatcher>(std::move(matcher).value());
+  });
   l.spec = std::move(spec);
   const RequestId id = l.spec.id;
-  state_->live.insert_or_assign(id, std::move(l));
+  state_->live.put(id, std::move(l));
 }
 
-void OutputCore::close(RequestId id) { state_->live.erase(id); }
 size_t OutputCore::live() const { return state_->live.size(); }
 
-void OutputCore::take(const Outputs& outputs, std::vector<Event>& events, std::vector<Cut>& cuts) {
+void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   State& st = *state_;
+  st.cuts = &cuts;
   for (const ScoreOutput& score : outputs.scores) st.take_score(outputs, score);
-  st.look_ahead(outputs);
-  for (const TokenOutput& token : outputs.tokens) st.take_token(outputs, token, events, cuts);
-  for (const ChoiceEnd& end : outputs.choices) {
-    Live* l = st.find(end.request);
-    if (l == nullptr) continue;
-    if (State::choice_of(*l, end.choice) != nullptr) st.flush(*l, end.choice, events, cuts);
-    if (Choice* c = State::choice_of(*l, end.choice); c != nullptr) {
-      c->stop_token = end.stop_token;
-      st.finish(*l, end.choice, end.reason, events);
-    }
+  st.find_all(outputs.tokens);
+  st.mark_endings(outputs);
+  for (size_t i = 0; i < outputs.tokens.size();) {
+    const std::span<const TokenOutput> run = run_from(outputs.tokens, i);
+    Live* l = st.found[i];
+    i += run.size();
+    Voice* v = l == nullptr ? nullptr : l->voice(run.front().choice);
+    if (v != nullptr) st.say(*l, *v, run, outputs);  // else a stop string ended it, or nobody's
   }
-  for (const RequestEnd& end : outputs.requests) st.end(end, events, cuts);
-  // What was remembered of this batch is forgotten before the next.
-  for (const TokenOutput& token : outputs.tokens) {
-    Live* l = st.find(token.request);
-    if (l == nullptr || static_cast<size_t>(token.choice) >= l->choices.size()) continue;
-    l->choices[static_cast<size_t>(token.choice)].event = kNoEvent;
+  for (const ChoiceEnd& end : outputs.choices) {  // those that ended without a token
+    Live* l = st.live.find(end.request);
+    Voice* v = l == nullptr ? nullptr : l->voice(end.choice);
+    if (v != nullptr) st.say(*l, *v, {}, outputs);
+  }
+  for (const RequestEnd& end : outputs.requests) st.end(end);
+}
+
+// All look-ups first, and what they lead to on its way: hundreds of requests are cold when a step
+// comes, and their misses are waited for together.
+void OutputCore::State::find_all(const std::vector<TokenOutput>& tokens) {
+  found.clear();
+  for (const TokenOutput& token : tokens) {
+    found.push_back(live.find(token.request));
+    __builtin_prefetch(found.back(), 1);
+  }
+  for (const Live* l : found) {
+    if (l == nullptr) continue;
+    __builtin_prefetch(l->first.stream.get(), 1);
+    __builtin_prefetch(l->sink.get(), 1);
   }
 }
 
-// A stop token's text is not shown: which token it is must be known before its text is made.
-void OutputCore::State::look_ahead(const Outputs& outputs) {
-  const bool stops = std::any_of(outputs.choices.begin(), outputs.choices.end(),
-                                 [](const ChoiceEnd& e) { return e.stop_token >= 0; });
-  if (!stops) return;
+// How a choice ends must be known before its last token is said: a stop token's text is not shown,
+// and the finish goes out with the last tokens (INV-EVENT-3).
+void OutputCore::State::mark_endings(const Outputs& outputs) {
+  if (outputs.choices.empty()) return;
   for (const ChoiceEnd& end : outputs.choices) {
-    Live* l = find(end.request);
-    Choice* c = l == nullptr ? nullptr : choice_of(*l, end.choice);
-    if (c != nullptr) c->ending_token = end.stop_token;
+    Live* l = live.find(end.request);
+    Voice* v = l == nullptr ? nullptr : l->voice(end.choice);
+    if (v == nullptr) continue;
+    v->ending = end.reason;
+    v->ending_token = end.stop_token;
   }
-  for (const TokenOutput& token : outputs.tokens) {
-    Live* l = find(token.request);
-    Choice* c = l == nullptr ? nullptr : choice_of(*l, token.choice);
-    if (c != nullptr && c->ending_token >= 0) c->last_index = token.index;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const TokenOutput& token = outputs.tokens[i];
+    Voice* v = found[i] == nullptr ? nullptr : found[i]->voice(token.choice);
+    if (v != nullptr) v->last_index = token.index;
   }
 }
 
 void OutputCore::State::take_score(const Outputs& outputs, const ScoreOutput& score) {
-  Live* l = find(score.request);
+  Live* l = live.find(score.request);
   if (l == nullptr) return;
   const auto position = static_cast<size_t>(score.position);
   if (l->prompt_table.size() <= position) l->prompt_table.resize(position + 1);
@@ -141,107 +182,99 @@ void OutputCore::State::take_score(const Outputs& outputs, const ScoreOutput& sc
   append_tops(outputs, score.top_begin, score.top_count, row);
 }
 
-// The tokens event of this choice in this batch, made when it is first needed.
-Event& OutputCore::State::event_of(Live& l, int32_t index, std::vector<Event>& events) {
-  Choice& c = l.choices[static_cast<size_t>(index)];
-  if (c.event == kNoEvent) {
-    c.event = events.size();
-    Event& e = events.emplace_back();
-    e.id = l.spec.id;
-    e.user_data = l.spec.user_data;
-    e.index = index;
-    e.from = c.tokens;
-    if (!l.spoke && l.spec.prompt_logprobs) {
-      if (l.prompt_table.empty()) l.prompt_table.resize(1);  // a prompt of one token
-      e.prompt_logprobs = std::move(l.prompt_table);
+void OutputCore::State::say(Live& l, Voice& v, std::span<const TokenOutput> run,
+                            const Outputs& outputs) {
+  ids.clear();
+  text.clear();
+  for (const TokenOutput& token : run) {
+    TR_ASSERT(token.index == v.tokens);  // INV-OUT-1
+    ids.push_back(token.token);
+    ++v.tokens;
+    const bool stopped = v.ending != FinishReason::none && v.ending_token == token.token &&
+                         v.last_index == token.index;
+    if (stopped && !l.spec.include_stop) continue;
+    if (v.stops == nullptr) {
+      v.stream->push(token.token, text);
+      continue;
     }
-    l.spoke = true;
+    fresh.clear();
+    v.stream->push(token.token, fresh);
+    hear(l, v, fresh);
+    if (v.finish != FinishReason::none) break;  // what follows was never said
   }
-  return events[c.event];
-}
-
-void OutputCore::State::take_token(const Outputs& outputs, const TokenOutput& token,
-                                   std::vector<Event>& events, std::vector<Cut>& cuts) {
-  Live* l = find(token.request);
-  Choice* c = l == nullptr ? nullptr : choice_of(*l, token.choice);
-  if (c == nullptr) return;  // ended by a stop string meanwhile, or nobody's
-  TR_ASSERT(token.index == c->tokens);  // INV-OUT-1
-  Event& e = event_of(*l, token.choice, events);
-  e.tokens.push_back(token.token);
-  ++c->tokens;
-  if (l->spec.logprobs) {
-    e.logprobs.push_back(token.logprob);
-    append_tops(outputs, token.top_begin, token.top_count, e.top_logprobs.emplace_back());
+  if (v.finish == FinishReason::none && v.ending != FinishReason::none &&
+      (run.empty() || run.back().index == v.last_index)) {
+    flush(l, v);
+    if (v.finish == FinishReason::none) {
+      v.stop_token = v.ending_token;
+      v.finish = v.ending;
+    }
   }
-  const bool ends = c->ending_token == token.token && c->last_index == token.index;
-  if (ends && !l->spec.include_stop) return;
-  fresh.clear();
-  c->stream->push(token.token, fresh);
-  say(*l, token.choice, fresh, events, cuts);
+  deliver(l, v, run.first(ids.size()), outputs);
 }
 
 // Text on its way out passes the stop strings.
-void OutputCore::State::say(Live& l, int32_t index, std::string_view what,
-                            std::vector<Event>& events, std::vector<Cut>& cuts) {
-  Choice& c = l.choices[static_cast<size_t>(index)];
+void OutputCore::State::hear(Live& l, Voice& v, std::string_view what) {
   if (what.empty()) return;
-  Event& e = event_of(l, index, events);
-  if (!c.stops) {
-    e.text += what;
-    return;
-  }
-  const text::StopMatch* match = c.stops->push(what, c.tokens, e.text);
+  const text::StopMatch* match = v.stops->push(what, v.tokens, text);
   if (match == nullptr) return;
-  c.stop_text = c.stops->stop(match->stop);
-  cuts.push_back({l.spec.id, index, static_cast<int32_t>(match->tokens)});
-  finish(l, index, FinishReason::stop, events);
+  v.stop_text = v.stops->stop(match->stop);
+  v.finish = FinishReason::stop;
+  cuts->push_back({l.id, l.index_of(v), static_cast<int32_t>(match->tokens)});
 }
 
 // No token follows: what waits for the rest of a character or of a stop string comes out.
-void OutputCore::State::flush(Live& l, int32_t index, std::vector<Event>& events,
-                              std::vector<Cut>& cuts) {
-  Choice& c = l.choices[static_cast<size_t>(index)];
+void OutputCore::State::flush(Live& l, Voice& v) {
+  if (v.stops == nullptr) return v.stream->finish(text);
   fresh.clear();
-  c.stream->finish(fresh);
-  say(l, index, fresh, events, cuts);
-  if (c.finish != FinishReason::none || !c.stops) return;
-  fresh.clear();
-  c.stops->finish(fresh);
-  if (!fresh.empty()) event_of(l, index, events).text += fresh;
+  v.stream->finish(fresh);
+  hear(l, v, fresh);
+  if (v.finish == FinishReason::none) v.stops->finish(text);
 }
 
-void OutputCore::State::finish(Live& l, int32_t index, FinishReason reason,
-                               std::vector<Event>& events) {
-  Choice& c = l.choices[static_cast<size_t>(index)];
-  Event& e = event_of(l, index, events);
-  c.finish = reason;
-  e.finish = reason;
-  e.stop_token = c.stop_token;
-  e.stop_text = c.stop_text;
-  c.event = kNoEvent;
+void OutputCore::State::deliver(Live& l, const Voice& v, std::span<const TokenOutput> run,
+                                const Outputs& outputs) {
+  const int64_t from = int64_t{v.tokens} - static_cast<int64_t>(ids.size());
+  if (l.plain && v.finish == FinishReason::none) {
+    l.spoke = true;
+    return l.sink->push_delta({l.id, l.user_data, l.index_of(v), from, ids, text});
+  }
+  Event e = TokenDelta{l.id, l.user_data, l.index_of(v), from, ids, text}.event();
+  for (size_t i = 0; l.spec.logprobs && i < run.size(); ++i) {
+    e.logprobs.push_back(run[i].logprob);
+    append_tops(outputs, run[i].top_begin, run[i].top_count, e.top_logprobs.emplace_back());
+  }
+  if (!l.spoke && l.spec.prompt_logprobs) {
+    if (l.prompt_table.empty()) l.prompt_table.resize(1);  // a prompt of one token
+    e.prompt_logprobs = std::move(l.prompt_table);
+  }
+  l.spoke = true;
+  e.finish = v.finish;
+  e.stop_token = v.stop_token;
+  e.stop_text = v.stop_text;
+  l.sink->push(std::move(e));
 }
 
-void OutputCore::State::end(const RequestEnd& end, std::vector<Event>& events,
-                            std::vector<Cut>& cuts) {
-  const auto it = live.find(end.request);
-  if (it == live.end()) return;
-  Live& l = it->second;
+void OutputCore::State::end(const RequestEnd& end) {
+  Live* const there = live.find(end.request);
+  if (there == nullptr) return;
+  Live& l = *there;
   const FinishReason reason =
       end.kind == EventKind::cancelled ? FinishReason::cancelled : FinishReason::error;
   int64_t said = 0;
-  for (size_t i = 0; i < l.choices.size(); ++i) {
-    const auto index = static_cast<int32_t>(i);
-    if (l.choices[i].finish == FinishReason::none && l.choices[i].tokens > 0) {
-      flush(l, index, events, cuts);
-      if (l.choices[i].finish == FinishReason::none) finish(l, index, reason, events);
+  l.each_voice([&](Voice& v) {
+    if (v.finish == FinishReason::none && v.tokens > 0) {
+      v.ending = reason;
+      v.ending_token = -1;
+      say(l, v, {}, {});
     }
-    said += l.choices[i].tokens;
-  }
-  const Choice& first = l.choices.front();
+    said += v.tokens;
+  });
+  const Voice& first = l.first;
   Event e;
   e.kind = end.kind;
-  e.id = l.spec.id;
-  e.user_data = l.spec.user_data;
+  e.id = l.id;
+  e.user_data = l.user_data;
   e.from = first.tokens;
   e.finish = first.finish != FinishReason::none ? first.finish : reason;
   e.stop_token = first.stop_token;
@@ -251,8 +284,8 @@ void OutputCore::State::end(const RequestEnd& end, std::vector<Event>& events,
   e.timings = end.timings;
   e.status = end.status;
   if (!l.spoke && l.spec.prompt_logprobs) e.prompt_logprobs = std::move(l.prompt_table);
-  events.push_back(std::move(e));  // INV-OUT-2
-  live.erase(it);
+  l.sink->push(std::move(e));  // INV-OUT-2
+  live.erase(end.request);
 }
 
 }  // namespace troupe::engine

@@ -40,12 +40,11 @@ class OutputCore {
   ~OutputCore();
   OutputCore(OutputCore&&) = delete;
 
-  void open(OutputSpec spec);
-  // Appends events, in the order in which their callers must see them (Event::id tells whose), and
-  // the choices that a stop string ended: those go to Scheduler::cut().
-  void take(const Outputs& outputs, std::vector<Event>& events, std::vector<Cut>& cuts);
-  // Forgets a request whose caller has been told of its end by somebody else.
-  void close(RequestId id);
+  // `sink` hears everything of this request, in order, until its terminal event.
+  void open(OutputSpec spec, std::shared_ptr<EventSink> sink);
+  // Tells the sinks what came of a step. Appends the choices that a stop string ended: those go to
+  // Scheduler::cut().
+  void take(const Outputs& outputs, std::vector<Cut>& cuts);
   [[nodiscard]] size_t live() const;
 
  private:

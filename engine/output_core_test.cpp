@@ -8,12 +8,18 @@
 namespace troupe::engine {
 namespace {
 
+class Keeper final : public EventSink {
+ public:
+  void push(Event&& event) override { events.push_back(std::move(event)); }
+  std::vector<Event> events;
+};
+
 struct Desk {
   Desk() : core(text) {}
   void open(OutputSpec spec) {
     spec.id = 1;
     spec.user_data = 99;
-    core.open(std::move(spec));
+    core.open(std::move(spec), sink);
   }
   void say(std::string_view words, int32_t choice = 0) {
     for (const char c : words) {
@@ -32,7 +38,7 @@ struct Desk {
     out.requests.push_back(std::move(e));
   }
   void take() {
-    core.take(out, events, cuts);
+    core.take(out, cuts);
     out.clear();
   }
   [[nodiscard]] std::string said(int32_t choice = 0) const {
@@ -46,7 +52,8 @@ struct Desk {
   EchoText text;
   OutputCore core;
   Outputs out;
-  std::vector<Event> events;
+  std::shared_ptr<Keeper> sink = std::make_shared<Keeper>();
+  std::vector<Event>& events = sink->events;
   std::vector<Cut> cuts;
   int32_t next[2] = {0, 0};
 };

@@ -91,6 +91,54 @@ bool Prompt::misses_picture(int32_t begin) const {
                      [](const PromptImage& i) { return i.gone; });
 }
 
+BlockKey content_of(const Prompt& prompt, int32_t begin, std::span<const int32_t> tokens) {
+  if (prompt.images.empty() && prompt.cross_images.empty()) return block_content(tokens);
+  const auto end = begin + static_cast<int32_t>(tokens.size());
+  std::vector<uint64_t> marks;
+  const auto mark = [&](const PromptImage& image, int32_t rows) {
+    const int32_t from = std::max(begin, image.position);
+    if (from >= std::min(end, image.position + rows)) return;
+    marks.push_back(static_cast<uint64_t>(from - begin) << 32 |
+                    static_cast<uint32_t>(from - image.position + image.source_row));
+    marks.push_back(image.content.high);
+    marks.push_back(image.content.low);
+  };
+  for (const PromptImage& image : prompt.images) mark(image, image.rows);
+  for (const PromptImage& image : prompt.cross_images) mark(image, 1);
+  return block_content(tokens, marks);
+}
+
+void hash_prompt(Prompt& prompt, int32_t block_tokens) {
+  if (!prompt.images.empty() || !prompt.cross_images.empty()) return;  // they may not be known yet
+  const auto size = static_cast<size_t>(block_tokens);
+  const size_t full = prompt.tokens.size() / size;
+  prompt.content_tokens = block_tokens;
+  prompt.contents.clear();
+  prompt.contents.reserve(full);
+  for (size_t b = 0; b < full; ++b) {
+    prompt.contents.push_back(content_of(prompt, static_cast<int32_t>(b * size),
+                                         std::span(prompt.tokens).subspan(b * size, size)));
+  }
+}
+
+void drop_front(Prompt& prompt, int32_t tokens) {
+  if (tokens == 0) return;
+  const auto drop = [](auto& list, int32_t count) {
+    if (!list.empty()) list.erase(list.begin(), list.begin() + count);
+  };
+  drop(prompt.tokens, tokens);
+  drop(prompt.modality, tokens);
+  drop(prompt.span_ends, tokens);
+  drop(prompt.cross, tokens);
+  drop(prompt.rope_positions, 3 * tokens);
+  for (int32_t& p : prompt.span_ends) p -= tokens;
+  for (int32_t& p : prompt.rope_positions) p -= tokens;
+  for (auto* images : {&prompt.images, &prompt.cross_images}) {
+    for (PromptImage& image : *images) image.position -= tokens;
+  }
+  prompt.contents.clear();
+}
+
 Prompt join_prompts(const Prompt& before, Prompt after) {
   Prompt out = before;
   const size_t length = before.tokens.size();
@@ -133,6 +181,9 @@ void shorten_prompt(Prompt& prompt, int32_t tokens) {
   cut(prompt.span_ends, length);
   cut(prompt.cross, length);
   cut(prompt.rope_positions, 3 * length);
+  if (prompt.content_tokens > 0) {
+    cut(prompt.contents, length / static_cast<size_t>(prompt.content_tokens));
+  }
   std::erase_if(prompt.images, [&](const PromptImage& i) { return i.position + i.rows > tokens; });
   std::erase_if(prompt.cross_images, [&](const PromptImage& i) { return i.position >= tokens; });
   prompt.cross_rows = 0;

@@ -33,6 +33,8 @@ struct CrossRows {
 
 struct Prompt {
   std::vector<int32_t> tokens;
+  std::vector<BlockKey> contents;         // of its first full blocks: hash_prompt() has been here …
+  int32_t content_tokens = 0;             // … and took so many tokens for a block
   std::vector<PromptImage> images;        // in order of position
   std::vector<PromptImage> cross_images;  // seen by cross-attention: `rows` are encoder rows
   std::vector<uint8_t> modality;          // 1: vision
@@ -42,6 +44,11 @@ struct Prompt {
   int32_t rope_delta = 0;                 // added to the position of generated tokens
   int32_t cross_rows = 0;                 // of all pictures together
 
+  // Nothing but tokens.
+  [[nodiscard]] bool is_plain() const {
+    return images.empty() && cross_images.empty() && modality.empty() && rope_positions.empty() &&
+           span_ends.empty() && cross.empty();
+  }
   [[nodiscard]] int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   // The most rows of [begin, begin + rows) that cut no span of attention both ways in two.
   [[nodiscard]] int32_t whole_spans(int32_t begin, int32_t rows) const;
@@ -52,6 +59,13 @@ struct Prompt {
   [[nodiscard]] bool misses_picture(int32_t begin) const;
 };
 
+// Hashes the content of its full blocks, so that the scheduler need not: worth while for long prompts.
+// With another block size than the scheduler's it is done for nothing; with pictures it is not done.
+void hash_prompt(Prompt& prompt, int32_t block_tokens);
+// What a block of `tokens` that begins at position `begin` of the prompt holds.
+[[nodiscard]] BlockKey content_of(const Prompt& prompt, int32_t begin, std::span<const int32_t> tokens);
+// The first `tokens`, which are no picture's, go.
+void drop_front(Prompt& prompt, int32_t tokens);
 // `after` goes on where `before` ends.
 [[nodiscard]] Prompt join_prompts(const Prompt& before, Prompt after);
 // What was said becomes part of it.

@@ -31,7 +31,8 @@ Scheduler::State::State(SchedulerConfig c)
   TR_ASSERT(config.chunked_prefill || config.step_rows >= config.context_length + config.slots);
   if (config.logit_rows == 0) config.logit_rows = config.slots + 256;
   TR_ASSERT(config.logit_rows > config.slots);
-  chunk_max = chunk_that_fits(config);
+  chunk_max = chunk_made = chunk_that_fits(config);
+  step_rows_made = config.step_rows;
   context_limit = std::min(config.context_length, kv.capacity_tokens(chunk_max));
   if (!config.chunked_prefill) context_limit = std::min(context_limit, chunk_max);
   span_max = std::min(chunk_max, config.step_rows - config.slots + 1);
@@ -95,9 +96,14 @@ Status Scheduler::State::admit(Job job) {
   TR_TRY(refuse_early(job));
   const uint64_t session_id = job.session;
   const RequestId id = job.id;
+  if (job.prompt.content_tokens != config.block_tokens) job.prompt.contents.clear();
+  const Session* session = nullptr;
   if (session_id != 0) {
-    TR_ASSIGN(Session * session, sessions.begin(session_id, id, job.submitted_ns));
-    job.prompt = join_prompts(session->content, std::move(job.prompt));
+    TR_ASSIGN(session, sessions.begin(session_id, id, job.submitted_ns));
+    if (session->content.length() > 0) {
+      drop_front(job.prompt, job.opening);
+      job.prompt = join_prompts(session->content, std::move(job.prompt));
+    }
   }
   if (Status status = refuse_prompt(job); !status.ok()) {
     if (session_id != 0) sessions.finish(session_id, id, nullptr, job.submitted_ns);
@@ -107,19 +113,23 @@ Status Scheduler::State::admit(Job job) {
   const SamplingPlan& sampling = job.sampling;
   auto state = std::make_unique<JobState>();
   const auto room = static_cast<int32_t>(context_limit - prompt);
-  state->output_max = sampling.max_tokens < 0 ? room : std::min(room, sampling.max_tokens);
+  const int32_t output_max = sampling.max_tokens < 0 ? room : std::min(room, sampling.max_tokens);
   state->rank = {int64_t{job.priority} * config.ageing_ns - job.submitted_ns, next_order++};
   state->root = root_key({config.model_salt, job.tenant_salt,
                           config.facts.rope_regime(static_cast<int32_t>(prompt)), job.adapter});
   state->spec = std::move(job);
-  const int32_t choices = state->output_max == 0 ? 1 : state->spec.sampling.choices;
+  const int32_t choices = output_max == 0 ? 1 : state->spec.sampling.choices;
   state->choices.resize(static_cast<size_t>(choices));
   state->unfinished = choices;
   for (int32_t i = 0; i < choices; ++i) {
     Sequence& s = state->choices[static_cast<size_t>(i)];
     s.job = state.get();
     s.choice = i;
-    s.progress.output.reserve(static_cast<size_t>(std::min(state->output_max, kOutputReserved)));
+    settle_terms(s, output_max);
+    s.progress.output.reserve(static_cast<size_t>(std::min(output_max, kOutputReserved)));
+  }
+  if (session != nullptr && session->root == state->root) {
+    state->choices.front().keys = session->keys;  // named already
   }
   next_deadline = std::min(next_deadline, state->spec.deadline_ns);
   stats.prompt_tokens += static_cast<uint64_t>(prompt);
@@ -155,7 +165,7 @@ void Scheduler::State::leave(Sequence& s, int64_t now_ns) {
 void Scheduler::State::settle_session(Sequence& s, int64_t now_ns) {
   const uint64_t id = s.job->spec.session;
   if (id == 0) return;
-  const bool said_something = !s.progress.output.empty() || s.job->output_max == 0;
+  const bool said_something = !s.progress.output.empty() || s.terms.output_max == 0;
   if (said_something && config.prefix_reuse) publish(s);
   sessions.finish(id, s.job->spec.id, said_something ? &s : nullptr, now_ns);
 }
@@ -347,6 +357,34 @@ Result<SessionState> Scheduler::session_info(uint64_t session, int64_t now_ns) {
 void Scheduler::session_free(uint64_t session) {
   state_->sessions.free(session);
   state_->blocked = nullptr;
+}
+
+std::vector<uint64_t> Scheduler::session_ids() const { return state_->sessions.ids(); }
+uint64_t Scheduler::session_changes() const { return state_->sessions.changes(); }
+
+void Scheduler::set_waiting_max(int32_t sequences) { state_->config.waiting_max = sequences; }
+void Scheduler::set_prefix_reuse(bool reuse) { state_->config.prefix_reuse = reuse; }
+void Scheduler::set_session_lease(int64_t lease_ns) { state_->sessions.set_lease(lease_ns); }
+Status Scheduler::set_step_rows(int32_t rows) {
+  State& s = *state_;
+  if (rows < s.config.slots || rows > s.step_rows_made) {
+    return invalid("max_step_tokens must be " + std::to_string(s.config.slots) + " (one row for each of "
+                   "max_sequences) .. " + std::to_string(s.step_rows_made) +
+                   " (what the engine was opened with), and is " + std::to_string(rows));
+  }
+  if (!s.config.chunked_prefill) return unsupported("max_step_tokens: prompts are not cut into chunks");
+  const int32_t chunk = std::min(s.chunk_made, rows);
+  const int32_t span = std::min(chunk, rows - s.config.slots + 1);
+  for (const auto& [id, job] : s.jobs) {
+    if (job->ended || job->spec.prompt.longest_span() <= span) continue;
+    return {Code::overloaded, "max_step_tokens: a picture that is waiting needs a step of more than " +
+                                  std::to_string(rows) + " rows; try again later"};
+  }
+  s.config.step_rows = rows;
+  s.chunk_max = chunk;
+  s.span_max = span;
+  s.blocked = nullptr;
+  return ok_status();
 }
 
 SchedulerStats Scheduler::stats() const {

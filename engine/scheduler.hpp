@@ -108,6 +108,16 @@ class Scheduler {
   Status session_rewind(uint64_t session, int64_t tokens, int64_t now_ns);
   Result<SessionState> session_info(uint64_t session, int64_t now_ns);
   void session_free(uint64_t session);
+  // Those that are open, ascending; and how often that set has changed.
+  [[nodiscard]] std::vector<uint64_t> session_ids() const;
+  [[nodiscard]] uint64_t session_changes() const;
+
+  // ---- what may change while it runs; the caller has checked the bounds ----
+  void set_waiting_max(int32_t sequences);
+  void set_prefix_reuse(bool reuse);
+  void set_session_lease(int64_t lease_ns);  // of sessions opened from now on
+  // Rows of a step: at most what the scheduler was made for, at least one per slot.
+  Status set_step_rows(int32_t rows);
 
   [[nodiscard]] SchedulerStats stats() const;
   [[nodiscard]] const SchedulerConfig& config() const;

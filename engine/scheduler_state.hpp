@@ -78,6 +78,7 @@ struct Scheduler::State {
   int32_t context_limit = 0;  // of one sequence: the model's, or what the cache can hold
   int32_t chunk_max = 0;      // rows of one sequence in one step
   int32_t span_max = 0;       // rows that attend both ways: they go in together, whoever decodes
+  int32_t chunk_made = 0, step_rows_made = 0;  // as the scheduler was made: they only shrink
 
   std::unordered_map<RequestId, std::unique_ptr<JobState>> jobs;  // ended ones too while in flight
   WaitingQueue waiting;

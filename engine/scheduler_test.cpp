@@ -251,6 +251,91 @@ TEST(Scheduler, SessionsContinueForkAndRewind) {
   EXPECT_EQ(rig.scheduler.session_info(1, 0).status().code(), Code::not_found);
 }
 
+TEST(Scheduler, ASessionsLaterTurnsDoNotBeginATextAgain) {
+  constexpr int32_t kBos = 95;
+  const auto turn = [](Job& j) {
+    j.session = 1;
+    j.opening = 1;
+    j.prompt.tokens.front() = kBos;
+  };
+  Rig rig(small_config());
+  ASSERT_TRUE(rig.scheduler.session_new({}, rig.time.now).ok());
+  ASSERT_TRUE(rig.submit(1, 6, 3, turn).ok());
+  rig.run();
+  EXPECT_EQ(rig.end_of(1)->usage.prompt_tokens, 6) << "the first turn begins the text";
+  ASSERT_TRUE(rig.submit(2, 5, 3, turn).ok());
+  rig.run();
+  EXPECT_EQ(rig.end_of(2)->usage.prompt_tokens, 6 + 3 + 4);
+  // The same conversation at once, with one BOS, is answered alike.
+  Rig once(small_config());
+  Job whole;
+  whole.id = 3;
+  whole.sampling.max_tokens = 3;
+  whole.sampling.temperature = 0.0F;
+  whole.prompt.tokens = {kBos};
+  for (int32_t i = 1; i < 6; ++i) whole.prompt.tokens.push_back((i * 7 + 1) % 90);
+  for (const int32_t t : rig.said(1)) whole.prompt.tokens.push_back(t);
+  for (int32_t i = 1; i < 5; ++i) whole.prompt.tokens.push_back((i * 7 + 2) % 90);
+  ASSERT_TRUE(once.scheduler.admit(std::move(whole)).ok());
+  once.run();
+  EXPECT_EQ(once.said(3), rig.said(2));
+}
+
+// Hashed elsewhere, before the scheduler saw it, a prompt has the same names; with another block size
+// it is hashed again, and shares nothing that it does not hold.
+TEST(Scheduler, PromptsThatWereHashedBeforeShareTheirPrefix) {
+  for (const int32_t block_tokens : {8, 16}) {
+    Rig rig(small_config());
+    ASSERT_TRUE(rig.submit(1, 64, 2).ok());
+    rig.run();
+    Job again;
+    again.id = 2;
+    again.sampling.max_tokens = 2;
+    again.sampling.temperature = 0.0F;
+    for (int32_t i = 0; i < 64; ++i) again.prompt.tokens.push_back((i * 7 + 1) % 90);
+    hash_prompt(again.prompt, block_tokens);
+    again.prompt.tokens.back() = (63 * 7 + 1) % 90;
+    ASSERT_TRUE(rig.scheduler.admit(std::move(again)).ok());
+    rig.run();
+    EXPECT_EQ(rig.end_of(2)->usage.cached_tokens, 56);
+    EXPECT_EQ(rig.said(2), rig.said(1));
+    Job other;
+    other.id = 3;
+    other.sampling.max_tokens = 2;
+    for (int32_t i = 0; i < 64; ++i) other.prompt.tokens.push_back((i * 7 + 1) % 90);
+    other.prompt.tokens[12] = 91;  // the second block of 8, the first of 16
+    hash_prompt(other.prompt, block_tokens);
+    ASSERT_TRUE(rig.scheduler.admit(std::move(other)).ok());
+    rig.run();
+    EXPECT_EQ(rig.end_of(3)->usage.cached_tokens, 8);
+  }
+}
+
+TEST(Scheduler, WhatMayChangeWhileItRuns) {
+  Rig rig(small_config());
+  EXPECT_THAT(rig.scheduler.set_step_rows(37).message(), HasSubstr("4 (one row for each"));
+  EXPECT_EQ(rig.scheduler.set_step_rows(3).code(), Code::invalid);
+  ASSERT_TRUE(rig.scheduler.set_step_rows(8).ok());
+  ASSERT_TRUE(rig.submit(1, 40, 2).ok());
+  for (int32_t i = 0; i < 6 && !rig.scheduler.idle(); ++i) {
+    rig.turn();
+    EXPECT_LE(rig.loop.draft().token_ids.size(), 8U);
+  }
+  rig.run();
+  rig.scheduler.set_prefix_reuse(false);
+  ASSERT_TRUE(rig.submit(2, 40, 2, [](Job& j) {
+    for (int32_t i = 0; i < 40; ++i) j.prompt.tokens[static_cast<size_t>(i)] = (i * 7 + 1) % 90;
+  }).ok());
+  rig.run();
+  EXPECT_EQ(rig.end_of(2)->usage.cached_tokens, 0);
+  rig.scheduler.set_waiting_max(1);
+  ASSERT_TRUE(rig.submit(3, 4, 2).ok());
+  EXPECT_EQ(rig.submit(4, 4, 2).code(), Code::overloaded);
+  rig.scheduler.set_session_lease(5);
+  ASSERT_TRUE(rig.scheduler.session_new({}, 100).ok());
+  EXPECT_EQ(rig.scheduler.session_info(1, 100)->lease_left_ns, 5);
+}
+
 TEST(Scheduler, SessionsEndWithTheirLeaseAndKeepTheirShare) {
   SchedulerConfig c = small_config(32);
   c.session_share = 0.25;

@@ -2,33 +2,49 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace troupe::engine {
 
+void settle_terms(Sequence& s, int32_t output_max) {
+  const Job& job = s.job->spec;
+  const SamplingPlan& p = job.sampling;
+  s.terms.request = job.id;
+  s.terms.prompt_len = s.job->prompt_len();
+  s.terms.output_max = output_max;
+  if (!p.stop_tokens.empty()) {
+    s.terms.stop_low = p.stop_tokens.front();
+    s.terms.stop_high = p.stop_tokens.back();
+  }
+  s.terms.logprobs = p.logprobs;
+  s.terms.cross_rows = job.prompt.cross_rows;
+  const bool scores = p.prompt_logprobs >= 0 && s.choice == 0;
+  s.terms.plain_rows = !scores && output_max > 0 && job.adapter < 0 && job.prompt.is_plain();
+  s.terms.plain_draw = p.biases.empty() && p.early_biases.empty() && p.bad_word_count == 0;
+  s.draw = PlanSampling{.top_k = p.top_k, .temperature = p.temperature, .top_p = p.top_p,
+                        .min_p = p.min_p, .repetition_penalty = p.repetition_penalty,
+                        .presence_penalty = p.presence_penalty,
+                        .frequency_penalty = p.frequency_penalty, .seed = p.seed,
+                        .choice = s.choice};
+}
+
 void extend_keys(Sequence& sequence, int32_t block_tokens) {
-  const int32_t full = sequence.known() / block_tokens;
-  if (static_cast<int32_t>(sequence.keys.size()) >= full) return;
+  const auto full = static_cast<size_t>(sequence.known() / block_tokens);
+  if (sequence.keys.size() >= full) return;
   const Prompt& prompt = sequence.job->spec.prompt;
   std::array<int32_t, kBlockTokensMax> tokens{};
-  std::vector<uint64_t> marks;
-  for (auto b = static_cast<int32_t>(sequence.keys.size()); b < full; ++b) {
-    const int32_t begin = b * block_tokens;
+  for (size_t b = sequence.keys.size(); b < full; ++b) {
+    const BlockKey& parent = b == 0 ? sequence.job->root : sequence.keys.back();
+    if (b < prompt.contents.size()) {
+      sequence.keys.push_back(chain_key(parent, prompt.contents[b]));
+      continue;
+    }
+    const int32_t begin = static_cast<int32_t>(b) * block_tokens;
     for (int32_t i = 0; i < block_tokens; ++i) {
       tokens[static_cast<size_t>(i)] = sequence.token(begin + i);
     }
-    marks.clear();
-    const auto mark = [&](const PromptImage& image, int32_t rows) {
-      const int32_t from = std::max(begin, image.position);
-      if (from >= std::min(begin + block_tokens, image.position + rows)) return;
-      marks.push_back(static_cast<uint64_t>(from - begin) << 32 |
-                      static_cast<uint32_t>(from - image.position + image.source_row));
-      marks.push_back(image.content.high);
-      marks.push_back(image.content.low);
-    };
-    for (const PromptImage& image : prompt.images) mark(image, image.rows);
-    for (const PromptImage& image : prompt.cross_images) mark(image, 1);
-    const BlockKey& parent = b == 0 ? sequence.job->root : sequence.keys.back();
-    sequence.keys.push_back(block_key(parent, std::span(tokens).first(static_cast<size_t>(block_tokens)), marks));
+    const auto block = std::span(tokens).first(static_cast<size_t>(block_tokens));
+    sequence.keys.push_back(chain_key(parent, content_of(prompt, begin, block)));
   }
 }
 

@@ -44,24 +44,56 @@ struct Lease {
   KvTables kv;
 };
 
-struct Sequence {
-  JobState* job = nullptr;
+// What every step asks of a sequence's job, kept beside it: steady decoding of hundreds of sequences
+// is as fast as their cache lines are few.
+struct Terms {
+  RequestId request = 0;
+  int32_t prompt_len = 0;
+  int32_t output_max = 0;  // max_tokens, or what the context leaves
+  int32_t stop_low = 0, stop_high = -1;  // no token outside them stops it
+  int32_t logprobs = -1;   // SamplingPlan's
+  int32_t cross_rows = 0;  // Prompt's
+  bool plain_rows = false;  // no images, no scores, nothing optional: a row is a token and its place
+  bool plain_draw = false;  // and a draw is `draw` at another position
+
+  [[nodiscard]] bool may_stop(int32_t token) const {
+    return token >= stop_low && token <= stop_high;
+  }
+};
+
+// In the order in which a step looks at it: committing needs the first two lines of it.
+struct alignas(64) Sequence {
+  Terms terms;
+  Progress progress;
   int32_t choice = 0;
   Phase phase = Phase::held;
-  Progress progress;
+  JobState* job = nullptr;
   Lease lease;
+  PlanSampling draw;           // how its tokens are drawn, but for the position and what lists add
   std::vector<BlockKey> keys;  // of the full blocks of known tokens
 
-  [[nodiscard]] int32_t known() const;
+  [[nodiscard]] int32_t known() const {
+    return terms.prompt_len + static_cast<int32_t>(progress.output.size());
+  }
   [[nodiscard]] int32_t length() const { return known() + progress.pending; }
   [[nodiscard]] int32_t token(int32_t position) const;
 };
+
+// Its lines are on their way when the loop over all sequences comes to it.
+inline constexpr size_t kPrefetchAhead = 6;
+inline void prefetch_for_commit(const Sequence* s) {
+  const auto* bytes = reinterpret_cast<const char*>(s);
+  for (size_t line = 0; line < 128; line += 64) __builtin_prefetch(bytes + line, 1);
+}
+inline void prefetch_for_plan(const Sequence* s) {
+  const auto* bytes = reinterpret_cast<const char*>(s);
+  for (size_t line = 0; line < sizeof(Sequence); line += 64) __builtin_prefetch(bytes + line, 1);
+}
 
 struct JobState {
   Job spec;
   Rank rank;
   BlockKey root;
-  int32_t output_max = 0;  // max_tokens, or what the context leaves
   std::vector<Sequence> choices;
   int32_t unfinished = 0;
   int32_t restarts = 0;
@@ -78,11 +110,8 @@ struct JobState {
   }
 };
 
-inline int32_t Sequence::known() const {
-  return job->prompt_len() + static_cast<int32_t>(progress.output.size());
-}
 inline int32_t Sequence::token(int32_t position) const {
-  const int32_t prompt = job->prompt_len();
+  const int32_t prompt = terms.prompt_len;
   return position < prompt ? job->spec.prompt.tokens[static_cast<size_t>(position)]
                            : progress.output[static_cast<size_t>(position - prompt)];
 }
@@ -90,6 +119,9 @@ inline bool ranks_above(const Sequence& a, const Sequence& b) {
   if (a.job == b.job) return a.choice < b.choice;
   return a.job->rank.above(b.job->rank);
 }
+
+// Fills `terms` and `draw` from the job, once it has its place.
+void settle_terms(Sequence& sequence, int32_t output_max);
 
 // Names the full blocks of known tokens that have no key yet.
 void extend_keys(Sequence& sequence, int32_t block_tokens);

@@ -12,12 +12,12 @@ namespace {
 
 constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 
-Status unknown(uint64_t id) {
+}  // namespace
+
+Status unknown_session(uint64_t id) {
   return {Code::not_found, "session " + std::to_string(id) +
                                ": unknown, freed, or its lease has run out; open a new one"};
 }
-
-}  // namespace
 
 SessionBook::SessionBook(KvGroups& kv, const SessionBounds& bounds)
     : kv_(kv), blocks_max_(static_cast<int64_t>(bounds.share * static_cast<double>(kv.blocks_total()))),
@@ -25,7 +25,7 @@ SessionBook::SessionBook(KvGroups& kv, const SessionBounds& bounds)
 
 Result<Session*> SessionBook::find(uint64_t id) {
   const auto it = sessions_.find(id);
-  if (it == sessions_.end()) return unknown(id);
+  if (it == sessions_.end()) return unknown_session(id);
   return &it->second;
 }
 
@@ -49,6 +49,7 @@ Result<uint64_t> SessionBook::open(const SessionOptions& options, int64_t now_ns
   touch(session, now_ns);
   const uint64_t id = session.id;
   sessions_.emplace(id, std::move(session));
+  ++changes_;
   return id;
 }
 
@@ -61,6 +62,7 @@ Result<uint64_t> SessionBook::fork(uint64_t id, int64_t now_ns) {
   Session& to = sessions_.at(fresh);
   to.content = from->content;
   to.keys = from->keys;
+  to.root = from->root;
   to.last = from->last;
   to.last_prompt = from->last_prompt;
   kv_.fork(from->kv, to.kv);
@@ -113,6 +115,7 @@ void SessionBook::free(uint64_t id) {
   if (it == sessions_.end()) return;
   kv_.release(it->second.kv);
   sessions_.erase(it);
+  ++changes_;
 }
 
 Result<Session*> SessionBook::begin(uint64_t id, RequestId request, int64_t now_ns) {
@@ -136,6 +139,7 @@ void SessionBook::finish(uint64_t id, RequestId request, Sequence* sequence, int
   session.content = sequence->job->spec.prompt;
   append_output(session.content, sequence->progress.output);
   session.keys = sequence->keys;
+  session.root = sequence->job->root;
   session.last = request;
   session.last_prompt = sequence->job->prompt_len();
   kv_.release(session.kv);
@@ -186,6 +190,7 @@ void SessionBook::expire(int64_t now_ns) {
     if (it->second.expires_ns <= now_ns && it->second.busy == 0) {
       kv_.release(it->second.kv);
       it = sessions_.erase(it);
+      ++changes_;
     } else {
       ++it;
     }
@@ -218,6 +223,13 @@ int64_t SessionBook::next_expiry_ns() const {
     if (session.busy == 0) next = std::min(next, session.expires_ns);
   }
   return next;
+}
+
+std::vector<uint64_t> SessionBook::ids() const {
+  std::vector<uint64_t> ids;
+  ids.reserve(sessions_.size());
+  for (const auto& [id, session] : sessions_) ids.push_back(id);
+  return ids;
 }
 
 int64_t SessionBook::pinned_blocks() const {

@@ -23,7 +23,8 @@ namespace troupe::engine {
 struct Session {
   uint64_t id = 0;
   Prompt content;              // what was asked and answered, pictures included
-  std::vector<BlockKey> keys;  // of its full blocks, as the last request named them
+  std::vector<BlockKey> keys;  // of its full blocks, as the last request named them …
+  BlockKey root;               // … from this root on
   KvTables kv;
   RequestId busy = 0;          // the request that runs in it
   RequestId last = 0;          // the request that its content is from …
@@ -38,6 +39,9 @@ struct SessionBounds {
   int64_t lease_ns = 0;
   int64_t embedding_bytes = 0;  // rows of pictures; beyond, the least recently used lose theirs
 };
+
+// What is said of a session that is not there.
+Status unknown_session(uint64_t id);
 
 class SessionBook {
  public:
@@ -63,7 +67,12 @@ class SessionBook {
   bool give_up_one();
   void give_up_all();
 
+  void set_lease(int64_t lease_ns) { bounds_.lease_ns = lease_ns; }  // of sessions that name none
+
   [[nodiscard]] int64_t next_expiry_ns() const;
+  // Those that are open, ascending; `changes` counts how often that set has changed.
+  [[nodiscard]] std::vector<uint64_t> ids() const;
+  [[nodiscard]] uint64_t changes() const { return changes_; }
   [[nodiscard]] size_t size() const { return sessions_.size(); }
   [[nodiscard]] int64_t pinned_blocks() const;
   void visit_tables(const std::function<void(const KvTables&)>& visit) const;
@@ -80,6 +89,7 @@ class SessionBook {
   SessionBounds bounds_;
   uint64_t next_id_ = 1;
   uint64_t uses_ = 0;
+  uint64_t changes_ = 0;
   std::map<uint64_t, Session> sessions_;
 };
 

@@ -6,7 +6,6 @@
 #include "engine/scheduler_state.hpp"
 
 namespace troupe::engine {
-
 Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
   if (flights.empty()) return internal_error("step result: none was expected");
   Flight& flight = flights.front();
@@ -27,6 +26,9 @@ Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Output
   }
   // Whatever ends below stays alive until the flight is taken apart.
   for (size_t i = 0; i < flight.rows.size(); ++i) {
+    if (i + kPrefetchAhead < flight.rows.size()) {
+      prefetch_for_commit(flight.rows[i + kPrefetchAhead].sequence);
+    }
     const RowOwner& owner = flight.rows[i];
     if (owner.position >= 0) {
       take_score(result, result.tokens[i], owner, out);
@@ -35,14 +37,13 @@ Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Output
     }
   }
   for (Sequence* s : flight.sequences) {
-    const bool prompt_only = s->job->output_max == 0 && s->phase == Phase::running;
-    if (prompt_only && s->progress.computed >= s->job->prompt_len() && s->progress.in_flight == 1) {
+    const bool prompt_only = s->terms.output_max == 0 && s->phase == Phase::running;
+    if (prompt_only && s->progress.computed >= s->terms.prompt_len && s->progress.in_flight == 1) {
       finish_choice(*s, FinishReason::length, -1, now_ns, out);
     }
   }
   for (Sequence* s : flight.sequences) {
-    --s->progress.in_flight;
-    bury_if_done(*s->job);
+    if (--s->progress.in_flight == 0 && s->phase == Phase::finished) bury_if_done(*s->job);
   }
   spare_flights.push_back(std::move(flights.front()));
   flights.erase(flights.begin());
@@ -68,25 +69,26 @@ void Scheduler::State::take_token(const StepResult& result, const StepToken& tok
     ++stats.speculative_rows_dropped;
     return;
   }
-  JobState& job = *s.job;
   TR_ASSERT(s.progress.pending > 0);
   --s.progress.pending;
   const auto index = static_cast<int32_t>(s.progress.output.size());
   s.progress.output.push_back(token.token);
   ++stats.completion_tokens;
-  if (job.first_token_ns == 0) job.first_token_ns = now_ns;
-  out.tokens.push_back({job.spec.id, s.choice, index, token.token, token.logprob, token.rank,
+  if (index == 0 && s.job->first_token_ns == 0) s.job->first_token_ns = now_ns;
+  out.tokens.push_back({s.terms.request, s.choice, index, token.token, token.logprob, token.rank,
                         static_cast<uint32_t>(out.tops.size()),
                         static_cast<uint32_t>(token.top_count)});
-  const auto first = result.tops.begin() + token.top_begin;
-  out.tops.insert(out.tops.end(), first, first + token.top_count);
-
-  const SamplingPlan& sampling = job.spec.sampling;
-  if (index >= sampling.min_tokens && sampling.is_stop(token.token)) {
-    finish_choice(s, FinishReason::stop, token.token, now_ns, out);
-  } else if (index + 1 >= job.output_max) {
-    finish_choice(s, FinishReason::length, -1, now_ns, out);
+  if (token.top_count > 0) {
+    const auto first = result.tops.begin() + token.top_begin;
+    out.tops.insert(out.tops.end(), first, first + token.top_count);
   }
+  if (s.terms.may_stop(token.token)) {
+    const SamplingPlan& sampling = s.job->spec.sampling;
+    if (index >= sampling.min_tokens && sampling.is_stop(token.token)) {
+      return finish_choice(s, FinishReason::stop, token.token, now_ns, out);
+    }
+  }
+  if (index + 1 >= s.terms.output_max) finish_choice(s, FinishReason::length, -1, now_ns, out);
 }
 
 }  // namespace troupe::engine

@@ -33,7 +33,10 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
 
   yield_to_urgent();
   int32_t decoding = 0;
-  for (const Sequence* s : running) decoding += rows_wanted(*s) == 1 ? 1 : 0;
+  for (size_t i = 0; i < running.size(); ++i) {
+    if (i + kPrefetchAhead < running.size()) prefetch_for_plan(running[i + kPrefetchAhead]);
+    decoding += rows_wanted(*running[i]) == 1 ? 1 : 0;
+  }
   budget.prompt_rows = config.step_rows - decoding;
   budget.score_rows = config.logit_rows - config.slots;
   // Preemption shortens the list from its end while it is walked from its head.
@@ -109,7 +112,7 @@ bool Scheduler::State::try_enter(Sequence& s) {
     // The last token is always computed: its logits are wanted. Scoring wants those of all.
     const SamplingPlan& sampling = s.job->spec.sampling;
     const bool scores = sampling.prompt_logprobs >= 0 && s.choice == 0 &&
-                        s.progress.scores_asked < s.job->prompt_len() - 1;
+                        s.progress.scores_asked < s.terms.prompt_len - 1;
     const int32_t reusable = scores ? s.progress.scores_asked : known - 1;
     prefix = kv.match(s.keys, reusable / config.block_tokens);
     if (prefix > 0) kv.attach(s.lease.kv, s.keys, prefix);
@@ -132,7 +135,7 @@ bool Scheduler::State::try_enter(Sequence& s) {
 
 // What a sequence will ask of the heap, it takes when it enters.
 void Scheduler::State::reserve(Sequence& s) {
-  const int32_t tokens = s.job->prompt_len() + std::min(s.job->output_max, kOutputReserved);
+  const int32_t tokens = s.terms.prompt_len + std::min(s.terms.output_max, kOutputReserved);
   s.keys.reserve(static_cast<size_t>(tokens / config.block_tokens));
   kv.reserve(s.lease.kv, tokens);
 }
@@ -174,20 +177,21 @@ void Scheduler::State::admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outpu
 }
 
 int32_t Scheduler::State::rows_wanted(const Sequence& s) const {
-  const JobState& job = *s.job;
-  const int32_t prompt = job.prompt_len();
-  if (job.output_max == 0) return prompt - s.progress.computed;
-  if (s.length() - prompt >= job.output_max) return 0;  // its last token is on its way
-  return s.length() - s.progress.computed;
+  const Terms& terms = s.terms;
+  if (terms.output_max == 0) return terms.prompt_len - s.progress.computed;
+  const int32_t length = s.length();
+  if (length - terms.prompt_len >= terms.output_max) return 0;  // its last token is on its way
+  return length - s.progress.computed;
 }
 
 int32_t Scheduler::State::rows_granted(const Sequence& s, int32_t wanted) const {
+  if (wanted == 1 && s.terms.plain_rows) return 1;
   const int32_t begin = s.progress.computed;
   int32_t rows = wanted == 1 ? 1 : std::min({wanted, budget.prompt_rows, chunk_max});
   rows = s.job->spec.prompt.rows_ready(begin, rows);
   if (!config.chunked_prefill && rows < wanted) return 0;
   const bool scores = s.job->spec.sampling.prompt_logprobs >= 0 && s.choice == 0;
-  if (scores && begin < s.job->prompt_len()) rows = std::min(rows, budget.score_rows);
+  if (scores && begin < s.terms.prompt_len) rows = std::min(rows, budget.score_rows);
   return s.job->spec.prompt.whole_spans(begin, rows);
 }
 
@@ -196,6 +200,7 @@ int32_t Scheduler::State::rows_granted(const Sequence& s, int32_t wanted) const 
 int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft,
                                       bool entering) {
   const int32_t begin = s.progress.computed;
+  if (kv.write(s.lease.kv, begin, begin + rows, draft.copies)) return rows;
   for (;;) {
     for (int32_t some = rows; some > 0; some = s.job->spec.prompt.whole_spans(begin, some / 2)) {
       if (kv.write(s.lease.kv, begin, begin + some, draft.copies)) return some;
@@ -221,17 +226,17 @@ void Scheduler::State::plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& 
   const int32_t begin = s.progress.computed;
   const auto row_begin = static_cast<int32_t>(draft.token_ids.size());
   const int32_t plan_index = write_rows(draft, s, begin, rows, config.block_tokens);
-  write_pictures(s, plan_index, begin, rows, draft);
+  if (!s.terms.plain_rows) write_pictures(s, plan_index, begin, rows, draft);
   s.progress.computed += rows;
   ++s.progress.in_flight;
   flight.sequences.push_back(&s);
   if (config.prefix_reuse) publish(s);
-  write_scores(s, plan_index, begin, rows, draft, flight);
-  if (rows < wanted || s.job->output_max == 0) return;
+  if (!s.terms.plain_rows) write_scores(s, plan_index, begin, rows, draft, flight);
+  if (rows < wanted || s.terms.output_max == 0) return;
 
   const int32_t last_row = row_begin + rows - 1;
-  const bool first_draw = s.choice == 0 && s.job->choices.size() > 1 && s.progress.output.empty() &&
-                          s.progress.pending == 0;
+  const bool first_draw = s.choice == 0 && s.progress.output.empty() && s.progress.pending == 0 &&
+                          s.job->choices.size() > 1;
   write_draw(draft, s, plan_index, last_row);
   flight.rows.push_back({&s, -1});
   if (first_draw) fork_choices(s, plan_index, last_row, draft, flight);
@@ -258,7 +263,7 @@ void Scheduler::State::write_scores(Sequence& s, int32_t plan_index, int32_t beg
                                     StepPlanDraft& draft, Flight& flight) {
   if (s.job->spec.sampling.prompt_logprobs < 0 || s.choice != 0) return;
   const int32_t row_begin = draft.sequences[static_cast<size_t>(plan_index)].row_begin;
-  const int32_t end = std::min(begin + rows, s.job->prompt_len() - 1);
+  const int32_t end = std::min(begin + rows, s.terms.prompt_len - 1);
   for (int32_t p = std::max(begin, s.progress.scores_asked); p < end; ++p) {
     write_score(draft, s, plan_index, row_begin + p - begin, p);
     flight.rows.push_back({&s, p + 1});
@@ -306,7 +311,8 @@ void Scheduler::State::preempt(Sequence& s) {
 
 void Scheduler::State::publish(Sequence& s) {
   const int32_t certain = std::min(s.progress.computed, s.known());
-  if (certain / config.block_tokens <= s.lease.kv.published || s.lease.kv.groups.empty()) return;
+  if (certain < (s.lease.kv.published + 1) * config.block_tokens) return;
+  if (s.lease.kv.groups.empty()) return;
   extend_keys(s, config.block_tokens);
   kv.publish(s.lease.kv, s.keys, certain);
 }

@@ -10,14 +10,22 @@ int32_t count_of(const std::vector<T>& v) {
   return static_cast<int32_t>(v.size());
 }
 
-void write_tables(StepPlanDraft& draft, const KvTables& tables, int32_t block_tokens) {
-  for (const KvTable& table : tables.groups) {
-    const auto first = static_cast<size_t>(table.first);
-    draft.tables.push_back({count_of(draft.blocks), count_of(table.blocks) - table.first,
-                            table.first * block_tokens});
-    draft.blocks.insert(draft.blocks.end(), table.blocks.begin() + static_cast<ptrdiff_t>(first),
-                        table.blocks.end());
+// What the slot has not been told of yet.
+void write_tables(StepPlanDraft& draft, KvTables& tables, int32_t block_tokens) {
+  if (tables.all_told) {
+    for (int32_t g = 0; g < draft.groups; ++g) {
+      draft.tables.push_back({.kept = PlanTable::kUnchanged});
+    }
+    return;
   }
+  for (KvTable& table : tables.groups) {
+    const int32_t from = std::max(table.first, table.told);
+    draft.tables.push_back({count_of(draft.blocks), count_of(table.blocks) - from,
+                            table.first * block_tokens, from - table.first});
+    draft.blocks.insert(draft.blocks.end(), table.blocks.begin() + from, table.blocks.end());
+    table.told = count_of(table.blocks);
+  }
+  tables.all_told = true;
 }
 
 // Sections that are empty unless some row needs them: filled up for the rows before this sequence
@@ -86,35 +94,9 @@ void write_injects(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32
   }
 }
 
-}  // namespace
-
-int32_t write_rows(StepPlanDraft& draft, const Sequence& s, int32_t begin, int32_t count,
-                   int32_t block_tokens) {
-  const int32_t plan_index = count_of(draft.sequences);
-  const int32_t row_begin = count_of(draft.token_ids);
-  const int32_t known = s.known();
-  draft.sequences.push_back({s.lease.slot, row_begin, count, begin + count, s.job->prompt_len(),
-                             s.job->spec.prompt.cross_rows});
-  for (int32_t p = begin; p < begin + count; ++p) {
-    draft.token_ids.push_back(p < known ? s.token(p) : kTokenFromSlot);
-    draft.positions.push_back(p);
-  }
-  write_optional(draft, s, begin, count, static_cast<size_t>(row_begin));
-  if (!s.job->spec.prompt.images.empty()) {
-    write_injects(draft, s, begin, count, row_begin, plan_index);
-  }
-  write_tables(draft, s.lease.kv, block_tokens);
-  return plan_index;
-}
-
-void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t row) {
+void write_lists(StepPlanDraft& draft, const Sequence& s, PlanSampling& out) {
   const SamplingPlan& p = s.job->spec.sampling;
-  const int32_t drawn = s.length() - s.job->prompt_len();
-  PlanSampling out{.slot = s.lease.slot, .top_k = p.top_k, .temperature = p.temperature,
-                   .top_p = p.top_p, .min_p = p.min_p, .repetition_penalty = p.repetition_penalty,
-                   .presence_penalty = p.presence_penalty,
-                   .frequency_penalty = p.frequency_penalty, .seed = p.seed, .choice = s.choice,
-                   .position = s.length()};
+  const int32_t drawn = s.length() - s.terms.prompt_len;
   const std::vector<PlanBias>& biases = drawn < p.min_tokens ? p.early_biases : p.biases;
   out.bias_begin = count_of(draft.biases);
   out.bias_count = count_of(biases);
@@ -122,20 +104,53 @@ void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t r
   out.bad_begin = count_of(draft.token_lists);
   out.bad_count = p.bad_word_count;
   draft.token_lists.insert(draft.token_lists.end(), p.bad_words.begin(), p.bad_words.end());
+}
+
+// The slot's first draw forgets who had the slot before.
+void write_history(StepPlanDraft& draft, Sequence& s, PlanSampling& out) {
+  const SamplingPlan& p = s.job->spec.sampling;
+  out.reset = 1;
+  s.lease.fresh = false;
+  if (!p.needs_history()) return;
+  // Bad words look at the tail only; penalties count everything.
+  const int32_t from = p.counts_tokens() ? 0 : std::max(0, s.known() - kSlotTail);
   out.history_begin = count_of(draft.token_lists);
-  if (s.lease.fresh) {
-    out.reset = 1;
-    s.lease.fresh = false;
-    if (p.needs_history()) {
-      // Bad words look at the tail only; penalties count everything.
-      const int32_t from = p.counts_tokens() ? 0 : std::max(0, s.known() - kSlotTail);
-      for (int32_t i = from; i < s.known(); ++i) draft.token_lists.push_back(s.token(i));
-      out.history_count = s.known() - from;
-      out.history_prompt = std::max(0, s.job->prompt_len() - from);
-    }
+  for (int32_t i = from; i < s.known(); ++i) draft.token_lists.push_back(s.token(i));
+  out.history_count = s.known() - from;
+  out.history_prompt = std::max(0, s.terms.prompt_len - from);
+}
+
+}  // namespace
+
+int32_t write_rows(StepPlanDraft& draft, Sequence& s, int32_t begin, int32_t count,
+                   int32_t block_tokens) {
+  const int32_t plan_index = count_of(draft.sequences);
+  const int32_t row_begin = count_of(draft.token_ids);
+  const int32_t known = s.known();
+  draft.sequences.push_back({s.lease.slot, row_begin, count, begin + count, s.terms.prompt_len,
+                             s.terms.cross_rows});
+  for (int32_t p = begin; p < begin + count; ++p) {
+    draft.token_ids.push_back(p < known ? s.token(p) : kTokenFromSlot);
+    draft.positions.push_back(p);
   }
-  draft.logit_rows.push_back({row, plan_index, count_of(draft.sampling), -1, p.logprobs});
-  draft.sampling.push_back(out);
+  const bool others_are_plain =
+      draft.adapters.empty() && draft.modality.empty() && draft.rope_positions.empty() &&
+      draft.span_ends.empty() && draft.cross_spans.empty();
+  if (!s.terms.plain_rows || !others_are_plain) {
+    write_optional(draft, s, begin, count, static_cast<size_t>(row_begin));
+    write_injects(draft, s, begin, count, row_begin, plan_index);
+  }
+  write_tables(draft, s.lease.kv, block_tokens);
+  return plan_index;
+}
+
+void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t row) {
+  draft.logit_rows.push_back({row, plan_index, count_of(draft.sampling), -1, s.terms.logprobs});
+  PlanSampling& out = draft.sampling.emplace_back(s.draw);
+  out.slot = s.lease.slot;
+  out.position = s.length();
+  if (!s.terms.plain_draw) write_lists(draft, s, out);
+  if (s.lease.fresh) write_history(draft, s, out);
 }
 
 void write_score(StepPlanDraft& draft, const Sequence& s, int32_t plan_index, int32_t row,

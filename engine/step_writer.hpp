@@ -8,8 +8,8 @@
 namespace troupe::engine {
 
 // Rows [begin, begin + count) of the sequence; gives its index in the plan. Tokens not known yet
-// are taken from the slot.
-int32_t write_rows(StepPlanDraft& draft, const Sequence& sequence, int32_t begin, int32_t count,
+// are taken from the slot. Of the block tables, what the slot does not know yet.
+int32_t write_rows(StepPlanDraft& draft, Sequence& sequence, int32_t begin, int32_t count,
                    int32_t block_tokens);
 
 // Draws the token that follows position `length() - 1`, from `row`. The slot's first draw brings

@@ -24,7 +24,9 @@ struct Source {
   size_t count;
 };
 
-std::array<Source, kSectionCount> sources_of(const StepPlanDraft& d) {
+using Sources = std::array<Source, kSectionCount>;
+
+Sources sources_of(const StepPlanDraft& d) {
   return {{{d.token_ids.data(), d.token_ids.size()},
            {d.positions.data(), d.positions.size()},
            {d.rope_positions.data(), d.rope_positions.size()},
@@ -42,6 +44,22 @@ std::array<Source, kSectionCount> sources_of(const StepPlanDraft& d) {
            {d.copies.data(), d.copies.size()},
            {d.encodes.data(), d.encodes.size()},
            {d.cross_spans.data(), d.cross_spans.size()}}};
+}
+
+// `header` but for its sections and size, then the sections.
+void lay_out(StepPlanHeader& header, const Sources& sources, std::vector<std::byte>& out) {
+  size_t end = aligned(sizeof(StepPlanHeader));
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    header.sections[s] = {static_cast<uint32_t>(end), static_cast<uint32_t>(sources[s].count)};
+    end += aligned(sources[s].count * kElementBytes[s]);
+  }
+  header.bytes = end;
+  out.resize(end);
+  std::memcpy(out.data(), &header, sizeof header);
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    const size_t n = sources[s].count * kElementBytes[s];
+    if (n > 0) std::memcpy(out.data() + header.sections[s].offset, sources[s].data, n);
+  }
 }
 
 Status broken(const char* what) { return invalid(std::string("step plan: ") + what); }
@@ -88,7 +106,10 @@ Status check_ranges(const PlanView& p) {
   for (size_t s = 0; s < sequences; ++s) {
     for (int32_t g = 0; g < p.header().groups; ++g) {
       const PlanTable& t = p.table(static_cast<int32_t>(s), g);
-      if (!in_range(t.begin, t.count, p.blocks().size())) return broken("INV-PLAN-4: table");
+      if (!in_range(t.begin, t.count, p.blocks().size()) || t.kept < PlanTable::kUnchanged ||
+          (p.complete() && t.kept != 0)) {
+        return broken("INV-PLAN-4: table");
+      }
     }
   }
   for (const PlanLogitRow& l : p.logit_rows()) {
@@ -157,19 +178,22 @@ void StepPlanDraft::seal(std::vector<std::byte>& out) const {
     header.max_row_count = std::max(header.max_row_count, s.row_count);
     header.max_kv_len = std::max(header.max_kv_len, s.kv_len);
   }
-  const auto sources = sources_of(*this);
-  size_t end = aligned(sizeof(StepPlanHeader));
+  for (const PlanTable& t : tables) header.complete &= t.kept == 0 ? 1 : 0;
+  lay_out(header, sources_of(*this), out);
+}
+
+void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
+                      std::span<const int32_t> blocks, std::vector<std::byte>& out) {
+  StepPlanHeader header = plan.header();
+  TR_ASSERT(tables.size() == plan.sequences().size() * static_cast<size_t>(header.groups));
+  Sources sources{};
   for (size_t s = 0; s < kSectionCount; ++s) {
-    header.sections[s] = {static_cast<uint32_t>(end), static_cast<uint32_t>(sources[s].count)};
-    end += aligned(sources[s].count * kElementBytes[s]);
+    sources[s] = {plan.bytes().data() + header.sections[s].offset, header.sections[s].count};
   }
-  header.bytes = end;
-  out.resize(end);
-  std::memcpy(out.data(), &header, sizeof header);
-  for (size_t s = 0; s < kSectionCount; ++s) {
-    const size_t n = sources[s].count * kElementBytes[s];
-    if (n > 0) std::memcpy(out.data() + header.sections[s].offset, sources[s].data, n);
-  }
+  sources[static_cast<size_t>(Section::tables)] = {tables.data(), tables.size()};
+  sources[static_cast<size_t>(Section::blocks)] = {blocks.data(), blocks.size()};
+  header.complete = 1;
+  lay_out(header, sources, out);
 }
 
 Result<PlanView> PlanView::parse(std::span<const std::byte> bytes) {

@@ -4,10 +4,16 @@
 // lengths. A plan is one contiguous, pointer-free, versioned buffer, so the same bytes are shared
 // in process, copied to a device in one transfer, and sent between processes.
 //
-// Invariants (checked by PlanView::parse):
+// A scheduler's plans name only the blocks that a slot has not been told of yet (PlanTable::kept): a
+// decode step of 256 long sequences names a dozen, not a hundred thousand. Whoever runs the steps
+// remembers the rest and completes the plan (engine/slot_tables.hpp) before a backend sees it: a
+// backend's plans are complete.
+//
+// Invariants (checked by PlanView::parse, but for INV-PLAN-3):
 //   INV-PLAN-1  rows of a sequence are contiguous and in order of sequences
 //   INV-PLAN-2  kv_len counts the tokens in the cache after this step: kv_len >= row_count
-//   INV-PLAN-3  a block table covers every position in [window start, kv_len) of its group
+//   INV-PLAN-3  a block table, once complete, covers every position in [window start, kv_len) of its
+//               group
 //   INV-PLAN-4  every index and range points inside its section
 #pragma once
 
@@ -64,11 +70,14 @@ struct PlanSequence {
   int32_t cross_len = 0;   // encoder rows that cross-attention layers see; 0: none
 };
 
-// The blocks of one sequence in one cache group. Positions before first_position are gone (window).
+// The blocks of one sequence in one cache group: `kept` of those that its slot had after the step
+// before, from first_position on, then those that are listed.
 struct PlanTable {
+  static constexpr int32_t kUnchanged = -1;  // `kept`: the slot's table is as it was, all of it
   int32_t begin = 0;           // into Section::blocks
   int32_t count = 0;
-  int32_t first_position = 0;  // position of the first token of the first block listed
+  int32_t first_position = 0;  // of the table's first block; positions before are gone (window)
+  int32_t kept = 0;            // 0: the table is complete
 };
 
 // A row whose logits are wanted: to sample the next token, to score a given one, or both.
@@ -140,6 +149,8 @@ struct StepPlanHeader {
   int32_t rows = 0;
   int32_t max_row_count = 0;  // largest query length
   int32_t max_kv_len = 0;
+  int32_t complete = 1;       // every table is listed in full
+  int32_t reserved = 0;
   struct Range {
     uint32_t offset = 0;  // bytes from the start of the plan, 16-byte aligned
     uint32_t count = 0;   // elements
@@ -167,6 +178,11 @@ struct StepPlanDraft {
   void seal(std::vector<std::byte>& out) const;
 };
 
+class PlanView;
+// The same plan with these tables (sequences x groups) and blocks in the place of its own.
+void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
+                      std::span<const int32_t> blocks, std::vector<std::byte>& out);
+
 // A checked, typed look into a plan's bytes. Borrows them.
 class PlanView {
  public:
@@ -176,6 +192,7 @@ class PlanView {
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
   [[nodiscard]] uint64_t step() const { return header_->step; }
   [[nodiscard]] int32_t rows() const { return header_->rows; }
+  [[nodiscard]] bool complete() const { return header_->complete != 0; }
   [[nodiscard]] std::span<const int32_t> token_ids() const { return get<int32_t>(Section::token_ids); }
   [[nodiscard]] std::span<const int32_t> positions() const { return get<int32_t>(Section::positions); }
   [[nodiscard]] std::span<const int32_t> rope_positions() const { return get<int32_t>(Section::rope_positions); }

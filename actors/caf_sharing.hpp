@@ -1,0 +1,144 @@
+// How ready actors find a thread: one queue, and whoever is idle takes from it, like CAF's own
+// "sharing" with two differences that cost a step four system calls and as many thread switches.
+//
+//  1. Whoever wakes a worker has let go of the queue's lock before (CAF's has not: the woken thread
+//     runs into the lock and sleeps again).
+//  2. A thread with a Helper runs itself what its messages make ready. The executor has one: when a
+//     step is over it would only tell the scheduler, sleep, and be woken with the next plan. Instead
+//     it runs the scheduler where it stands, launches what comes of it, and lets the detokenizer
+//     speak before it waits for its device again: a step then wakes nobody at all.
+//
+// All that is specific to the scheduler of CAF 0.17 is in this header.
+#pragma once
+
+#include <caf/actor_system.hpp>
+#include <caf/policy/unprofiled.hpp>
+#include <caf/resumable.hpp>
+#include <caf/scheduler/coordinator.hpp>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace troupe::actors {
+
+// Runs on its owner's thread what that thread makes ready inside a Scope. Used by one thread.
+class Helper {
+ public:
+  explicit Helper(caf::actor_system& system) : system_(system) {}
+  // What has not been run is anybody's.
+  ~Helper() {
+    for (caf::resumable* job : std::exchange(jobs_, {})) system_.scheduler().enqueue(job);
+  }
+  Helper(const Helper&) = delete;
+  Helper& operator=(const Helper&) = delete;
+
+  // While it lives, the thread's messages make work for the helper. Null: for everybody.
+  class Scope {
+   public:
+    explicit Scope(Helper* helper) : before_(std::exchange(current_, helper)) {}
+    ~Scope() { current_ = before_; }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Helper* const before_;
+  };
+
+  // Runs what is ready now; what that makes ready in its turn waits for the next call.
+  void run(caf::execution_unit* unit) {
+    const Scope scope(this);
+    running_.swap(jobs_);
+    for (caf::resumable* job : running_) {
+      if (job->resume(unit, kMessagesAtOnce) == caf::resumable::resume_later) {
+        const Scope others(nullptr);
+        system_.scheduler().enqueue(job);  // it has more to do than there is time for here
+      } else {
+        caf::intrusive_ptr_release(job);
+      }
+    }
+    running_.clear();
+  }
+  void run_all(caf::execution_unit* unit) {
+    while (!jobs_.empty()) run(unit);
+  }
+
+  // True: this thread has a helper, and it will run the job.
+  static bool takes(caf::resumable* job) {
+    if (current_ == nullptr) return false;
+    current_->jobs_.push_back(job);
+    return true;
+  }
+
+ private:
+  static constexpr size_t kMessagesAtOnce = 16;
+  static inline thread_local Helper* current_ = nullptr;
+
+  caf::actor_system& system_;
+  std::vector<caf::resumable*> jobs_, running_;
+};
+
+// The policy behind caf::scheduler::coordinator.
+class Sharing final : public caf::policy::unprofiled {
+ public:
+  struct coordinator_data {
+    explicit coordinator_data(caf::scheduler::abstract_coordinator*) {}
+    std::mutex mutex;
+    std::condition_variable ready;
+    std::deque<caf::resumable*> jobs;
+  };
+  struct worker_data {
+    explicit worker_data(caf::scheduler::abstract_coordinator*) {}
+  };
+
+  template <class Coordinator>
+  void central_enqueue(Coordinator* self, caf::resumable* job) {
+    if (!Helper::takes(job)) share(d(self), job);
+  }
+  template <class Worker>
+  void external_enqueue(Worker* self, caf::resumable* job) {
+    share(d(self->parent()), job);
+  }
+  template <class Worker>
+  void internal_enqueue(Worker* self, caf::resumable* job) {
+    share(d(self->parent()), job);
+  }
+  template <class Worker>
+  void resume_job_later(Worker* self, caf::resumable* job) {
+    share(d(self->parent()), job);
+  }
+  template <class Worker>
+  caf::resumable* dequeue(Worker* self) {
+    coordinator_data& data = d(self->parent());
+    std::unique_lock lock(data.mutex);
+    data.ready.wait(lock, [&] { return !data.jobs.empty(); });
+    caf::resumable* const job = data.jobs.front();
+    data.jobs.pop_front();
+    return job;
+  }
+  template <class Worker, class F>
+  void foreach_resumable(Worker*, F) {}
+  template <class Coordinator, class F>
+  void foreach_central_resumable(Coordinator* self, F f) {
+    std::deque<caf::resumable*> left;
+    {
+      const std::scoped_lock lock(d(self).mutex);
+      left.swap(d(self).jobs);
+    }
+    for (caf::resumable* job : left) f(job);
+  }
+
+ private:
+  static void share(coordinator_data& data, caf::resumable* job) {
+    {
+      const std::scoped_lock lock(data.mutex);
+      data.jobs.push_back(job);
+    }
+    data.ready.notify_one();
+  }
+};
+
+using SharingCoordinator = caf::scheduler::coordinator<Sharing>;
+
+}  // namespace troupe::actors

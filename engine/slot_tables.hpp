@@ -1,0 +1,49 @@
+// What whoever runs the steps remembers of block tables: one per slot and cache group. Plans name
+// only what a slot has not been told of yet; take() applies that, in the order of the steps.
+//
+// Wrong deltas are refused, not followed: a table that would lack blocks is a plan's mistake
+// (INV-PLAN-3), and the executor dies of it rather than read another sequence's cache.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/status.hpp"
+#include "kernels/batch.hpp"
+
+namespace troupe::engine {
+
+struct SlotTable {
+  std::vector<int32_t> listed;  // blocks, of which the first `gone` have left the window
+  int32_t gone = 0;
+  int32_t first_position = 0;   // of the first block that is left
+
+  [[nodiscard]] std::span<const int32_t> blocks() const {
+    return std::span<const int32_t>(listed).subspan(static_cast<size_t>(gone));
+  }
+  // False: it asks for blocks to be kept that are not there.
+  bool follow(const PlanTable& told, std::span<const int32_t> fresh, int32_t block_tokens);
+};
+
+class SlotTables {
+ public:
+  SlotTables(int32_t slots, int32_t groups, int32_t block_tokens);
+
+  // What the plan's tables add to, or put in the place of, the slots' own. After a failure the
+  // tables are of no further use.
+  Status take(const PlanView& plan);
+  [[nodiscard]] const SlotTable& table(int32_t slot, int32_t group) const {
+    return tables_[static_cast<size_t>(slot * groups_ + group)];
+  }
+  // The plan that was taken last, with its tables written out: what a backend is given.
+  void complete(const PlanView& plan, std::vector<std::byte>& out);
+
+ private:
+  int32_t slots_, groups_, block_tokens_;
+  std::vector<SlotTable> tables_;  // slot-major
+  std::vector<PlanTable> whole_;   // complete()'s, used again from step to step
+  std::vector<int32_t> blocks_;
+};
+
+}  // namespace troupe::engine
