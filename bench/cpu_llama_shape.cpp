@@ -1,13 +1,18 @@
 // A Llama-shaped forward pass made of the ops alone (random f16 weights, greedy sampling): what the
-// kernels make possible, without models or engine. Prints the JSON that bench/peers/llama_cpp.py
-// compares with, for the same shape.
+// kernels make possible, without models or engine. bench/peers/llama_cpp.py has the same shape.
 //
-//   cpu_llama_shape [threads [cpu]]     cpu: in CPU seconds, where others use the machine too
+//   cpu_llama_shape [--threads N] [--cpu] [--serve | --account]
+//     --cpu      in CPU seconds of the process, where others use the machine too
+//     --serve    does what each line of stdin names (prefill, decode, batched), and answers with
+//                {"tokens": n, "seconds": s}: one side of llama_cpp.py compare
+//     --account  prefill only, with the share of each op
 #include <time.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,6 +32,12 @@ constexpr int32_t kDim = 64;
 constexpr int32_t kRowsMax = 512;
 constexpr int32_t kSequences = 16;
 constexpr int32_t kBlocksEach = 64;  // of 16 tokens, per sequence
+
+double now(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 class Shape {
  public:
@@ -82,6 +93,30 @@ class Shape {
     TR_ASSERT(backend_.finish_step(*batch).ok());
   }
 
+  // Where the time of a prefill goes: prints a share per op, and the rate of all its linear layers.
+  void account(clockid_t clock) {
+    std::map<std::string, double> spent;
+    accounts_ = &spent;
+    clock_ = clock;
+    constexpr int32_t kRuns = 3;
+    const double start = now(clock);
+    for (int32_t i = 0; i < kRuns; ++i) step(0, 1, kRowsMax, 0);
+    const double all = now(clock) - start;
+    accounts_ = nullptr;
+    double weights = 0.0;
+    for (const Layer& l : layers_) {
+      for (const LinearWeight* w : {&l.qkv, &l.out, &l.gate_up, &l.down}) weights += static_cast<double>(w->in * w->out);
+    }
+    std::printf("{\"prefill_tokens_per_s\": %.2f, \"linear_gflops\": %.1f, \"shares\": {", kRuns * kRowsMax / all,
+                2e-9 * weights * kRowsMax * kRuns / spent["linear"]);
+    double rest = 1.0;
+    for (const auto& [name, seconds] : spent) {
+      std::printf("\"%s\": %.4f, ", name.c_str(), seconds / all);
+      rest -= seconds / all;
+    }
+    std::printf("\"rest\": %.4f}}\n", rest);
+  }
+
  private:
   struct Layer {
     LinearWeight qkv, out, gate_up, down;
@@ -102,6 +137,15 @@ class Shape {
   }
   static Matrix view(std::vector<float>& m, int64_t rows, int64_t cols) { return {m.data(), DType::f32, rows, cols, cols}; }
 
+  // Does the op, and adds its time to its name's when an account is wanted.
+  template <class Op>
+  void op(const char* name, const Op& body) {
+    if (accounts_ == nullptr) return body();
+    const double start = now(clock_);
+    body();
+    (*accounts_)[name] += now(clock_) - start;
+  }
+
   void forward(const Batch& batch) {
     const int64_t rows = batch.rows;
     const Matrix x = view(x_, rows, kHidden);
@@ -118,9 +162,11 @@ class Shape {
     backend_.add({x, {}, 0.0F, residual});
     for (int32_t i = 0; i < kLayers; ++i) {
       const Layer& layer = layers_[static_cast<size_t>(i)];
-      backend_.norm({NormKind::rms, x, residual, norm, {}, 0.0F, 1e-5F, 0, x});
-      backend_.linear(batch, {x, &layer.qkv, RowSelect::all, qkv});
-      backend_.rope_write(batch, {query, key, value, kHeads, kDim, 0, &rope_, cache_.get(), i, 0});
+      op("norm", [&] { backend_.norm({NormKind::rms, x, residual, norm, {}, 0.0F, 1e-5F, 0, x}); });
+      op("linear", [&] { backend_.linear(batch, {x, &layer.qkv, RowSelect::all, qkv}); });
+      op("rope and cache", [&] {
+        backend_.rope_write(batch, {query, key, value, kHeads, kDim, 0, &rope_, cache_.get(), i, 0});
+      });
       AttentionArgs a;
       a.query = query;
       a.cache = cache_.get();
@@ -128,12 +174,12 @@ class Shape {
       a.heads = kHeads;
       a.scale = 0.125F;
       a.output = attended;
-      backend_.attention(batch, a);
-      backend_.linear(batch, {attended, &layer.out, RowSelect::all, x});
-      backend_.norm({NormKind::rms, x, residual, norm, {}, 0.0F, 1e-5F, 0, x});
-      backend_.linear(batch, {x, &layer.gate_up, RowSelect::all, gate_up});
-      backend_.gated_activation({Activation::silu, gate_up, inner});
-      backend_.linear(batch, {inner, &layer.down, RowSelect::all, x});
+      op("attention", [&] { backend_.attention(batch, a); });
+      op("linear", [&] { backend_.linear(batch, {attended, &layer.out, RowSelect::all, x}); });
+      op("norm", [&] { backend_.norm({NormKind::rms, x, residual, norm, {}, 0.0F, 1e-5F, 0, x}); });
+      op("linear", [&] { backend_.linear(batch, {x, &layer.gate_up, RowSelect::all, gate_up}); });
+      op("activation", [&] { backend_.gated_activation({Activation::silu, gate_up, inner}); });
+      op("linear", [&] { backend_.linear(batch, {inner, &layer.down, RowSelect::all, x}); });
     }
     backend_.norm({NormKind::rms, x, residual, norm, {}, 0.0F, 1e-5F, 0, x});
     const auto wanted = static_cast<int64_t>(batch.plan.logit_rows().size());
@@ -154,39 +200,67 @@ class Shape {
   std::unique_ptr<KvCache> cache_;
   StepPlanDraft draft_;
   std::vector<std::byte> plan_;
+  std::map<std::string, double>* accounts_ = nullptr;
+  clockid_t clock_ = CLOCK_MONOTONIC;
 };
 
-double now(clockid_t clock) {
-  timespec t{};
-  clock_gettime(clock, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+constexpr int32_t kDecodeSteps = 24;  // as in llama_cpp.py
+constexpr int32_t kBatchedPast = 64;
+constexpr int32_t kBatchedSteps = 8;
+
+// The work by its name; the tokens done, 0 for no such work.
+int32_t work(Shape& shape, const std::string& name) {
+  if (name == "prefill") {
+    shape.step(0, 1, kRowsMax, 0);
+    return kRowsMax;
+  }
+  if (name == "decode") {
+    for (int32_t i = 0; i < kDecodeSteps; ++i) shape.step(0, 1, 1, kRowsMax + i);
+    return kDecodeSteps;
+  }
+  if (name == "batched") {
+    for (int32_t i = 0; i < kBatchedSteps; ++i) shape.step(0, kSequences, 1, kBatchedPast + i);
+    return kSequences * kBatchedSteps;
+  }
+  return 0;
 }
 
-int run(int32_t threads, clockid_t clock) {
-  const auto seconds = [clock](const auto& body) {
+int serve(Shape& shape, clockid_t clock) {
+  std::string name;
+  while (std::getline(std::cin, name)) {
     const double start = now(clock);
-    body();
-    return now(clock) - start;
-  };
+    const int32_t tokens = work(shape, name);
+    if (tokens == 0) {
+      std::fprintf(stderr, "no work is named '%s': prefill, decode, batched\n", name.c_str());
+      return 2;
+    }
+    std::printf("{\"tokens\": %d, \"seconds\": %.6f}\n", tokens, now(clock) - start);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+int run(int32_t threads, clockid_t clock, bool serves, bool accounts) {
   auto backend = cpu::open_cpu_backend({.threads = threads});
   if (!backend.ok()) {
     std::fprintf(stderr, "%s\n", backend.status().message().c_str());
     return 1;
   }
-  constexpr int32_t kSteps = 64;
   Shape shape(**backend);
+  for (int32_t s = 0; s < kSequences; ++s) shape.step(s, 1, kBatchedPast, 0);
   shape.step(0, 1, kRowsMax, 0);  // warm
-  const double prefill = seconds([&] { shape.step(0, 1, kRowsMax, 0); });
-  const double decode = seconds([&] {
-    for (int32_t i = 0; i < kSteps; ++i) shape.step(0, 1, 1, kRowsMax + i);
-  });
-  for (int32_t s = 0; s < kSequences; ++s) shape.step(s, 1, 128, 0);
-  const double batched = seconds([&] {
-    for (int32_t i = 0; i < kSteps / 4; ++i) shape.step(0, kSequences, 1, 128 + i);
-  });
-  std::printf("{\"engine\": \"troupe kernels\", \"threads\": %d, \"prefill_tokens_per_s\": %.2f, "
-              "\"decode_tokens_per_s\": %.2f, \"batched_decode_tokens_per_s\": %.2f}\n",
-              threads, kRowsMax / prefill, kSteps / decode, kSequences * (kSteps / 4) / batched);
+  if (serves) return serve(shape, clock);
+  if (accounts) {
+    shape.account(clock);
+    return 0;
+  }
+  std::printf("{\"engine\": \"troupe kernels\", \"threads\": %d", threads);
+  for (const char* name : {"prefill", "decode", "batched"}) {
+    const double start = now(clock);
+    const int32_t tokens = work(shape, name);
+    std::printf(", \"%s_tokens_per_s\": %.2f", name, tokens / (now(clock) - start));
+  }
+  std::printf("}\n");
   return 0;
 }
 
@@ -194,6 +268,20 @@ int run(int32_t threads, clockid_t clock) {
 }  // namespace troupe::bench
 
 int main(int argc, char** argv) {
-  return troupe::bench::run(argc > 1 ? std::atoi(argv[1]) : 2,
-                            argc > 2 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
+  int32_t threads = 2;
+  clockid_t clock = CLOCK_MONOTONIC;
+  bool serves = false;
+  bool accounts = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--cpu") clock = CLOCK_PROCESS_CPUTIME_ID;
+    else if (flag == "--serve") serves = true;
+    else if (flag == "--account") accounts = true;
+    else if (flag == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
+    else {
+      std::fprintf(stderr, "usage: cpu_llama_shape [--threads N] [--cpu] [--serve | --account]\n");
+      return 2;
+    }
+  }
+  return troupe::bench::run(threads, clock, serves, accounts);
 }

@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "base/assert.hpp"
-#include "kernels/cpu/half.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_kernels.cpp"
@@ -85,13 +84,6 @@ Block<T> block_at(const KvSource& kv, int64_t index) {
   return {reinterpret_cast<const T*>(kv.keys + token * kv.key_stride),
           reinterpret_cast<const T*>(kv.values + token * kv.value_stride), kv.key_stride, 1,
           kv.value_stride};
-}
-
-template <class T>
-float widen(T x) {
-  if constexpr (std::is_same_v<T, float>) return x;
-  else if constexpr (std::is_same_v<T, hwy::float16_t>) return float_from_f16(x.bits);
-  else return float_from_bf16(x.bits);
 }
 
 // Tokens [begin, end) of a block, a token per row, become columns of `to`.

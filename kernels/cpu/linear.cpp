@@ -8,41 +8,50 @@
 namespace troupe::cpu {
 namespace {
 
-// Rows packed at once: bounds the packed inputs (rows x k floats) for long prefills.
-constexpr int64_t kBlockRows = 85 * kTileRows;
+// Rows packed at once, at most: bounds the packed inputs (rows x k floats) for long prefills.
+constexpr int64_t kBlockRows = 88 * kTileRows;
 // From here on packing pays; below, every weight row meets the few rows directly.
 constexpr int64_t kPackFrom = 48;
 static_assert(kPackFrom <= kDotRowsMax);
-// Bytes of weights in one chunk of work: some microseconds of streaming.
+// Bytes of weights in one chunk of few-row work: some microseconds of streaming.
 constexpr int64_t kChunkBytes = 96 * 1024;
 
-// Weight rows per chunk: whole tiles of the kernel, few enough to share evenly.
-int64_t chunk_rows(const LinearWeight& weight, int64_t row_bytes, int32_t threads, bool packed) {
-  const int64_t tile = packed ? kPanelColumns / 4 : 12;
-  const int64_t even = weight.out / (int64_t{threads} * 6);
-  const int64_t wanted = packed ? kPanelColumns : kChunkBytes / std::max<int64_t>(row_bytes, 1);
-  return std::clamp<int64_t>(std::min(even, wanted) / tile * tile, tile, 4096);
-}
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Calls work(slice of a part, its first output column, thread) for pieces of all parts.
-template <class Work>
-void for_weight_slices(Context& c, const LinearWeight& weight, int64_t rows_per_chunk,
-                       Work&& work) {
-  int64_t chunks = 0;
-  for (const LinearPart& part : weight.parts) {
-    chunks += (part.values.rows + rows_per_chunk - 1) / rows_per_chunk;
+// How the weight rows of a linear layer become chunks of work: each part into whole tiles of the
+// kernel, as equal as they go and a multiple of the threads in number, so that none waits long.
+struct Chunking {
+  int64_t tile = 1;  // weight rows
+  int64_t wanted = 1;
+  int32_t threads = 1;
+
+  [[nodiscard]] int64_t count(int64_t rows) const {
+    const int64_t tiles = ceil_div(rows, tile);
+    const int64_t whole = std::max<int64_t>(wanted / tile, 1);
+    return std::min(tiles, threads * ceil_div(tiles, threads * whole));
   }
+  // First row of a chunk; of one behind the last: the number of rows.
+  [[nodiscard]] int64_t begin(int64_t rows, int64_t chunk) const {
+    return std::min(rows, ceil_div(rows, tile) * chunk / count(rows) * tile);
+  }
+};
+
+// Calls work(slice of a part, its first output column, thread) for the chunks of all parts.
+template <class Work>
+void for_weight_chunks(Context& c, const LinearWeight& weight, const Chunking& cut, Work&& work) {
+  int64_t chunks = 0;
+  for (const LinearPart& part : weight.parts) chunks += cut.count(part.values.rows);
   c.pool.run(chunks, [&](int32_t chunk, int32_t thread) {
     int64_t left = chunk;
     int64_t column = 0;
     for (const LinearPart& part : weight.parts) {
       const Matrix& v = part.values;
-      const int64_t here = (v.rows + rows_per_chunk - 1) / rows_per_chunk;
+      const int64_t here = cut.count(v.rows);
       if (left < here) {
-        const int64_t begin = left * rows_per_chunk;
+        const int64_t begin = cut.begin(v.rows, left);
         const WeightRows whole{v.data, v.dtype, v.stride, v.rows, v.cols,
                                static_cast<const float*>(part.bias.data)};
-        work(whole.slice(begin, std::min(begin + rows_per_chunk, v.rows)), column + begin, thread);
+        work(whole.slice(begin, cut.begin(v.rows, left + 1)), column + begin, thread);
         return;
       }
       left -= here;
@@ -53,14 +62,13 @@ void for_weight_slices(Context& c, const LinearWeight& weight, int64_t rows_per_
 
 void linear_packed_rows(Context& c, const LinearRows& rows, const LinearWeight& weight) {
   const int64_t k = weight.in;
-  const int64_t tiles = (rows.count + kTileRows - 1) / kTileRows;
+  const int64_t tiles = ceil_div(rows.count, kTileRows);
   float* packed = c.scratch.get<float>(Use::linear_inputs, tiles * kTileRows * k);
   float* panels = c.scratch.get<float>(Use::linear_panels, c.pool.threads() * kPanelFloats);
   c.pool.for_range(tiles, 4, [&](int64_t begin, int64_t end, int32_t) {
     pack_inputs(rows, k, begin, end, packed);
   });
-  const int64_t per_chunk = chunk_rows(weight, 0, c.pool.threads(), true);
-  for_weight_slices(c, weight, per_chunk,
+  for_weight_chunks(c, weight, {panel_width(), kPanelColumns, c.pool.threads()},
                     [&](const WeightRows& slice, int64_t column, int32_t thread) {
                       LinearRows shifted = rows;
                       shifted.output += column;
@@ -69,13 +77,16 @@ void linear_packed_rows(Context& c, const LinearRows& rows, const LinearWeight& 
 }
 
 void linear_few_rows(Context& c, const LinearRows& rows, const LinearWeight& weight) {
+  constexpr int64_t kTile = 12;
   const auto element = static_cast<int64_t>(dtype_bytes(weight.parts[0].values.dtype));
-  const int64_t per_chunk = chunk_rows(weight, weight.in * element, c.pool.threads(), false);
-  for_weight_slices(c, weight, per_chunk, [&](const WeightRows& slice, int64_t column, int32_t) {
-    LinearRows shifted = rows;
-    shifted.output += column;
-    linear_dot(shifted, slice);
-  });
+  const int64_t even = weight.out / (int64_t{c.pool.threads()} * 6);
+  const int64_t wanted = std::min(even, kChunkBytes / std::max<int64_t>(weight.in * element, 1));
+  for_weight_chunks(c, weight, {kTile, wanted, c.pool.threads()},
+                    [&](const WeightRows& slice, int64_t column, int32_t) {
+                      LinearRows shifted = rows;
+                      shifted.output += column;
+                      linear_dot(shifted, slice);
+                    });
 }
 
 // Rows [begin, end) of a row block.
@@ -115,9 +126,9 @@ void linear_rows(Context& c, const LinearRows& rows, const LinearWeight& weight)
     TR_ASSERT(part.values.cols == weight.in && (!part.bias || part.bias.dtype == DType::f32));
   }
   if (rows.count >= 1 && rows.count < kPackFrom) return linear_few_rows(c, rows, weight);
-  for (int64_t begin = 0; begin < rows.count; begin += kBlockRows) {
-    const int64_t end = std::min(begin + kBlockRows, rows.count);
-    linear_packed_rows(c, slice_rows(rows, begin, end), weight);
+  const int64_t blocks = ceil_div(rows.count, kBlockRows);
+  for (int64_t b = 0; b < blocks; ++b) {
+    linear_packed_rows(c, slice_rows(rows, rows.count * b / blocks, rows.count * (b + 1) / blocks), weight);
   }
 }
 
@@ -140,7 +151,7 @@ void head_linear(Context& c, const HeadLinearArgs& a) {
   const int64_t rows = a.input.rows;
   if (a.transposed) return head_linear_transposed(c, a);
   const bool few = rows < kPackFrom;
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t tiles = ceil_div(rows, kTileRows);
   const int64_t packed_size = few ? 0 : tiles * kTileRows * in;
   float* packed = c.scratch.get<float>(Use::linear_inputs, packed_size * c.pool.threads());
   float* panels = c.scratch.get<float>(Use::linear_panels, c.pool.threads() * kPanelFloats);

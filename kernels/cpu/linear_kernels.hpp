@@ -1,9 +1,9 @@
 // The inner parts of a linear layer: output[m, n] = sum over k of input[m, k] * weight[n, k].
 //
 // Few rows: dot products; a tile of some weight rows meets all input rows while it is in the
-// nearest cache, so weights stream from memory once. Many rows: the inputs are packed once, a panel
-// of weights is turned to f32 and transposed in the second-level cache, and a micro-kernel of
-// 6 rows by two vectors runs at the multipliers' rate.
+// nearest cache, so weights stream from memory once. Many rows (packed_kernels.cpp): the inputs are
+// packed once, panels of weights are turned to f32 and transposed in the second-level cache, and a
+// micro-kernel of 6 rows by two vectors runs at the multipliers' rate.
 #pragma once
 
 #include <cstdint>
@@ -47,20 +47,29 @@ struct WeightRows {
   }
 };
 
-inline constexpr int64_t kTileRows = 6;        // input rows of the micro-kernel
-inline constexpr int64_t kPanelDepth = 256;    // k of one packed panel
-inline constexpr int64_t kPanelColumns = 64;   // weight rows packed together
-inline constexpr int64_t kDotRowsMax = 64;     // rows that dot() takes
+inline constexpr int64_t kTileRows = 6;       // input rows of the micro-kernel
+inline constexpr int64_t kPanelColumns = 96;  // weight rows packed together, at most
+inline constexpr int64_t kPanelDepth = 288;   // columns packed together, at most
 inline constexpr int64_t kPanelFloats = kPanelDepth * kPanelColumns;
+inline constexpr int64_t kDotRowsMax = 64;    // rows that linear_dot takes
+
+// Columns packed together: k in equal runs.
+constexpr int64_t panel_depth(int64_t k) {
+  const int64_t runs = (k + kPanelDepth - 1) / kPanelDepth;
+  return runs == 0 ? kPanelDepth : ((k + runs - 1) / runs + 7) / 8 * 8;
+}
+// Weight rows that the micro-kernel takes at once: slices should be multiples of it.
+int64_t panel_width();
 
 // Few rows (<= kDotRowsMax), any k.
 void linear_dot(const LinearRows& rows, const WeightRows& weight);
 
-// Many rows. pack_inputs lays tiles [tile_begin, tile_end) of six rows out as [tile][k][6];
-// packed holds tiles * k * 6 floats. `panel` is scratch of kPanelFloats, 64-byte aligned.
+// Many rows. pack_inputs lays tiles [tile_begin, tile_end) of six rows out, for each run of
+// columns [tile][column][6]; packed holds tiles * k * 6 floats. `panels` is scratch of kPanelFloats.
+// Both are 64-byte aligned.
 void pack_inputs(const LinearRows& rows, int64_t k, int64_t tile_begin, int64_t tile_end,
                  float* packed);
 void linear_packed(const float* packed, const LinearRows& rows, const WeightRows& weight,
-                   float* panel);
+                   float* panels);
 
 }  // namespace troupe::cpu

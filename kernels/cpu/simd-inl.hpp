@@ -1,8 +1,10 @@
 // Vector helpers of the fast ops. Included once per SIMD target (Highway's foreach_target), hence
 // the guard that toggles; everything here is in the target's own namespace.
 #include <cstdint>
+#include <type_traits>
 
 #include "hwy/highway.h"
+#include "kernels/cpu/half.hpp"
 
 #if defined(TROUPE_CPU_SIMD_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef TROUPE_CPU_SIMD_INL
@@ -46,6 +48,14 @@ HWY_INLINE void store_narrow(D d, hn::Vec<D> v, T* to) {
   } else {
     hn::StoreU(hn::DemoteTo(hn::Rebind<T, D>(), v), hn::Rebind<T, D>(), to);
   }
+}
+
+// One element of f32, f16 or bf16.
+template <class T>
+HWY_INLINE float widen(T x) {
+  if constexpr (std::is_same_v<T, float>) return x;
+  else if constexpr (std::is_same_v<T, hwy::float16_t>) return float_from_f16(x.bits);
+  else return float_from_bf16(x.bits);
 }
 
 HWY_INLINE float sum_lanes(F32V v) { return hn::GetLane(hn::SumOfLanes(F32(), v)); }
