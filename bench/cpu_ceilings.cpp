@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -68,26 +67,31 @@ HWY_EXPORT(Read);
 namespace {
 
 template <class Body>
-double best_seconds(int runs, Body&& body) {
+double best_seconds(int runs, clockid_t clock, Body&& body) {
   double best = 1e30;
   for (int i = 0; i < runs; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_of(clock);
     body();
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    best = std::min(best, took.count());
+    best = std::min(best, seconds_of(clock) - start);
   }
   return best;
 }
 
 }  // namespace
 
-Ceilings measure_ceilings(cpu::ThreadPool& pool) {
+double seconds_of(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+Ceilings measure_ceilings(cpu::ThreadPool& pool, clockid_t clock) {
   constexpr int kRuns = 7;
   constexpr int64_t kRounds = 4'000'000;
   std::vector<float> sinks(static_cast<size_t>(pool.threads()) * 16);
   Ceilings c;
   std::atomic<double> operations{0.0};
-  const double multiply = best_seconds(kRuns, [&] {
+  const double multiply = best_seconds(kRuns, clock, [&] {
     operations = 0.0;
     pool.run(pool.threads(), [&](int32_t, int32_t thread) {
       operations += HWY_DYNAMIC_DISPATCH(Multiply)(kRounds, &sinks[static_cast<size_t>(thread) * 16]);
@@ -96,7 +100,7 @@ Ceilings measure_ceilings(cpu::ThreadPool& pool) {
   c.fma_gflops = operations.load() / multiply / 1e9;
   const std::vector<float> memory(size_t{64} << 20, 1.0F);  // 256 MiB: far beyond any cache
   const auto count = static_cast<int64_t>(memory.size());
-  const double read = best_seconds(kRuns, [&] {
+  const double read = best_seconds(kRuns, clock, [&] {
     pool.for_range(count, int64_t{1} << 18, [&](int64_t begin, int64_t end, int32_t thread) {
       sinks[static_cast<size_t>(thread) * 16] +=
           HWY_DYNAMIC_DISPATCH(Read)(memory.data() + begin, end - begin);

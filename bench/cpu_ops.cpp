@@ -1,9 +1,12 @@
 // How near the CPU ops come to what the machine can do: each op's bytes per second over the read
 // bandwidth and its operations per second over the multiply-add rate, both measured in this run.
 //
-//   cpu_ops [threads]
+//   cpu_ops [--threads N] [--cpu] [--only TEXT]
+//     --cpu   in CPU seconds of the process, with one thread, where others use the machine too
+//     --only  ops whose name contains this
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -38,19 +41,21 @@ Matrix view(std::vector<float>& x, int64_t rows, int64_t cols) {
 
 class Bench {
  public:
-  Bench(Backend& backend, const Ceilings& ceilings) : backend_(backend), ceilings_(ceilings) {}
+  Bench(Backend& backend, const Ceilings& ceilings, clockid_t clock, std::string only)
+      : backend_(backend), ceilings_(ceilings), clock_(clock), only_(std::move(only)) {}
 
   // Best of several runs: on a machine that others use too, the others are not the op's affair.
   void run(const std::string& name, double bytes, double flops, const std::function<void()>& op) {
+    if (name.find(only_) == std::string::npos) return;
     op();
     double best = 1e30;
     double spent = 0.0;
     for (int i = 0; i < 200 && spent < 1.0; ++i) {
-      const auto start = std::chrono::steady_clock::now();
+      const double start = seconds_of(clock_);
       op();
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      best = std::min(best, took.count());
-      spent += took.count();
+      const double took = seconds_of(clock_) - start;
+      best = std::min(best, took);
+      spent += took;
     }
     const double gbs = bytes / best / 1e9;
     const double gflops = flops / best / 1e9;
@@ -78,6 +83,8 @@ class Bench {
  private:
   Backend& backend_;
   Ceilings ceilings_;
+  clockid_t clock_;
+  std::string only_;
   std::string json_;
   std::vector<std::byte> plan_;
 };
@@ -140,6 +147,20 @@ void bench_attention(Bench& bench, int32_t sequences, int32_t rows, int32_t past
             [&] { bench.backend().attention(batch, a); });
 }
 
+// A vision tower's attention: one picture of `rows` patches, every head with keys of its own.
+void bench_packed(Bench& bench, int64_t rows, int32_t heads, int32_t dim) {
+  std::vector<float> qkv = randoms(rows * 3 * heads * dim);
+  std::vector<float> out(static_cast<size_t>(rows * heads * dim));
+  const Matrix all = view(qkv, rows, int64_t{3} * heads * dim);
+  const int64_t width = int64_t{heads} * dim;
+  const std::vector<int32_t> ends = {static_cast<int32_t>(rows)};
+  bench.run("packed attention " + std::to_string(rows) + ", " + std::to_string(heads) + " heads of " + std::to_string(dim),
+            4.0 * 4.0 * static_cast<double>(rows * width), 4.0 * static_cast<double>(rows * rows * width), [&] {
+              bench.backend().packed_attention({all.columns(0, width), all.columns(width, width), all.columns(2 * width, width),
+                                                ends, heads, heads, 0.1F, view(out, rows, width)});
+            });
+}
+
 void bench_rows(Bench& bench, int64_t rows) {
   constexpr int64_t kHidden = 2048;
   std::vector<float> x = randoms(rows * kHidden * 2);
@@ -173,22 +194,26 @@ void bench_sample(Bench& bench, float temperature, float top_p, const std::strin
             [&] { bench.backend().sample(batch, {view(logits, 8, kVocab), 1.0F, 0.0F, {}}); });
 }
 
-int run(int32_t threads) {
+int run(int32_t threads, clockid_t clock, const std::string& only) {
   auto backend = cpu::open_cpu_backend({.threads = threads});
   if (!backend.ok() || !(*backend)->reserve_steps(64, 8192, 64, 128256).ok()) return 1;
   Ceilings ceilings;
   {
     cpu::ThreadPool pool(threads, {});
-    ceilings = measure_ceilings(pool);
+    ceilings = measure_ceilings(pool, clock);
   }
   std::printf("%s, %d threads: reads %.1f GB/s, multiplies %.1f GFLOP/s\n", (*backend)->info().description.c_str(), threads,
               ceilings.read_gbs, ceilings.fma_gflops);
-  Bench bench(**backend, ceilings);
+  Bench bench(**backend, ceilings, clock, only);
   bench_linear(bench);
   bench_attention(bench, 1, 1, 4000);
   bench_attention(bench, 16, 1, 1000);
   bench_attention(bench, 1, 512, 0);
   bench_attention(bench, 1, 512, 2000);
+  bench_packed(bench, 1024, 16, 64);
+  bench_packed(bench, 1024, 16, 72);
+  bench_packed(bench, 1024, 16, 80);
+  bench_packed(bench, 4096, 4, 128);
   bench_rows(bench, 1);
   bench_rows(bench, 512);
   bench_sample(bench, 0.0F, 1.0F, "greedy");
@@ -201,4 +226,19 @@ int run(int32_t threads) {
 }  // namespace
 }  // namespace troupe::bench
 
-int main(int argc, char** argv) { return troupe::bench::run(argc > 1 ? std::atoi(argv[1]) : 2); }
+int main(int argc, char** argv) {
+  int32_t threads = 2;
+  clockid_t clock = CLOCK_MONOTONIC;
+  std::string only;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--cpu") clock = CLOCK_PROCESS_CPUTIME_ID;
+    else if (flag == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
+    else if (flag == "--only" && i + 1 < argc) only = argv[++i];
+    else {
+      std::fprintf(stderr, "usage: cpu_ops [--threads N] [--cpu] [--only TEXT]\n");
+      return 2;
+    }
+  }
+  return troupe::bench::run(threads, clock, only);
+}

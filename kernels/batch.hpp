@@ -89,7 +89,7 @@ struct PlanLogitRow {
   int32_t top_n = 0;      // how many most likely tokens to report; -1: not even the chosen one's
 };
 
-// How one token is drawn; the order of the stages stands in docs/sampling.md.
+// How one token is drawn; the order of the stages stands in docs/kernels-cpu.md.
 struct PlanSampling {
   int32_t slot = 0;
   int32_t top_k = 0;  // 0: off
@@ -230,8 +230,8 @@ class PlanView {
 // What came of one logit row.
 struct StepToken {
   int32_t sequence = 0;  // index in the plan
-  int32_t token = -1;    // drawn token, -1 when the row was only scored
-  float logprob = 0.0F;  // of the drawn token (or of the target), under the raw distribution
+  int32_t token = -1;    // drawn token; -1: only scored, nothing was allowed, or a logit is NaN
+  float logprob = 0.0F;  // of the drawn token (or the target), as the logits came; NaN with a NaN logit
   int32_t rank = 0;      // 1: it was the most likely
   int32_t top_begin = 0, top_count = 0;
 };

@@ -174,6 +174,31 @@ TEST(Cross, EncoderRowsReachTheLogits) {
   EXPECT_NEAR(got[0].logprob, written_out(9, state, 9), 1e-4);
 }
 
+TEST(Cross, ASequenceWithoutAPictureDoesNotNoticeOneWithIt) {
+  Loaded alone = load(frame({text_layer("a."), cross_layer(), text_layer("b.")}));
+  Loaded together = load(frame({text_layer("a."), cross_layer(), text_layer("b.")}));
+  const std::vector<float> states(size_t{4} * kEncoder, 7.5F);
+  const Matrix encoder{const_cast<float*>(states.data()), DType::f32, 4, kEncoder, kEncoder};
+  const auto piece = [](int32_t sequence, std::vector<int32_t> tokens, int32_t cross_len) {
+    return Piece{.sequence = sequence, .prompt_len = 8, .tokens = tokens, .targets = tokens,
+                 .modality = {}, .cross_len = cross_len};
+  };
+  const auto step = [](Loaded& m, std::vector<Piece> pieces) {
+    auto scored = m.runner->step(pieces);
+    EXPECT_TRUE(scored.ok()) << scored.status().message();
+    return std::move(scored).value();
+  };
+  // A prompt and two decode steps of each: of text only, then with a picture, then text again.
+  for (const auto& tokens : std::vector<std::vector<int32_t>>{{5, 6, 7}, {8}, {9}}) {
+    std::vector<Scored> expected = step(alone, {piece(0, tokens, 0)});
+    if (tokens.size() > 1) alone.runner->encode_next(1, encoder);
+    for (const Scored& s : step(alone, {piece(1, tokens, 4)})) expected.push_back(s);
+    for (const Scored& s : step(alone, {piece(2, tokens, 0)})) expected.push_back(s);
+    if (tokens.size() > 1) together.runner->encode_next(1, encoder);
+    expect_same(step(together, {piece(0, tokens, 0), piece(1, tokens, 4), piece(2, tokens, 0)}), expected);
+  }
+}
+
 TEST(Cross, WithoutEncoderRowsTheLayerIsNotThere) {
   Loaded with = load(frame({text_layer("a."), cross_layer(), text_layer("b.")}));
   Loaded without = load(frame({text_layer("a."), text_layer("b.")}));

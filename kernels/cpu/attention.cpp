@@ -15,10 +15,12 @@ struct Cut {
   int32_t heads_per_task = 1;
   int32_t head_runs = 1;  // per key head
 
-  explicit Cut(int32_t shared_heads) {
-    heads_per_task = std::min<int32_t>(shared_heads, kMicroRows);
+  // As many micro-rows as keep a task's queries and sums in the second-level cache.
+  Cut(int32_t shared_heads, int32_t dims) {
+    const int32_t most = std::clamp<int32_t>(32768 / dims, kMicroRows / 2, kMicroRows);
+    heads_per_task = std::min(shared_heads, most);
     head_runs = (shared_heads + heads_per_task - 1) / heads_per_task;
-    rows_per_task = static_cast<int32_t>(kMicroRows) / heads_per_task;
+    rows_per_task = most / heads_per_task;
   }
   [[nodiscard]] int64_t tasks(int64_t rows, int32_t kv_heads) const {
     return (rows + rows_per_task - 1) / rows_per_task * kv_heads * head_runs;
@@ -102,7 +104,7 @@ void attention(Context& c, const Batch& batch, const AttentionArgs& a) {
   const KvCacheSpec& spec = a.cache->spec();
   const int32_t shared = a.heads / spec.kv_heads;
   if (batch.sequences == 0 || shared == 0) return;
-  const Cut cut(shared);
+  const Cut cut(shared, spec.key_dim + spec.value_dim);
   int64_t* first_task = c.scratch.get<int64_t>(Use::attention_tasks, batch.sequences + 1);
   first_task[0] = 0;
   for (int32_t s = 0; s < batch.sequences; ++s) {
@@ -129,12 +131,12 @@ void packed_attention(Context& c, const PackedAttentionArgs& a) {
   TR_ASSERT(a.query.dtype == DType::f32 && a.key.dtype == DType::f32);
   if (a.ends.empty() || a.heads == 0) return;
   const int32_t shared = a.heads / a.kv_heads;
-  const Cut cut(shared);
   const auto items = static_cast<int32_t>(a.ends.size());
   const auto key_ends = a.key_ends.empty() ? a.ends : a.key_ends;
   TR_ASSERT(key_ends.size() == a.ends.size());
   const auto dim = static_cast<int32_t>(a.query.cols / a.heads);
   const auto value_dim = static_cast<int32_t>(a.value.cols / a.kv_heads);
+  const Cut cut(shared, dim + value_dim);
   int64_t* first_task = c.scratch.get<int64_t>(Use::attention_tasks, items + 1);
   first_task[0] = 0;
   for (int32_t i = 0; i < items; ++i) {

@@ -14,43 +14,47 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/math-inl.hpp"
 #include "kernels/cpu/tile-inl.hpp"
+#include "kernels/cpu/transpose-inl.hpp"
 
 namespace troupe::cpu {
 #ifndef TROUPE_CPU_ATTENTION_LAYOUT
 #define TROUPE_CPU_ATTENTION_LAYOUT
 constexpr int64_t kPad = 16;  // tiles are read and written in whole widths
 constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+constexpr int64_t kGroup = 6;  // micro-rows that go through the registers together
+
+// Tokens of one tile: whole blocks.
+constexpr int64_t tile_tokens(int64_t block_tokens) {
+  return std::max<int64_t>(1, kTokenTile / block_tokens) * block_tokens;
+}
 
 // How a task uses its scratch.
 struct AttentionScratch {
   AttentionScratch(float* at, int64_t key_dim, int64_t value_dim, int64_t block_tokens)
-      : score_stride(padded(kTokenTile + block_tokens) + kPad),
-        value_stride(padded(value_dim)),
-        block_stride(padded(block_tokens)) {
+      : token_stride(padded(tile_tokens(block_tokens)) + kPad), value_stride(padded(value_dim)) {
     const auto take = [&at](int64_t n) {
       float* here = at;
       at += padded(n);
       return here;
     };
     query = take(kMicroRows * key_dim);
-    scores = take(kMicroRows * score_stride);
+    scores = take(kGroup * token_stride);
     sums = take(kMicroRows * value_stride + kPad);
     highest = take(kMicroRows);
     total = take(kMicroRows);
-    keys = take(key_dim * block_stride + kPad);
-    values = take(block_tokens * value_stride + kPad);
+    keys = take(key_dim * token_stride);
+    values = take(tile_tokens(block_tokens) * value_stride + kPad);
     end = at;
   }
-  int64_t score_stride;
+  int64_t token_stride;
   int64_t value_stride;
-  int64_t block_stride;
   float* query;    // scaled, a micro-row each
-  float* scores;   // of one tile of tokens
+  float* scores;   // of one group over one tile
   float* sums;     // of values, not yet divided
   float* highest;  // running maximum
   float* total;    // running sum of exponentials
-  float* keys;     // a block transposed, where the source has a token per row
-  float* values;   // a block with padded rows, where the source's end short
+  float* keys;     // a tile gathered: a row per dimension
+  float* values;   // a tile gathered: a padded row per token
   float* end;
 };
 #endif
@@ -86,50 +90,73 @@ Block<T> block_at(const KvSource& kv, int64_t index) {
           kv.value_stride};
 }
 
-// Tokens [begin, end) of a block, a token per row, become columns of `to`.
+// Tokens from the first of the first block on: blocks [first, last) hold them.
+struct TokenTile {
+  int64_t first = 0, last = 0;  // blocks
+  int64_t begin = 0, end = 0;   // tokens that some row sees, within these blocks
+  int64_t base = 0;             // first token of the first block
+};
+
+// The tile's keys as rows of dimensions and its values as padded rows, in f32. Only tokens that
+// some row sees are touched: what else lies in a block may be anything.
 template <class T>
-void transpose(const Block<T>& b, int64_t dims, int64_t begin, int64_t end, float* to,
-               int64_t to_stride) {
-  HWY_ALIGN float wide[kT8];
-  for (int64_t t = begin; t < end; ++t) {
-    const T* from = b.keys + t * b.key_token_step;
-    int64_t d = 0;
-    for (; d + kT8 <= dims; d += kT8) {
-      hn::Store(load_wide(kD, from + d), kD, wide);
-      for (int64_t i = 0; i < kT8; ++i) to[(d + i) * to_stride + t] = wide[i];
+void gather(const AttentionTask& task, const AttentionScratch& s, const TokenTile& tile) {
+  const int64_t size = task.kv.block_tokens;
+  for (int64_t b = tile.first; b < tile.last; ++b) {
+    const int64_t lo = std::max<int64_t>(0, tile.begin - b * size);
+    const int64_t hi = std::min(size, tile.end - b * size);
+    if (hi <= lo) continue;
+    const Block<T> block = block_at<T>(task.kv, b);
+    float* keys = s.keys + b * size - tile.base + lo;
+    if (block.key_token_step == 1) {
+      for (int64_t d = 0; d < task.key_dim; ++d) {
+        widen_run(kD, block.keys + d * block.key_dim_step + lo, keys + d * s.token_stride, hi - lo);
+      }
+    } else {
+      transpose(block.keys + lo * block.key_token_step, block.key_token_step, hi - lo, task.key_dim,
+                keys, s.token_stride);
     }
-    for (; d < dims; ++d) to[d * to_stride + t] = widen(from[d]);
+    for (int64_t t = lo; t < hi; ++t) {
+      widen_run(kD, block.values + t * block.value_step,
+                s.values + (b * size - tile.base + t) * s.value_stride, task.value_dim);
+    }
   }
 }
 
+// Micro-rows [first, first + count) of a task, and the tokens of a tile that any of them sees.
+struct Group {
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t begin = 0, end = 0;  // from the tile's base on
+};
+
 // The scores of one micro-row over a tile, in place: soft-cap, slope, mask, then the online softmax.
-HWY_INLINE void soften(const AttentionTask& task, const AttentionScratch& s, int64_t micro,
-                       int64_t tile_begin, int64_t tile_end) {
+// What the group sees and this row does not becomes zero.
+HWY_INLINE void soften(const AttentionTask& task, const AttentionScratch& s, const Group& group,
+                       int64_t index, int64_t tile_position) {
+  const int64_t micro = group.first + index;
   const int64_t row = micro / task.heads;
-  const int64_t head = micro % task.heads;
-  float* scores = s.scores + micro * s.score_stride;
-  const int64_t lo = std::clamp<int64_t>(task.begins[row], tile_begin, tile_end) - tile_begin;
-  const int64_t hi = std::clamp<int64_t>(task.ends[row], tile_begin, tile_end) - tile_begin;
-  const int64_t width = tile_end - tile_begin;
-  std::fill_n(scores, lo, kNever);
-  std::fill(scores + std::max(lo, hi), scores + (width + kT8) / kT8 * kT8, kNever);
-  if (hi <= lo) {
-    std::fill_n(scores, width, 0.0F);
-    return;
-  }
+  float* scores = s.scores + index * s.token_stride;
+  const int64_t lo = std::clamp(task.begins[row] - tile_position, group.begin, group.end);
+  const int64_t hi = std::clamp(task.ends[row] - tile_position, group.begin, group.end);
+  const int64_t from = group.begin / kT8 * kT8;
+  const int64_t to = (group.end + kT8 - 1) / kT8 * kT8;
+  if (hi <= lo) return std::fill(scores + from, scores + to, 0.0F);
   T8V top = hn::Set(kD, kNever);
-  for (int64_t i = lo / kT8 * kT8; i < hi; i += kT8) {
+  const float slope = task.slopes != nullptr ? task.slopes[micro % task.heads] : 0.0F;
+  for (int64_t i = from; i < to; i += kT8) {
     T8V x = hn::LoadU(kD, scores + i);
     if (task.softcap > 0.0F) x = soft_cap(kD, x, task.softcap);
     if (task.slopes != nullptr) {
-      const auto first = static_cast<float>(tile_begin + i - task.positions[row]);
-      x = hn::MulAdd(hn::Iota(kD, first), hn::Set(kD, task.slopes[head]), x);
+      const auto first = static_cast<float>(tile_position + i - task.positions[row]);
+      x = hn::MulAdd(hn::Iota(kD, first), hn::Set(kD, slope), x);
     }
-    // A cap or a slope has moved what the mask had put at minus infinity.
-    const T8V index = hn::Iota(kD, static_cast<float>(i));
-    const auto seen = hn::And(hn::Ge(index, hn::Set(kD, static_cast<float>(lo))),
-                              hn::Lt(index, hn::Set(kD, static_cast<float>(hi))));
-    x = hn::IfThenElse(seen, x, hn::Set(kD, kNever));
+    if (i < lo || i + kT8 > hi) {
+      const T8V at = hn::Iota(kD, static_cast<float>(i));
+      const auto seen = hn::And(hn::Ge(at, hn::Set(kD, static_cast<float>(lo))),
+                                hn::Lt(at, hn::Set(kD, static_cast<float>(hi))));
+      x = hn::IfThenElse(seen, x, hn::Set(kD, kNever));
+    }
     hn::StoreU(x, kD, scores + i);
     top = hn::Max(top, x);
   }
@@ -138,10 +165,9 @@ HWY_INLINE void soften(const AttentionTask& task, const AttentionScratch& s, int
   // Scores that are all minus infinity (or NaN) must not make infinity minus infinity of the rest.
   const float base = highest == kNever ? 0.0F : highest;
   T8V sum = hn::Zero(kD);
-  for (int64_t i = 0; i < width; i += kT8) {
-    const T8V x = hn::LoadU(kD, scores + i);
+  for (int64_t i = from; i < to; i += kT8) {
     const T8V gone = hn::Set(kD, -87.0F);
-    const T8V shifted = hn::Sub(x, hn::Set(kD, base));
+    const T8V shifted = hn::Sub(hn::LoadU(kD, scores + i), hn::Set(kD, base));
     // Max would drop a NaN: only true lows are raised, and count as nothing.
     const auto low = hn::Lt(shifted, gone);
     const T8V e = hn::IfThenElse(low, hn::Zero(kD),
@@ -149,10 +175,14 @@ HWY_INLINE void soften(const AttentionTask& task, const AttentionScratch& s, int
     hn::StoreU(e, kD, scores + i);
     sum = hn::Add(sum, e);
   }
-  const float shrink = before == kNever ? 0.0F : std::exp(before - base);
-  s.total[micro] = s.total[micro] * shrink + hn::GetLane(hn::SumOfLanes(kD, sum));
+  const float now = hn::GetLane(hn::SumOfLanes(kD, sum));
   s.highest[micro] = highest;
-  if (shrink == 1.0F) return;
+  if (highest == before) {
+    s.total[micro] += now;
+    return;
+  }
+  const float shrink = before == kNever ? 0.0F : std::exp(before - base);
+  s.total[micro] = s.total[micro] * shrink + now;
   float* out = s.sums + micro * s.value_stride;
   const T8V factor = hn::Set(kD, shrink);
   for (int64_t i = 0; i < task.value_dim; i += kT8) {
@@ -160,72 +190,63 @@ HWY_INLINE void soften(const AttentionTask& task, const AttentionScratch& s, int
   }
 }
 
-// Scores of the blocks [first, last) into s.scores, side by side.
-template <class T>
-void score(const AttentionTask& task, const AttentionScratch& s, int64_t first, int64_t last,
-           int64_t token_end) {
-  const int64_t micro = int64_t{task.rows} * task.heads;
-  const int64_t size = task.kv.block_tokens;
-  for (int64_t b = first; b < last; ++b) {
-    const Block<T> block = block_at<T>(task.kv, b);
-    float* out = s.scores + (b - first) * size;
-    if (block.key_token_step == 1) {
-      tiles(micro, size, TileArgs<T>{s.query, task.key_dim, block.keys, block.key_dim_step,
-                                     task.key_dim, out, s.score_stride, false});
-      continue;
-    }
-    const int64_t here = std::min(size, token_end - b * size);
-    transpose(block, task.key_dim, 0, here, s.keys, s.block_stride);
-    tiles(micro, here, TileArgs<float>{s.query, task.key_dim, s.keys, s.block_stride, task.key_dim,
-                                       out, s.score_stride, false});
-  }
+// One group over a gathered tile.
+void attend_gathered(const AttentionTask& task, const AttentionScratch& s, const Group& group,
+                     int64_t tile_position) {
+  const int64_t from = group.begin / kTileWidth * kTileWidth;
+  const float* query = s.query + group.first * task.key_dim;
+  tiles(group.count, group.end - from,
+        TileArgs<float>{query, task.key_dim, s.keys + from, s.token_stride, task.key_dim,
+                        s.scores + from, s.token_stride, false});
+  for (int64_t i = 0; i < group.count; ++i) soften(task, s, group, i, tile_position);
+  tiles(group.count, task.value_dim,
+        TileArgs<float>{s.scores + group.begin, s.token_stride,
+                        s.values + group.begin * s.value_stride, s.value_stride,
+                        group.end - group.begin, s.sums + group.first * s.value_stride,
+                        s.value_stride, true});
 }
 
-// Adds the blocks' values, weighted by the scores, to the sums. Only tokens that some row sees
-// are touched: what else lies in a block may be anything.
+// One group over a tile whose blocks are read where they lie: gathering pays from a few groups on.
 template <class T>
-void weigh(const AttentionTask& task, const AttentionScratch& s, int64_t first, int64_t last,
-           int64_t token_begin, int64_t token_end) {
-  const int64_t micro = int64_t{task.rows} * task.heads;
+void attend_in_place(const AttentionTask& task, const AttentionScratch& s, const Group& group,
+                     const TokenTile& tile, int64_t tile_position) {
   const int64_t size = task.kv.block_tokens;
-  for (int64_t b = first; b < last; ++b) {
-    const int64_t lo = std::max<int64_t>(0, token_begin - b * size);
-    const int64_t hi = std::min(size, token_end - b * size);
+  const float* query = s.query + group.first * task.key_dim;
+  for (int64_t b = tile.first; b < tile.last; ++b) {
+    const Block<T> block = block_at<T>(task.kv, b);
+    tiles(group.count, size,
+          TileArgs<T>{query, task.key_dim, block.keys, block.key_dim_step, task.key_dim,
+                      s.scores + b * size - tile.base, s.token_stride, false});
+  }
+  for (int64_t i = 0; i < group.count; ++i) soften(task, s, group, i, tile_position);
+  for (int64_t b = tile.first; b < tile.last; ++b) {
+    const int64_t lo = std::max(group.begin, b * size - tile.base);
+    const int64_t hi = std::min(group.end, (b + 1) * size - tile.base);
     if (hi <= lo) continue;
     const Block<T> block = block_at<T>(task.kv, b);
-    const float* weights = s.scores + (b - first) * size + lo;
-    const T* values = block.values + lo * block.value_step;
-    if (task.kv.cache != nullptr || task.value_dim % kTileWidth == 0) {
-      tiles(micro, task.value_dim,
-            TileArgs<T>{weights, s.score_stride, values, block.value_step, hi - lo, s.sums,
-                        s.value_stride, true});
-      continue;
-    }
-    // A caller's matrix may end with its last element: whole widths are read from a copy.
-    for (int64_t t = 0; t < hi - lo; ++t) {
-      for (int64_t d = 0; d < task.value_dim; ++d) {
-        s.values[t * s.value_stride + d] = widen(values[t * block.value_step + d]);
-      }
-    }
-    tiles(micro, task.value_dim,
-          TileArgs<float>{weights, s.score_stride, s.values, s.value_stride, hi - lo, s.sums,
-                          s.value_stride, true});
+    tiles(group.count, task.value_dim,
+          TileArgs<T>{s.scores + lo, s.token_stride,
+                      block.values + (lo + tile.base - b * size) * block.value_step,
+                      block.value_step, hi - lo, s.sums + group.first * s.value_stride,
+                      s.value_stride, true});
   }
 }
 
-void start(const AttentionTask& task, const AttentionScratch& s) {
+void start(const AttentionTask& task, const AttentionScratch& s, bool gathers) {
   const int64_t micro = int64_t{task.rows} * task.heads;
   for (int64_t m = 0; m < micro; ++m) {
     const float* from = task.query + m / task.heads * task.query_stride +
                         m % task.heads * task.key_dim;
-    for (int64_t d = 0; d < task.key_dim; ++d) s.query[m * task.key_dim + d] = from[d] * task.scale;
+    float* to = s.query + m * task.key_dim;
+    for (int64_t d = 0; d < task.key_dim; ++d) to[d] = from[d] * task.scale;
     s.highest[m] = kNever;
     s.total[m] = 0.0F;
   }
   std::memset(s.sums, 0, static_cast<size_t>(micro * s.value_stride) * sizeof(float));
-  if (task.kv.cache == nullptr) {
-    std::memset(s.values, 0, static_cast<size_t>(task.kv.block_tokens * s.value_stride) * 4);
-  }
+  if (!gathers) return;
+  // Whole widths are read: what lies behind the values of a row, and beyond the tokens seen.
+  std::memset(s.values, 0, static_cast<size_t>(tile_tokens(task.kv.block_tokens) * s.value_stride) * 4);
+  std::memset(s.keys, 0, static_cast<size_t>(task.key_dim * s.token_stride) * 4);
 }
 
 void finish(const AttentionTask& task, const AttentionScratch& s) {
@@ -240,9 +261,21 @@ void finish(const AttentionTask& task, const AttentionScratch& s) {
       total = total * factor + std::exp(task.sinks[head] - highest);
     }
     const float scale = total > 0.0F || std::isnan(total) ? factor / total : 0.0F;
+    const float* sums = s.sums + m * s.value_stride;
     float* out = task.output + m / task.heads * task.output_stride + head * task.value_dim;
-    for (int64_t d = 0; d < task.value_dim; ++d) out[d] = s.sums[m * s.value_stride + d] * scale;
+    for (int64_t d = 0; d < task.value_dim; ++d) out[d] = sums[d] * scale;
   }
+}
+
+// The tokens of a tile that any micro-row of a group sees.
+Group group_of(const AttentionTask& task, const TokenTile& tile, int64_t first, int64_t count,
+               int64_t tile_position) {
+  Group group{first, count, tile.end - tile.base, tile.begin - tile.base};
+  for (int64_t row = first / task.heads; row <= (first + count - 1) / task.heads; ++row) {
+    group.begin = std::min(group.begin, std::max(task.begins[row] - tile_position, tile.begin - tile.base));
+    group.end = std::max(group.end, std::min(task.ends[row] - tile_position, tile.end - tile.base));
+  }
+  return group;
 }
 
 template <class T>
@@ -255,15 +288,24 @@ void attend_typed(const AttentionTask& task, float* scratch) {
   const int64_t begin = *std::min_element(task.begins, task.begins + task.rows) - shift;
   const int64_t end = *std::max_element(task.ends, task.ends + task.rows) - shift;
   TR_ASSERT(begin >= 0 || begin >= end);
-  start(task, s);
-  const int64_t per_tile = std::max<int64_t>(1, kTokenTile / size);
+  const bool columns = task.kv.cache != nullptr && !task.kv.cache->spec().values_in_keys;
+  const bool gathers = !columns || size % kTileWidth != 0 || micro > 2 * kGroup;
+  start(task, s, gathers);
+  const int64_t per_tile = tile_tokens(size) / size;
   for (int64_t b = begin / size; b * size < end; b += per_tile) {
-    const int64_t last = std::min(b + per_tile, (end + size - 1) / size);
-    const int64_t tile_begin = b * size;
-    const int64_t tile_end = std::min(last * size, end);
-    score<T>(task, s, b, last, end);
-    for (int64_t m = 0; m < micro; ++m) soften(task, s, m, tile_begin + shift, tile_end + shift);
-    weigh<T>(task, s, b, last, std::max(begin, tile_begin), tile_end);
+    TokenTile tile;
+    tile.first = b;
+    tile.last = std::min(b + per_tile, (end + size - 1) / size);
+    tile.base = b * size;
+    tile.begin = std::max(begin, tile.base);
+    tile.end = std::min(tile.last * size, end);
+    if (gathers) gather<T>(task, s, tile);
+    for (int64_t m = 0; m < micro; m += kGroup) {
+      const Group group = group_of(task, tile, m, std::min(kGroup, micro - m), tile.base + shift);
+      if (group.end <= group.begin) continue;
+      if (gathers) attend_gathered(task, s, group, tile.base + shift);
+      else attend_in_place<T>(task, s, group, tile, tile.base + shift);
+    }
   }
   finish(task, s);
 }

@@ -44,7 +44,7 @@ struct AttentionTask {
   KvSource kv;
 };
 
-inline constexpr int64_t kMicroRows = 48;   // query rows times heads of one task
+inline constexpr int64_t kMicroRows = 96;   // query rows times heads of one task
 inline constexpr int64_t kTokenTile = 64;   // tokens whose scores are held at once
 
 // Floats of scratch that a task needs.

@@ -18,6 +18,12 @@ class CpuBackend final : public HostBackend {
         pool_(o.threads, o.cores),
         context_{pool_, scratch_, rope_} {}
 
+  Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max,
+                       int32_t vocab) override {
+    TR_TRY(HostBackend::reserve_steps(slots, rows_max, logit_rows_max, vocab));
+    rope_.reserve(rows_max);
+    return ok_status();
+  }
   Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) override {
     auto batch = HostBackend::begin_step(plan, caches);
     if (batch.ok()) rope_.forget(batch->ring);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/ops.hpp"
-#include "kernels/cpu/plain/plain.hpp"
+#include "kernels/cpu/routing.hpp"
 
 namespace troupe::cpu {
 namespace {
@@ -25,16 +25,23 @@ Choices choose(Context& c, const ExpertsArgs& a, int32_t local_count) {
   float* picked_weights = weights;  // rows x top_k
   Choices out{lists + chosen, lists + chosen + 2 * (local_count + 1), weights + chosen};
   const auto top_k = static_cast<size_t>(routing.top_k);
-  c.pool.for_range(rows, 16, [&](int64_t begin, int64_t end, int32_t) {
+  const int64_t doubles = RoutingRoom::doubles(routing);
+  const int64_t integers = RoutingRoom::integers(routing);
+  double* room_doubles = c.scratch.get<double>(Use::routing_scores, doubles * c.pool.threads());
+  int32_t* room_integers = c.scratch.get<int32_t>(Use::routing_order, integers * c.pool.threads());
+  c.pool.for_range(rows, 16, [&](int64_t begin, int64_t end, int32_t thread) {
+    double* own = room_doubles + doubles * thread;
+    const RoutingRoom room{own, own + routing.experts, own + 2 * routing.experts,
+                           room_integers + integers * thread};
     for (int64_t r = begin; r < end; ++r) {
-      const std::span<const float> logits(a.router_logits.row<float>(r), static_cast<size_t>(routing.experts));
-      const auto forced = a.forced.empty() ? a.forced : a.forced.subspan(static_cast<size_t>(r) * top_k, top_k);
-      const auto routed = plain::route(routing, logits, forced);
-      for (size_t i = 0; i < top_k; ++i) {
-        const bool some = i < routed.experts.size();
-        const int32_t local = some ? routed.experts[i] - a.first_expert : -1;
-        picked[static_cast<size_t>(r) * top_k + i] = local >= 0 && local < local_count ? local : -1;
-        picked_weights[static_cast<size_t>(r) * top_k + i] = some ? static_cast<float>(routed.weights[i]) : 0.0F;
+      const auto at = static_cast<size_t>(r) * top_k;
+      const std::span<int32_t> chosen_here(picked + at, top_k);
+      route(routing, {a.router_logits.row<float>(r), static_cast<size_t>(routing.experts)},
+            a.forced.empty() ? a.forced : a.forced.subspan(at, top_k), room, chosen_here,
+            {picked_weights + at, top_k});
+      for (int32_t& e : chosen_here) {
+        const int32_t local = e < 0 ? -1 : e - a.first_expert;
+        e = local >= 0 && local < local_count ? local : -1;
       }
     }
   });

@@ -21,6 +21,8 @@ class RopeTables {
   const float* of(const RopeSpec& spec, const Batch& batch, ThreadPool& pool);
   // A new step uses ring entry `ring`: what was worked out for the one before is stale.
   void forget(uint32_t ring);
+  // No step has more rows.
+  void reserve(int32_t rows_max) { rows_max_ = rows_max; }
 
  private:
   struct Entry {
@@ -29,8 +31,10 @@ class RopeTables {
     bool valid = false;
     std::vector<float> table;
   };
+  Entry& next_entry();
   std::array<Entry, 8> entries_;
   size_t next_ = 0;
+  int32_t rows_max_ = 0;
 };
 
 struct Context {

@@ -18,7 +18,8 @@
 #include "hwy/foreach_target.h"
 // Highway first fixes the target, then everything below is compiled for it.
 #include "hwy/highway.h"
-#include "kernels/cpu/simd-inl.hpp"
+#include "kernels/cpu/micro_kernel-inl.hpp"
+#include "kernels/cpu/transpose-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace troupe::cpu::HWY_NAMESPACE {
@@ -29,11 +30,6 @@ constexpr int64_t kPanelWidth = 2 * kLanes;
 static_assert(kPanelColumns % kPanelWidth == 0);
 constexpr int64_t kLine = 64;
 constexpr int64_t kBlockTiles = 16;
-
-#if HWY_TARGET != HWY_SCALAR
-using F4 = hn::CappedTag<float, 4>;
-constexpr F4 k4;
-#endif
 
 int64_t PanelWidth() { return kPanelWidth; }
 
@@ -82,73 +78,13 @@ void PackInputs(const LinearRows& rows, int64_t k, int64_t tile_begin, int64_t t
 
 // ---- weights ----
 
-#if HWY_TARGET <= HWY_AVX2
-constexpr int64_t kSquare = 8;
-// Eight weight rows by eight columns become eight rows of the panel.
-template <class T>
-HWY_INLINE void transpose_square(const T* row, int64_t stride, float* to) {
-  const hn::CappedTag<float, 8> d;
-  __m256 r[8];
-  for (int64_t i = 0; i < 8; ++i) r[i] = load_wide(d, row + i * stride).raw;
-  __m256 t[8];
-  for (int i = 0; i < 4; ++i) {
-    t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-  }
-  for (int i = 0; i < 2; ++i) {
-    r[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
-    r[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xEE);
-    r[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
-    r[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xEE);
-  }
-  for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(to + i * kPanelWidth, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-    _mm256_storeu_ps(to + (i + 4) * kPanelWidth, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-  }
-}
-#elif HWY_TARGET != HWY_SCALAR
-constexpr int64_t kSquare = 4;
-template <class T>
-HWY_INLINE void transpose_square(const T* row, int64_t stride, float* to) {
-  const auto a = load_wide(k4, row);
-  const auto b = load_wide(k4, row + stride);
-  const auto c = load_wide(k4, row + 2 * stride);
-  const auto d = load_wide(k4, row + 3 * stride);
-  const auto ab = hn::InterleaveLower(k4, a, b);
-  const auto cd = hn::InterleaveLower(k4, c, d);
-  const auto ab_high = hn::InterleaveUpper(k4, a, b);
-  const auto cd_high = hn::InterleaveUpper(k4, c, d);
-  hn::StoreU(hn::ConcatLowerLower(k4, cd, ab), k4, to);
-  hn::StoreU(hn::ConcatUpperUpper(k4, cd, ab), k4, to + kPanelWidth);
-  hn::StoreU(hn::ConcatLowerLower(k4, cd_high, ab_high), k4, to + 2 * kPanelWidth);
-  hn::StoreU(hn::ConcatUpperUpper(k4, cd_high, ab_high), k4, to + 3 * kPanelWidth);
-}
-#else
-constexpr int64_t kSquare = 1;
-template <class T>
-HWY_INLINE void transpose_square(const T* row, int64_t, float* to) {
-  *to = widen(*row);
-}
-#endif
-
 // Columns [k, k + depth) of up to kPanelWidth weight rows, transposed: panel[x][row].
 template <class T>
 void pack_panel(const WeightRows& weight, int64_t n, int64_t k, int64_t depth, float* panel) {
   const int64_t width = std::min(kPanelWidth, weight.n - n);
   const T* w = static_cast<const T*>(weight.data) + n * weight.stride + k;
   if (width < kPanelWidth) std::memset(panel, 0, static_cast<size_t>(depth * kPanelWidth) * 4);
-  const int64_t whole = width / kSquare * kSquare;
-  int64_t x = 0;
-  for (; x + kSquare <= depth; x += kSquare) {
-    for (int64_t row = 0; row < whole; row += kSquare) {
-      transpose_square(w + row * weight.stride + x, weight.stride, panel + x * kPanelWidth + row);
-    }
-  }
-  for (int64_t row = 0; row < width; ++row) {
-    for (int64_t rest = row < whole ? x : 0; rest < depth; ++rest) {
-      panel[rest * kPanelWidth + row] = widen(w[row * weight.stride + rest]);
-    }
-  }
+  transpose(w, weight.stride, width, depth, panel, kPanelWidth);
 }
 
 // Fetches `depth` columns of some weight rows, one line at a call.
@@ -192,18 +128,7 @@ HWY_NOINLINE void full_tile(const float* packed, const float* panel, int64_t dep
     sum[i][0] = hn::Zero(kD);
     sum[i][1] = hn::Zero(kD);
   }
-  // Not unrolled: one step keeps the multipliers busy, and more of them cost registers.
-#pragma GCC unroll 1
-  for (int64_t x = 0; x < depth; ++x, packed += kTileRows, panel += kPanelWidth) {
-    const F32V b0 = hn::Load(kD, panel);
-    const F32V b1 = hn::Load(kD, panel + kLanes);
-#pragma GCC unroll 6
-    for (int i = 0; i < kTileRows; ++i) {
-      const F32V a = hn::Set(kD, packed[i]);
-      sum[i][0] = hn::MulAdd(a, b0, sum[i][0]);
-      sum[i][1] = hn::MulAdd(a, b1, sum[i][1]);
-    }
-  }
+  multiply_steps(packed, panel, depth, sum);
 #pragma GCC unroll 6
   for (int i = 0; i < kTileRows; ++i) {
     const float* from = start != nullptr ? start : out[i];

@@ -1,4 +1,5 @@
 // Rotations of a step's rows, computed once per step and rope, used by every layer.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/ops.hpp"
@@ -27,18 +28,30 @@ void RopeTables::forget(uint32_t ring) {
   }
 }
 
+// A stale entry, or else the one whose turn it is.
+RopeTables::Entry& RopeTables::next_entry() {
+  for (Entry& e : entries_) {
+    if (!e.valid) return e;
+  }
+  Entry& entry = entries_[next_];
+  next_ = (next_ + 1) % entries_.size();
+  return entry;
+}
+
 const float* RopeTables::of(const RopeSpec& spec, const Batch& batch, ThreadPool& pool) {
   for (const Entry& e : entries_) {
     if (e.valid && e.ring == batch.ring && same(e.spec, spec)) return e.table.data();
   }
-  Entry& entry = entries_[next_];
-  next_ = (next_ + 1) % entries_.size();
+  const auto floats = static_cast<size_t>(batch.plan.rows()) * static_cast<size_t>(spec.rotary_dim);
+  Entry& entry = next_entry();
+  // Room for the largest step: what the steps to come need must not depend on their order.
+  entry.table.reserve(std::max(floats, static_cast<size_t>(rows_max_) * static_cast<size_t>(spec.rotary_dim)));
   entry.spec = spec;
   entry.ring = batch.ring;
   entry.valid = true;
   const int64_t dim = spec.rotary_dim;
   const int32_t half = spec.rotary_dim / 2;
-  entry.table.resize(static_cast<size_t>(batch.plan.rows() * dim));
+  entry.table.resize(floats);
   pool.for_range(batch.sequences, 16, [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t s = begin; s < end; ++s) {
       const PlanSequence& sequence = batch.plan.sequences()[static_cast<size_t>(s)];

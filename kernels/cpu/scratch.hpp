@@ -3,6 +3,8 @@
 // the pool's threads use it; asking again for the same use may move it.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +27,8 @@ enum class Use : uint8_t {
   norm_weight,
   norm_bias,
   part_bias,
+  routing_scores,
+  routing_order,
   expert_lists,
   expert_weights,
   expert_gate_up,
@@ -51,16 +55,21 @@ class Scratch {
     size_t bytes = 0;
   };
   void* bytes(Use use, size_t wanted) {
-    constexpr size_t kLine = 64;
     Area& area = areas_[static_cast<size_t>(use)];
-    if (wanted > area.bytes || !area.data) {
-      const size_t size = (wanted + wanted / 4 + kLine) / kLine * kLine;
-      area.data.reset();
-      area.data.reset(std::aligned_alloc(kLine, size));
-      TR_ASSERT(area.data != nullptr);
-      area.bytes = size;
-    }
+    if (wanted > area.bytes || !area.data) grow(area, wanted + wanted / 4);
     return area.data.get();
+  }
+  // Large areas lie in huge pages: a pass over packed inputs would else wait for the page tables.
+  static void grow(Area& area, size_t wanted) {
+    constexpr size_t kLine = 64;
+    constexpr size_t kHuge = size_t{2} << 20;
+    const size_t unit = wanted >= 2 * kHuge ? kHuge : kLine;
+    const size_t size = (wanted + unit) / unit * unit;
+    area.data.reset();
+    area.data.reset(std::aligned_alloc(unit, size));
+    TR_ASSERT(area.data != nullptr);
+    if (unit == kHuge) madvise(area.data.get(), size, MADV_HUGEPAGE);
+    area.bytes = size;
   }
   std::array<Area, static_cast<size_t>(Use::count_)> areas_;
 };

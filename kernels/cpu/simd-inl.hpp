@@ -30,6 +30,10 @@ HWY_INLINE hn::Vec<D> load_wide(D d, const T* from) {
   }
 }
 
+// Where the processor narrows to f16 itself. Highway's own way, for those that do not, truncates.
+inline constexpr bool kNarrowsF16 = !(HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2) &&
+                                    HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128;
+
 // A whole vector of f32 into f32, f16 or bf16 in memory.
 template <class D, class T>
 HWY_INLINE void store_narrow(D d, hn::Vec<D> v, T* to) {
@@ -45,8 +49,12 @@ HWY_INLINE void store_narrow(D d, hn::Vec<D> v, T* to) {
     const auto picked = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), keep_nan, rounded);
     const auto truncated = hn::DemoteTo(hn::Rebind<hwy::bfloat16_t, D>(), hn::BitCast(d, picked));
     hn::StoreU(truncated, hn::Rebind<hwy::bfloat16_t, D>(), to);
-  } else {
+  } else if constexpr (kNarrowsF16) {
     hn::StoreU(hn::DemoteTo(hn::Rebind<T, D>(), v), hn::Rebind<T, D>(), to);
+  } else {
+    HWY_ALIGN float wide[hn::MaxLanes(D())];
+    hn::Store(v, d, wide);
+    for (size_t i = 0; i < hn::Lanes(d); ++i) to[i].bits = f16_from_float(wide[i]);
   }
 }
 
@@ -56,6 +64,15 @@ HWY_INLINE float widen(T x) {
   if constexpr (std::is_same_v<T, float>) return x;
   else if constexpr (std::is_same_v<T, hwy::float16_t>) return float_from_f16(x.bits);
   else return float_from_bf16(x.bits);
+}
+
+// n elements, one after the other, as f32.
+template <class D, class T>
+HWY_INLINE void widen_run(D d, const T* from, float* to, int64_t n) {
+  constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(D()));
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) hn::StoreU(load_wide(d, from + i), d, to + i);
+  for (; i < n; ++i) to[i] = widen(from[i]);
 }
 
 HWY_INLINE float sum_lanes(F32V v) { return hn::GetLane(hn::SumOfLanes(F32(), v)); }

@@ -42,6 +42,7 @@ constexpr OpsCase kCases[] = {
     {"sample_greedy", sample_greedy_case},
     {"sample_rules", sample_rules_case},
     {"sample_draw", sample_draw_case},
+    {"sample_top", sample_top_case},
     {"sample_logprobs", sample_logprobs_case},
     {"sample_feedback", sample_feedback_case},
     {"sample_poison", sample_poison_case},

@@ -173,6 +173,51 @@ void sample_draw_case(Lab& lab) {
              std::to_string(equal) + " of " + std::to_string(drawn) + " draws as the definition has them");
 }
 
+// Top-p is a share of what top-k keeps, not of the whole row. Rows where the two differ, and random
+// ones where both cut.
+void sample_top_case(Lab& lab) {
+  const std::vector<float> mass = {0.02F, 0.5F, 0.02F, 0.3F, 0.02F, 0.1F, 0.02F, 0.02F};
+  for (int round = 0; round < 4; ++round) {
+    Drawing d(lab, static_cast<int32_t>(mass.size()));
+    std::vector<float> dense;
+    for (int32_t slot = 0; slot < kSlots; ++slot) {
+      PlanSampling& s = d.add(slot);
+      s.temperature = 1.0F;
+      s.top_k = 3;     // 0.9 of the mass …
+      s.top_p = 0.85F;  // … of which 0.765 are reached by the first two
+      s.position = static_cast<int32_t>(lab.between(0, 5000));
+      for (float m : mass) dense.push_back(std::log(m));
+    }
+    const Results r = sample(lab, d, lab.values(DType::f32, dense, kSlots, d.vocab));
+    for (size_t i = 0; i < r.first.tokens.size(); ++i) {
+      const int32_t token = r.first.tokens[i].token;
+      lab.expect(token == r.second.tokens[i].token && (token == 1 || token == 3),
+                 "top-p within top-k drew token " + std::to_string(token));
+    }
+  }
+  int64_t drawn = 0;
+  int64_t equal = 0;
+  for (int round = 0; round < 24; ++round) {
+    Drawing d(lab, lab.one_of({40, 300, 5000}));
+    for (int32_t slot = 0; slot < kSlots; ++slot) {
+      PlanSampling& s = d.add(slot);
+      s.temperature = lab.uniform(0.5F, 1.5F);
+      s.top_k = static_cast<int32_t>(lab.between(2, 20));
+      s.top_p = lab.uniform(0.4F, 0.99F);
+      s.min_p = lab.one_of({0.0F, 0.0F, 0.1F});
+      s.position = static_cast<int32_t>(lab.between(0, 5000));
+      s.seed = static_cast<uint64_t>(lab.between(0, int64_t{1} << 40));
+    }
+    const Results r = sample(lab, d, logits(lab, d, lab.one_of({3.0F, 6.0F, 20.0F})));
+    for (size_t i = 0; i < r.second.tokens.size() && i < r.first.tokens.size(); ++i) {
+      ++drawn;
+      if (r.first.tokens[i].token == r.second.tokens[i].token) ++equal;
+    }
+  }
+  lab.expect(drawn == 24 * kSlots && equal >= drawn - 2,
+             std::to_string(equal) + " of " + std::to_string(drawn) + " draws with top-k and top-p as the definition has them");
+}
+
 void sample_logprobs_case(Lab& lab) {
   Drawing d(lab, 777);
   for (int32_t slot = 0; slot < 6; ++slot) {
