@@ -191,7 +191,7 @@ TEST(Cross, ASequenceWithoutAPictureDoesNotNoticeOneWithIt) {
   // A prompt and two decode steps of each: of text only, then with a picture, then text again.
   for (const auto& tokens : std::vector<std::vector<int32_t>>{{5, 6, 7}, {8}, {9}}) {
     std::vector<Scored> expected = step(alone, {piece(0, tokens, 0)});
-    if (tokens.size() > 1) alone.runner->encode_next(1, encoder);
+    if (tokens.size() > 1) alone.runner->encode_next(0, encoder);  // by place in the step
     for (const Scored& s : step(alone, {piece(1, tokens, 4)})) expected.push_back(s);
     for (const Scored& s : step(alone, {piece(2, tokens, 0)})) expected.push_back(s);
     if (tokens.size() > 1) together.runner->encode_next(1, encoder);
