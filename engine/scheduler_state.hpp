@@ -46,6 +46,9 @@ struct Scheduler::State {
 
   // ---- plan (step_plan.cpp) ----
   bool plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
+  [[nodiscard]] bool is_plain(const StepPlanDraft& draft, const Flight& flight) const;
+  bool may_repeat(StepPlanDraft& draft);
+  void repeat(StepPlanDraft& draft, Flight& flight);
   void expire(int64_t now_ns, Outputs& out);
   void yield_to_urgent();
   void admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
@@ -89,6 +92,7 @@ struct Scheduler::State {
   std::vector<Flight> spare_flights;
   std::vector<StepEmbedding> step_embeddings;  // of the last plan
   uint64_t next_step = 0;
+  bool repeatable = false;          // the last plan was plain
   uint64_t next_order = 0;
   size_t live = 0;                  // jobs not ended
   int64_t next_deadline = kNoDeadline;

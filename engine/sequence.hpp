@@ -2,6 +2,7 @@
 // by what moves together: progress (tokens) and lease (what it holds of the cache and the device).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -61,7 +62,7 @@ struct Terms {
   }
 };
 
-// In the order in which a step looks at it: committing needs the first two lines of it.
+// In the order in which a step looks at it: steady decoding needs what stands before `draw`.
 struct alignas(64) Sequence {
   Terms terms;
   Progress progress;
@@ -81,13 +82,9 @@ struct alignas(64) Sequence {
 
 // Its lines are on their way when the loop over all sequences comes to it.
 inline constexpr size_t kPrefetchAhead = 6;
-inline void prefetch_for_commit(const Sequence* s) {
+inline void prefetch(const Sequence* s) {
   const auto* bytes = reinterpret_cast<const char*>(s);
-  for (size_t line = 0; line < 128; line += 64) __builtin_prefetch(bytes + line, 1);
-}
-inline void prefetch_for_plan(const Sequence* s) {
-  const auto* bytes = reinterpret_cast<const char*>(s);
-  for (size_t line = 0; line < sizeof(Sequence); line += 64) __builtin_prefetch(bytes + line, 1);
+  for (size_t line = 0; line < offsetof(Sequence, draw); line += 64) __builtin_prefetch(bytes + line, 1);
 }
 
 struct JobState {

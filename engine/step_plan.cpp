@@ -18,7 +18,9 @@ constexpr int64_t kSessionCheckNs = 100'000'000;
 bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
   if (flights.size() >= static_cast<size_t>(config.overlap ? 2 : 1)) return false;  // INV-SCHED-4
   expire(now_ns, out);
-  draft.clear();
+  yield_to_urgent();
+  const bool again = may_repeat(draft);
+  if (!again) draft.clear();
   draft.step = next_step;
   draft.groups = kv.groups();
   step_embeddings.clear();
@@ -31,16 +33,15 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   flight.rows.clear();
   flight.sequences.clear();
 
-  yield_to_urgent();
-  int32_t decoding = 0;
-  for (size_t i = 0; i < running.size(); ++i) {
-    if (i + kPrefetchAhead < running.size()) prefetch_for_plan(running[i + kPrefetchAhead]);
-    decoding += rows_wanted(*running[i]) == 1 ? 1 : 0;
-  }
-  budget.prompt_rows = config.step_rows - decoding;
+  budget.prompt_rows = config.step_rows;
+  for (const Sequence* s : running) budget.prompt_rows -= again || rows_wanted(*s) == 1 ? 1 : 0;
   budget.score_rows = config.logit_rows - config.slots;
-  // Preemption shortens the list from its end while it is walked from its head.
-  for (size_t i = 0; i < running.size(); ++i) plan_sequence(*running[i], draft, flight, false);
+  if (again) {
+    repeat(draft, flight);
+  } else {
+    // Preemption shortens the list from its end while it is walked from its head.
+    for (size_t i = 0; i < running.size(); ++i) plan_sequence(*running[i], draft, flight, false);
+  }
   admit_waiting(now_ns, draft, out);
   for (Sequence* s : arrivals) {
     running.insert(std::upper_bound(running.begin(), running.end(), s,
@@ -49,6 +50,7 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   }
   arrivals.clear();
   kv.end_step();
+  repeatable = is_plain(draft, flight);
 
   if (draft.token_ids.empty()) {
     spare_flights.push_back(std::move(flights.back()));
@@ -58,6 +60,51 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   ++next_step;
   ++stats.steps;
   return true;
+}
+
+// Was this plan one row and one draw of each running sequence, and nothing else? Then the next one is
+// most often the same, one token further.
+bool Scheduler::State::is_plain(const StepPlanDraft& draft, const Flight& flight) const {
+  const size_t n = running.size();
+  const bool rows_alone = draft.biases.empty() && draft.token_lists.empty() && draft.adapters.empty() &&
+                          draft.modality.empty() && draft.rope_positions.empty() &&
+                          draft.span_ends.empty() && draft.cross_spans.empty();
+  return n > 0 && rows_alone && draft.token_ids.size() == n && draft.sequences.size() == n &&
+         draft.logit_rows.size() == n && draft.sampling.size() == n &&
+         std::equal(running.begin(), running.end(), flight.sequences.begin(), flight.sequences.end()) &&
+         (repeatable || std::all_of(running.begin(), running.end(), [](const Sequence* s) {
+            return s->terms.plain_rows && s->terms.plain_draw;
+          }));
+}
+
+// The draft still holds the last plan, everybody of it still runs, wants one row more, and has the
+// block for it. (Who has come since stands in no draft, and who has gone makes the list shorter.)
+bool Scheduler::State::may_repeat(StepPlanDraft& draft) {
+  if (!repeatable || draft.step + 1 != next_step || draft.sequences.size() != running.size()) return false;
+  draft.copies.clear();
+  for (size_t i = 0; i < running.size(); ++i) {
+    if (i + kPrefetchAhead < running.size()) prefetch(running[i + kPrefetchAhead]);
+    Sequence& s = *running[i];
+    const int32_t begin = s.progress.computed;
+    // Beyond what is writable a block may be shared, and would be copied.
+    if (rows_wanted(s) != 1 || begin > s.lease.kv.writable) return false;
+    if (!kv.write(s.lease.kv, begin, begin + 1, draft.copies)) return false;
+  }
+  return true;
+}
+
+void Scheduler::State::repeat(StepPlanDraft& draft, Flight& flight) {
+  draft.blocks.clear();
+  for (size_t i = 0; i < running.size(); ++i) {
+    Sequence& s = *running[i];
+    rewrite_row(draft, s, i, config.block_tokens);
+    ++s.progress.computed;
+    ++s.progress.in_flight;
+    ++s.progress.pending;
+    flight.sequences.push_back(&s);
+    flight.rows.push_back({&s, -1});
+    if (config.prefix_reuse) publish(s);
+  }
 }
 
 void Scheduler::State::expire(int64_t now_ns, Outputs& out) {

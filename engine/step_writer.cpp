@@ -10,18 +10,16 @@ int32_t count_of(const std::vector<T>& v) {
   return static_cast<int32_t>(v.size());
 }
 
-// What the slot has not been told of yet.
-void write_tables(StepPlanDraft& draft, KvTables& tables, int32_t block_tokens) {
+// What the slot has not been told of yet, into the sequence's tables of the plan.
+void write_tables(StepPlanDraft& draft, PlanTable* out, KvTables& tables, int32_t block_tokens) {
   if (tables.all_told) {
-    for (int32_t g = 0; g < draft.groups; ++g) {
-      draft.tables.push_back({.kept = PlanTable::kUnchanged});
-    }
+    for (int32_t g = 0; g < draft.groups; ++g) *out++ = {.kept = PlanTable::kUnchanged};
     return;
   }
   for (KvTable& table : tables.groups) {
     const int32_t from = std::max(table.first, table.told);
-    draft.tables.push_back({count_of(draft.blocks), count_of(table.blocks) - from,
-                            table.first * block_tokens, from - table.first});
+    *out++ = {count_of(draft.blocks), count_of(table.blocks) - from, table.first * block_tokens,
+              from - table.first};
     draft.blocks.insert(draft.blocks.end(), table.blocks.begin() + from, table.blocks.end());
     table.told = count_of(table.blocks);
   }
@@ -140,8 +138,21 @@ int32_t write_rows(StepPlanDraft& draft, Sequence& s, int32_t begin, int32_t cou
     write_optional(draft, s, begin, count, static_cast<size_t>(row_begin));
     write_injects(draft, s, begin, count, row_begin, plan_index);
   }
-  write_tables(draft, s.lease.kv, block_tokens);
+  const size_t first_table = draft.tables.size();
+  draft.tables.resize(first_table + static_cast<size_t>(draft.groups));
+  write_tables(draft, &draft.tables[first_table], s.lease.kv, block_tokens);
   return plan_index;
+}
+
+void rewrite_row(StepPlanDraft& draft, Sequence& s, size_t index, int32_t block_tokens) {
+  const int32_t position = s.progress.computed;
+  draft.token_ids[index] = position < s.known() ? s.token(position) : kTokenFromSlot;
+  draft.positions[index] = position;
+  draft.sequences[index].kv_len = position + 1;
+  write_tables(draft, &draft.tables[index * static_cast<size_t>(draft.groups)], s.lease.kv,
+               block_tokens);
+  draft.sampling[index].position = s.length();
+  draft.sampling[index].reset = 0;
 }
 
 void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t row) {
