@@ -87,6 +87,11 @@ inline void prefetch(const Sequence* s) {
   for (size_t line = 0; line < offsetof(Sequence, draw); line += 64) __builtin_prefetch(bytes + line, 1);
 }
 
+// And then the place where its next token goes, once its lines are there.
+inline void prefetch_output(const Sequence* s) {
+  __builtin_prefetch(s->progress.output.data() + s->progress.output.size(), 1);
+}
+
 struct JobState {
   Job spec;
   Rank rank;
