@@ -111,7 +111,7 @@ Status Scheduler::State::admit(Job job) {
   }
   const auto prompt = static_cast<int64_t>(job.prompt.tokens.size());
   const SamplingPlan& sampling = job.sampling;
-  auto state = std::make_unique<JobState>();
+  auto state = std::make_unique<JobState>(&sequence_pool);
   const auto room = static_cast<int32_t>(context_limit - prompt);
   const int32_t output_max = sampling.max_tokens < 0 ? room : std::min(room, sampling.max_tokens);
   state->rank = {int64_t{job.priority} * config.ageing_ns - job.submitted_ns, next_order++};
@@ -303,7 +303,7 @@ void Scheduler::cut(RequestId id, int32_t choice, int32_t keep, int64_t now_ns, 
     auto& output = s.progress.output;
     const bool live = s.phase != Phase::finished;
     if (keep < 0 || static_cast<size_t>(keep) > output.size()) return;
-    output.resize(static_cast<size_t>(keep));
+    output.shorten(static_cast<size_t>(keep));
     s.keys.resize(std::min(s.keys.size(), static_cast<size_t>(s.known() / state_->config.block_tokens)));
     if (live) {
       if (!s.lease.kv.groups.empty()) state_->kv.truncate(s.lease.kv, s.known());

@@ -2,6 +2,7 @@
 // (plan) and step_commit.cpp (commit). Nobody else includes this.
 #pragma once
 
+#include <memory_resource>
 #include <unordered_map>
 #include <vector>
 
@@ -83,6 +84,7 @@ struct Scheduler::State {
   int32_t span_max = 0;       // rows that attend both ways: they go in together, whoever decodes
   int32_t chunk_made = 0, step_rows_made = 0;  // as the scheduler was made: they only shrink
 
+  std::pmr::unsynchronized_pool_resource sequence_pool;
   std::unordered_map<RequestId, std::unique_ptr<JobState>> jobs;  // ended ones too while in flight
   WaitingQueue waiting;
   std::vector<Sequence*> running;   // best rank first

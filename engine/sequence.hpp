@@ -2,9 +2,12 @@
 // by what moves together: progress (tokens) and lease (what it holds of the cache and the device).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
+#include <span>
 #include <vector>
 
 #include "engine/block_key.hpp"
@@ -29,8 +32,42 @@ struct Rank {
   }
 };
 
+// What a choice has said. The last few tokens stand here, beside what else a step looks at, and only
+// now and then go to the list of all, which lies in a page of memory of its own.
+class OutputTokens {
+ public:
+  void reserve(size_t tokens) { settled_.reserve(tokens); }
+  void push_back(int32_t token) {
+    if (recent_count_ == recent_.size()) settle();
+    recent_[recent_count_++] = token;
+  }
+  [[nodiscard]] size_t size() const { return settled_.size() + recent_count_; }
+  [[nodiscard]] bool empty() const { return size() == 0; }
+  [[nodiscard]] int32_t operator[](size_t i) const {
+    return i < settled_.size() ? settled_[i] : recent_[i - settled_.size()];
+  }
+  [[nodiscard]] std::span<const int32_t> all() {
+    settle();
+    return settled_;
+  }
+  // Only the first `tokens` stay.
+  void shorten(size_t tokens) {
+    settle();
+    settled_.resize(tokens);
+  }
+
+ private:
+  void settle() {
+    settled_.insert(settled_.end(), recent_.begin(), recent_.begin() + recent_count_);
+    recent_count_ = 0;
+  }
+  std::vector<int32_t> settled_;
+  std::array<int32_t, 8> recent_{};
+  uint32_t recent_count_ = 0;
+};
+
 struct Progress {
-  std::vector<int32_t> output;
+  OutputTokens output;
   int32_t computed = 0;  // tokens whose KV the steps planned so far write
   int32_t pending = 0;   // tokens drawn by steps in flight, not known here yet
   int32_t in_flight = 0; // steps in flight that this sequence is part of
@@ -87,16 +124,13 @@ inline void prefetch(const Sequence* s) {
   for (size_t line = 0; line < offsetof(Sequence, draw); line += 64) __builtin_prefetch(bytes + line, 1);
 }
 
-// And then the place where its next token goes, once its lines are there.
-inline void prefetch_output(const Sequence* s) {
-  __builtin_prefetch(s->progress.output.data() + s->progress.output.size(), 1);
-}
-
 struct JobState {
+  // `sequences`: where choices are made, so that those of many requests stand side by side.
+  explicit JobState(std::pmr::memory_resource* sequences) : choices(sequences) {}
   Job spec;
   Rank rank;
   BlockKey root;
-  std::vector<Sequence> choices;
+  std::pmr::vector<Sequence> choices;
   int32_t unfinished = 0;
   int32_t restarts = 0;
   bool started = false, ended = false;

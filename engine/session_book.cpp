@@ -137,7 +137,7 @@ void SessionBook::finish(uint64_t id, RequestId request, Sequence* sequence, int
   touch(session, now_ns);
   if (sequence == nullptr) return;
   session.content = sequence->job->spec.prompt;
-  append_output(session.content, sequence->progress.output);
+  append_output(session.content, sequence->progress.output.all());
   session.keys = sequence->keys;
   session.root = sequence->job->root;
   session.last = request;

@@ -26,12 +26,7 @@ Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Output
   }
   // Whatever ends below stays alive until the flight is taken apart.
   for (size_t i = 0; i < flight.rows.size(); ++i) {
-    if (i + 2 * kPrefetchAhead < flight.rows.size()) {
-      prefetch(flight.rows[i + 2 * kPrefetchAhead].sequence);
-    }
-    if (i + kPrefetchAhead < flight.rows.size()) {
-      prefetch_output(flight.rows[i + kPrefetchAhead].sequence);
-    }
+    if (i + kPrefetchAhead < flight.rows.size()) prefetch(flight.rows[i + kPrefetchAhead].sequence);
     const RowOwner& owner = flight.rows[i];
     if (owner.position >= 0) {
       take_score(result, result.tokens[i], owner, out);
