@@ -157,8 +157,8 @@ struct Bench {
 Status Bench::open() {
   engine::EchoOptions echo;
   echo.step_ns = static_cast<int64_t>(step_ms * 1e6);
-  echo.context_length = 65536;
-  echo.kv_tokens = int64_t{sequences} * 32768;  // nobody is put back to make room
+  echo.context_length = 16384;
+  echo.kv_tokens = int64_t{sequences} * 16384;  // nobody is put back to make room
   EngineOptions options;
   options.max_sequences = sequences;
   options.max_waiting = 64;
@@ -173,7 +173,7 @@ Status Bench::open() {
   for (int i = 0; i < sequences; ++i) {
     // Not more at once than may wait.
     while (cast->waiting() >= 60) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    TR_TRY(cast->submit(endless(32000), i == 0 ? noted : sink).status());
+    TR_TRY(cast->submit(endless(16000), i == 0 ? noted : sink).status());
   }
   while (cast->waiting() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   wait_steps(*cast, 200);
@@ -230,7 +230,7 @@ void Bench::measure_steps() {
 // long without.
 void Bench::measure_flood() {
   constexpr int kFlood = 100'000, kBurst = 60;  // as many in a millisecond
-  for (int i = 0; i < 64; ++i) (void)cast->submit(endless(32000), sink);
+  for (int i = 0; i < 64; ++i) (void)cast->submit(endless(16000), sink);
   while (cast->waiting() < 64) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const Request flood = endless(1);
   std::vector<double> ratios, rates, calm_p99, flood_p99;

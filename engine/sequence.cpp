@@ -40,10 +40,16 @@ void extend_keys(Sequence& sequence, int32_t block_tokens) {
       continue;
     }
     const int32_t begin = static_cast<int32_t>(b) * block_tokens;
-    for (int32_t i = 0; i < block_tokens; ++i) {
-      tokens[static_cast<size_t>(i)] = sequence.token(begin + i);
+    std::span<const int32_t> block;
+    if (begin >= sequence.terms.prompt_len) {
+      block = sequence.progress.output.all().subspan(
+          static_cast<size_t>(begin - sequence.terms.prompt_len), static_cast<size_t>(block_tokens));
+    } else {
+      for (int32_t i = 0; i < block_tokens; ++i) {
+        tokens[static_cast<size_t>(i)] = sequence.token(begin + i);
+      }
+      block = std::span(tokens).first(static_cast<size_t>(block_tokens));
     }
-    const auto block = std::span(tokens).first(static_cast<size_t>(block_tokens));
     sequence.keys.push_back(chain_key(parent, content_of(prompt, begin, block)));
   }
 }
