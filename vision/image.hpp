@@ -2,21 +2,28 @@
 // says was applied), without alpha (laid over white).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <utility>
 #include <vector>
 
 namespace troupe::vision {
 
+// Memory for pixels; large pieces lie on large pages where the system has them, which saves the
+// thousands of page faults that first touching a page of patches would cost.
+void* allocate_pixels(size_t bytes);
+void free_pixels(void* at, size_t bytes);
+
 // Leaves what resize() adds as it is: pixels are written once, by whoever makes them.
 template <class T>
-struct Uninitialised : std::allocator<T> {
+struct Uninitialised {
+  using value_type = T;
+  Uninitialised() = default;
   template <class U>
-  struct rebind {
-    using other = Uninitialised<U>;
-  };
+  explicit Uninitialised(const Uninitialised<U>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(allocate_pixels(count * sizeof(T))); }
+  void deallocate(T* at, size_t count) { free_pixels(at, count * sizeof(T)); }
   template <class U>
   void construct(U* at) {
     ::new (static_cast<void*>(at)) U;
@@ -25,6 +32,7 @@ struct Uninitialised : std::allocator<T> {
   void construct(U* at, Args&&... args) {
     ::new (static_cast<void*>(at)) U(std::forward<Args>(args)...);
   }
+  bool operator==(const Uninitialised&) const { return true; }
 };
 template <class T>
 using Buffer = std::vector<T, Uninitialised<T>>;
