@@ -62,6 +62,9 @@ TensorSpec bias_spec(const LinearPartSpec& part) {
   spec.name = part.bias;
   spec.cols = 1;
   spec.fill = Fill::zeros;
+  spec.transposed = false;  // only the weight is stored in another order
+  spec.groups = 1;
+  spec.grouped_from = 0;
   if (spec.axis == ShardAxis::columns) spec.axis = ShardAxis::none;
   return spec;
 }

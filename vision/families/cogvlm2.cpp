@@ -38,7 +38,6 @@ void describe_cogvlm2(const models::Fields& config, VisionDescription& out) {
                                      .heads = 16,
                                      .image_size = 1344,
                                      .patch_size = 14});
-  s.heads = vision.count("num_heads", limits::heads, s.heads);
   s.channels = vision.count("in_channels", 16, 3);
   const int32_t hidden = text_hidden(config);
   const int64_t inner = config.count("intermediate_size", limits::inner);
@@ -49,7 +48,6 @@ void describe_cogvlm2(const models::Fields& config, VisionDescription& out) {
   t.patch_size = s.patch_size;
   t.patch_values = s.channels * s.patch_size * s.patch_size;
   t.tile_side = s.side();
-  if (s.hidden % s.heads != 0) vision.fail("num_heads", "must divide hidden_size");
   if (t.tile_side % 2 != 0) vision.fail("image_size", "must be an even number of patches");
   t.patches = patch_convolution(prefix + "patch_embedding.proj", s, true);
   t.class_token = models::vector_spec(prefix + "patch_embedding.cls_embedding", s.hidden,

@@ -33,16 +33,17 @@ TowerSizes read_tower(const Fields& vision, const TowerDefaults& d) {
   s.hidden = vision.count("hidden_size", limits::hidden, d.hidden);
   s.inner = vision.count("intermediate_size", limits::inner, d.inner);
   s.layers = vision.count("num_hidden_layers", limits::layers, d.layers);
-  s.heads = vision.count("num_attention_heads", limits::heads, d.heads);
+  const std::string_view heads =
+      vision.either("num_attention_heads", vision.either("num_heads", "attention_heads"));
+  s.heads = vision.count(heads, limits::heads, d.heads);
   s.image_size = read_side(vision, "image_size", kImageSizeMax, d.image_size);
   s.patch_size = read_side(vision, "patch_size", kPatchSizeMax, d.patch_size);
   s.channels = vision.count("num_channels", 16, 3);
   s.eps = vision.real("layer_norm_eps", 0.0, 1.0, d.eps);
   s.activation = models::read_activation(vision, "hidden_act", d.activation);
   if (s.hidden % s.heads != 0) {
-    vision.fail("num_attention_heads", "is " + std::to_string(s.heads) +
-                                           ", which does not divide hidden_size " +
-                                           std::to_string(s.hidden));
+    vision.fail(heads, "is " + std::to_string(s.heads) + ", which does not divide hidden_size " +
+                           std::to_string(s.hidden));
     s.heads = 1;
   }
   if (s.image_size < s.patch_size) {

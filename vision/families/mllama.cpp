@@ -74,12 +74,9 @@ void describe_mllama(const Fields& config, VisionDescription& out) {
                                      .heads = 16,
                                      .image_size = 448,
                                      .patch_size = 14});
-  s.heads = vision.count(vision.either("attention_heads", "num_attention_heads"), limits::heads,
-                         s.heads);
   s.eps = vision.real("norm_eps", 0.0, 1.0, 1e-5);
   const int32_t global = vision.count("num_global_layers", limits::layers, 8);
   const int32_t hidden = text_hidden(config);
-  if (s.hidden % s.heads != 0) vision.fail("attention_heads", "must divide hidden_size");
   const std::string prefix = "vision_model.";
   Tower& t = out.tower;
   t.hidden = s.hidden;
