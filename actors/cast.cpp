@@ -1,5 +1,6 @@
 #include "actors/cast.hpp"
 
+#include <malloc.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -61,6 +62,10 @@ class NamingHook final : public caf::thread_hook {
 // ~actor_system waits until every thread has dropped its own: without this it would wait for ever
 // on any thread but the one that made it.
 void drop_logger() { caf::logger::set_current_actor_system(nullptr); }
+
+// Each thread's heap keeps what a burst of requests once took, whichever thread it was: what is free
+// goes back to the system when there is time for it.
+void give_memory_back() { malloc_trim(0); }
 
 // Never parsed: a library reads no caf-application.ini from wherever it happens to be started.
 class CastConfig final : public caf::actor_system_config {
@@ -184,8 +189,8 @@ void Cast::State::spawn_others() {
   ShellParts given = shell("detokenizer");
   detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text), given);
   given = shell("scheduler");
-  const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board,
-                                  sessions};
+  const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board, sessions,
+                                  [pool = runner] { pool->run(0, give_memory_back); }};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
   given = shell("tokenizer");
   tokenizer = watched(system->spawn(actors::tokenizer, given, encode, runner, scheduler), given);

@@ -20,6 +20,7 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
   links.distrust = [self](const Status&) {
     self->send_exit(self->state.executor, caf::exit_reason::kill);
   };
+  links.rest = parts.rest;
   state.desk = std::make_unique<SchedulerDesk>(parts.config, parts.runs_ahead, parts.clock,
                                                parts.board, parts.sessions, std::move(links));
   return {

@@ -6,6 +6,11 @@
 #include "base/log.hpp"
 
 namespace troupe::actors {
+namespace {
+
+constexpr int32_t kRestTicks = 2;
+
+}  // namespace
 
 SchedulerDesk::SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead,
                              std::shared_ptr<const Clock> clock, std::shared_ptr<Board> board,
@@ -29,6 +34,7 @@ void SchedulerDesk::encoded(const OrderPtr& order) {
     return;
   }
   news_->opened.push_back({ticket, std::move(order->spec)});
+  worked_ = true;
   advance();
 }
 
@@ -87,7 +93,12 @@ void SchedulerDesk::list_sessions() {
 
 void SchedulerDesk::tick() {
   advance();
-  if (!scheduler_.idle()) return;
+  idle_ticks_ = scheduler_.idle() ? idle_ticks_ + 1 : 0;
+  if (idle_ticks_ == 0) return;
+  if (worked_ && idle_ticks_ >= kRestTicks && links_.rest) {
+    worked_ = false;
+    links_.rest();
+  }
   if (const Status status = scheduler_.check_integrity(); !status.ok()) {
     log(LogLevel::error, "scheduler: " + status.message());
   }

@@ -26,6 +26,8 @@ struct SchedulerLinks {
   std::function<void(DeliveryPtr)> deliver;
   // The executor broke its contract: it must go, and a new one come.
   std::function<void(Status)> distrust;
+  // Nobody has wanted anything for a while. May be empty.
+  std::function<void()> rest;
 };
 
 class SchedulerDesk {
@@ -65,6 +67,8 @@ class SchedulerDesk {
   int64_t last_done_ns_ = 0;
   uint64_t sessions_listed_ = 0;  // Scheduler::session_changes() when they were
   bool has_device_ = false;
+  bool worked_ = false;      // since the last rest
+  int32_t idle_ticks_ = 0;
 };
 
 }  // namespace troupe::actors

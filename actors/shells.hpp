@@ -70,6 +70,7 @@ struct SchedulerParts {
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<Board> board;
   std::shared_ptr<SessionList> sessions;
+  std::function<void()> rest;  // SchedulerLinks::rest
 };
 SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
                                         ShellParts shell, const SchedulerParts& parts,

@@ -6,7 +6,6 @@
 // resident: after the warm-up, and after all requests, with nobody in flight; the bar is 2 %.
 // waste: the share of the held blocks' tokens that no sequence has filled, averaged over moments at
 // which as many sequences run as may; prefixes are not shared, which would hide it. The bar is 4 %.
-#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,8 @@
 #include <thread>
 #include <vector>
 
+#include "actors/cast.hpp"
+#include "actors/echo_house.hpp"
 #include "actors/local_port.hpp"
 
 namespace troupe::actors {
@@ -31,37 +32,12 @@ int64_t resident_bytes() {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
-// How many tokens each request has in the cache, as far as its caller knows.
-class Tally final : public EventSink {
+// Counts those that have ended.
+class Ends final : public EventSink {
  public:
-  void push(Event&& event) override {
-    if (is_terminal(event.kind)) {
-      tokens.fetch_sub(length.exchange(0));
-      running.fetch_sub(started.exchange(false) ? 1 : 0);
-      ended.fetch_add(1);
-    } else {
-      hear(event.tokens.size());
-    }
-  }
-  void push_delta(const TokenDelta& delta) override { hear(delta.tokens.size()); }
-
-  explicit Tally(int64_t prompt_tokens) : prompt(prompt_tokens) {}
-  static inline std::atomic<int64_t> tokens{0}, running{0}, ended{0};
-
- private:
-  void hear(size_t count) {
-    if (count == 0) return;
-    auto more = static_cast<int64_t>(count);
-    if (!started.exchange(true)) {
-      running.fetch_add(1);
-      more += prompt;
-    }
-    length.fetch_add(more);
-    tokens.fetch_add(more);
-  }
-  const int64_t prompt;
-  std::atomic<int64_t> length{0};
-  std::atomic<bool> started{false};
+  void push(Event&& event) override { count.fetch_add(is_terminal(event.kind) ? 1 : 0); }
+  void push_delta(const TokenDelta&) override {}
+  std::atomic<int64_t> count{0};
 };
 
 Request prompt_of(int32_t length, int32_t max_tokens) {
@@ -75,35 +51,31 @@ Request prompt_of(int32_t length, int32_t max_tokens) {
   return request;
 }
 
-void submit(EnginePort& port, const Request& request) {
-  const auto prompt = static_cast<int64_t>(request.prompt.front().tokens.size());
-  while (!port.submit(request, std::make_shared<Tally>(prompt)).ok()) {
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
-}
-
-void wait_ended(int64_t requests) {
-  while (Tally::ended.load() < requests) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // a heartbeat forgets the last ones
+void wait_ended(const Ends& sink, int64_t requests) {
+  while (sink.count.load() < requests) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // heartbeats tidy up
 }
 
 int measure_resident(int requests, int warm_up) {
   EngineOptions options;
   options.max_sequences = 64;
-  auto port = open_local_port("echo:", options, {});
+  // A small cache, all of whose cells the warm-up touches: the fake device keeps them in memory.
+  auto port = open_local_port("echo:?kv_tokens=16384&context=4096", options, {});
   if (!port.ok()) return 1;
   std::mt19937 random(11);
   int64_t before = 0, most = 0;
+  auto sink = std::make_shared<Ends>();
   for (int i = 0; i < requests; ++i) {
     if (i == warm_up) {
-      wait_ended(warm_up);
+      wait_ended(*sink, warm_up);
       before = resident_bytes();
     }
     if (i % 1000 == 0) most = std::max(most, resident_bytes());
-    submit(**port, prompt_of(static_cast<int32_t>(4 + random() % 60),
-                             static_cast<int32_t>(1 + random() % 24)));
+    const Request request = prompt_of(static_cast<int32_t>(4 + random() % 60),
+                                      static_cast<int32_t>(1 + random() % 24));
+    while (!(*port)->submit(request, sink).ok()) std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
-  wait_ended(requests);
+  wait_ended(*sink, requests);
   const int64_t after = resident_bytes();
   std::printf("{\"requests\": %d, \"warm_up\": %d, \"resident_mib\": {\"after_warm_up\": %.2f, "
               "\"after_all\": %.2f, \"most\": %.2f, \"growth_percent\": %.3f},\n",
@@ -118,31 +90,37 @@ int measure_waste(int sequences) {
   EngineOptions options;
   options.max_sequences = sequences;
   options.prefix_reuse = false;
-  auto port = open_local_port("echo:?step_ms=1&kv_tokens=1000000", options, {});
-  if (!port.ok()) return 1;
+  auto echo = engine::EchoOptions::parse("echo:?step_ms=1&kv_tokens=1000000").value();
+  auto cast = Cast::open(echo_parts(echo, options));
+  if (!cast.ok()) return 1;
   std::mt19937 random(5);
   std::lognormal_distribution<double> prompts(std::log(180.0), 1.0), answers(std::log(150.0), 0.8);
   const auto clamp = [](double x) { return static_cast<int32_t>(std::clamp(x, 4.0, 4000.0)); };
   double held = 0.0, used = 0.0, worst = 0.0;
   int looks = 0;
-  for (int i = 0; i < 6 * sequences; ++i) {
-    submit(**port, prompt_of(clamp(prompts(random)), clamp(answers(random))));
-    if (i < 2 * sequences || i % 4 != 0) continue;
-    while ((*port)->stats()->waiting > 16) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    const auto blocks = (*port)->stats()->kv_blocks_used;
-    const auto tokens = static_cast<double>(Tally::tokens.load());
-    const double room = static_cast<double>(blocks) * options.block_tokens;
-    if (Tally::running.load() < sequences || room <= 0.0) continue;
+  const auto look = [&](engine::Scheduler& scheduler) {
+    const engine::SchedulerStats stats = scheduler.stats();
+    if (stats.running < static_cast<uint32_t>(sequences)) return;
+    const double room = static_cast<double>(stats.kv_blocks_used) * options.block_tokens;
+    const auto tokens = static_cast<double>(scheduler.positions_held());
     held += room;
     used += tokens;
     worst = std::max(worst, 1.0 - tokens / room);
     ++looks;
+  };
+  auto sink = std::make_shared<Ends>();
+  for (int i = 0; i < 6 * sequences; ++i) {
+    const Request request = prompt_of(clamp(prompts(random)), clamp(answers(random)));
+    while (!(*cast)->submit(request, sink).ok()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (i < 2 * sequences) continue;
+    while ((*cast)->waiting() > 16) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    (void)(*cast)->visit(look);
   }
   std::printf(" \"kv_waste\": {\"sequences\": %d, \"block_tokens\": %d, \"looks\": %d, "
               "\"mean_percent\": %.2f, \"worst_percent\": %.2f}}\n",
               sequences, options.block_tokens, looks, 100.0 * (1.0 - used / std::max(held, 1.0)),
               100.0 * worst);
-  return (*port)->close(0).ok() ? 0 : 1;
+  return (*cast)->close(0).ok() ? 0 : 1;
 }
 
 }  // namespace

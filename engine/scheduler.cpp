@@ -395,6 +395,11 @@ SchedulerStats Scheduler::stats() const {
   s.kv_blocks_used = static_cast<uint64_t>(state_->kv.blocks_held());
   return s;
 }
+int64_t Scheduler::positions_held() const {
+  int64_t n = 0;
+  for (const Sequence* s : state_->running) n += s->progress.computed;
+  return n;
+}
 const SchedulerConfig& Scheduler::config() const { return state_->config; }
 Status Scheduler::check_integrity() const { return state_->check_integrity(); }
 

@@ -120,6 +120,9 @@ class Scheduler {
   Status set_step_rows(int32_t rows);
 
   [[nodiscard]] SchedulerStats stats() const;
+  // Positions that running sequences have filled, or will with the steps in flight; what blocks they
+  // hold beyond is waste. Looks at each of them.
+  [[nodiscard]] int64_t positions_held() const;
   [[nodiscard]] const SchedulerConfig& config() const;
   // Ok, or which invariant is broken. Cheap enough for every idle moment, not for every step.
   [[nodiscard]] Status check_integrity() const;
