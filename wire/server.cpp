@@ -31,6 +31,10 @@ constexpr int64_t kMs = 1'000'000;
 // than this and waits in its own sender, and everybody has a fair share of each round.
 constexpr int kRound = 64;
 constexpr int64_t kRound_ns = 1 * kMs;
+// Bulk is read at 128 MB/s at most, so that who sends images by the gigabyte takes a part of this
+// thread and not all of it. Answers go out all the while.
+constexpr size_t kBulkBytes = kChunkBytes;
+constexpr int64_t kBulkBytesPer_us = 128;
 // News younger than this wait for company: many deltas make one message.
 constexpr int64_t kGather_ns = 1 * kMs;
 constexpr int64_t kTick_ns = 50 * kMs;
@@ -75,7 +79,7 @@ class Server final : public ServerPort, private Host {
   Id128 random_id() override;
 
   void loop();
-  bool read_round(int64_t now_ns);
+  int64_t read_round(int64_t now_ns);
   int poll_ms(int64_t now_ns) const;
   void take_inbox();
   void check_allowed(int64_t now_ns);
@@ -201,12 +205,14 @@ void Server::take_inbox() {
   for (const auto& one : work) one();
 }
 
-// One fair share for everybody who has sent something. False: there is more to read.
-bool Server::read_round(int64_t now_ns) {
+// One fair share for everybody who has sent something. How long to let the rest wait: 0 when there is
+// none.
+int64_t Server::read_round(int64_t now_ns) {
+  size_t bytes = 0;
   for (int i = 0; i < kRound; ++i) {
     switch (received_.receive(router_, true)) {
       case Received::Outcome::none:
-        return true;
+        return 0;
       case Received::Outcome::nonsense:
         continue;
       case Received::Outcome::message:
@@ -217,10 +223,13 @@ bool Server::read_round(int64_t now_ns) {
     message.head = received_.head();
     message.body = received_.body();
     message.blobs = received_.take_blobs();
+    bytes += message.body.size();
+    for (const SharedBytes& blob : message.blobs) bytes += blob.size;
     if (kind_of(message.head) == Kind::hello) message.identity = received_.user_id();
     core_.receive(std::move(message), now_ns);
+    if (bytes >= kBulkBytes) return static_cast<int64_t>(bytes) * 1'000 / kBulkBytesPer_us;
   }
-  return false;
+  return kRound_ns;
 }
 
 int Server::poll_ms(int64_t now_ns) const {
@@ -259,7 +268,10 @@ void Server::loop() {
       news_ = true;
     }
     if (zap_) zap_->serve(kRound);
-    if (reads) read_again_ns_ = read_round(now) ? 0 : now + kRound_ns;
+    if (reads) {
+      const int64_t pause_ns = read_round(now);
+      read_again_ns_ = pause_ns == 0 ? 0 : now + pause_ns;
+    }
     take_inbox();
     check_allowed(now);
     if (now - ticked_ns_ >= (core_.choked() ? kChoked_ns : kTick_ns)) {

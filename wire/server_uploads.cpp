@@ -22,13 +22,12 @@ void ServerCore::begin_upload(Client& client, std::shared_ptr<Stream> stream, Su
   upload->all.resize(frames.size() + submit.uploads.size());
   for (const Submit::Upload& blob : submit.uploads)
     upload->blobs.push_back({blob.blob, blob.size, 0, nullptr});
-  size_t next = 0;
+  size_t next = 0, uploaded = 0;  // uploads rise by their number
   for (SharedBytes& frame : frames) {
-    const auto is_upload = [&] {
-      return std::any_of(submit.uploads.begin(), submit.uploads.end(),
-                         [&](const auto& u) { return u.blob == next; });
-    };
-    while (is_upload()) ++next;
+    while (uploaded < submit.uploads.size() && submit.uploads[uploaded].blob == next) {
+      ++uploaded;
+      ++next;
+    }
     upload->all[next++] = std::move(frame);
   }
   upload->submit = std::move(submit);
