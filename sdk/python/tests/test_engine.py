@@ -211,7 +211,9 @@ def test_a_fork_of_the_process_is_told_so():
 
 
 def test_keyboard_interrupt_ends_a_generate():
-    code = ("from troupe import Engine\n"
+    # Whoever starts the tests in the background hands down an ignored SIGINT: ask for Python's own.
+    code = ("import signal\nfrom troupe import Engine\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "engine = Engine('echo:?step_ms=20')\n"
             "print('ready', flush=True)\n"
             "try:\n    engine.generate('x' * 5000)\n"
