@@ -111,6 +111,10 @@ struct Cast::State {
   FrontdeskActor frontdesk;
   SupervisorActor supervisor;
   HeartbeatActor heartbeat;
+  BalancerActor balancer;        // null: the model has no eyes
+  std::vector<std::pair<EncoderActor, ObituaryPtr>> first_encoders;  // until the supervisor has them
+  HandlerClockPtr encoder_clock;
+  std::shared_ptr<TaskRunner> decoders;
   ExecutorActor first_executor;  // until the supervisor has it
   ObituaryPtr first_obituary;
   HandlerClockPtr executor_clock;
@@ -127,9 +131,14 @@ struct Cast::State {
   }
   // The system, the pool, and the first executor, which opens the device.
   void start(std::function<void(const Status&)> opened);
+  // The encoders, which open their devices; waits for them unless simulated.
+  Status start_encoders();
   void spawn_others();
   ExecutorActor spawn_executor(int32_t generation, const ObituaryPtr& obituary,
                                std::function<void(const Status&)> opened) const;
+  EncoderActor spawn_encoder(int32_t device, int32_t generation, const ObituaryPtr& obituary,
+                             std::function<void(const Status&)> opened) const;
+  void spawn_balancer(std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>>& others);
   SupervisorParts supervisor_parts(std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others);
   Status leave();
 };
@@ -151,6 +160,61 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
                          : system->spawn<caf::detached>(executor, given, mine);
 }
 
+EncoderActor Cast::State::spawn_encoder(int32_t device, int32_t generation,
+                                        const ObituaryPtr& obituary,
+                                        std::function<void(const Status&)> opened) const {
+  EncoderParts mine;
+  mine.open = [open = parts.vision.open_device, device, generation] { return open(device, generation); };
+  mine.opened = std::move(opened);
+  if (const PlannedThread* thread = parts.threads.find(ThreadOwner::encoder, device)) {
+    mine.thread = *thread;
+  }
+  mine.own_thread = !parts.simulated;
+  mine.clock = parts.clock;
+  const ShellParts given{encoder_clock, obituary};
+  return parts.simulated ? system->spawn(encoder, given, mine)
+                         : system->spawn<caf::detached>(encoder, given, mine);
+}
+
+Status Cast::State::start_encoders() {
+  if (parts.vision.eyes == nullptr) return {};
+  encoder_clock = shell("encoder").clock;
+  decoders = parts.vision.runner
+                 ? parts.vision.runner
+                 : std::make_shared<TaskPool>(parts.threads, SIZE_MAX, ThreadOwner::decoder);
+  std::vector<std::future<Status>> opened;
+  for (int32_t device = 0; device < parts.vision.devices; ++device) {
+    auto opening = std::make_shared<std::promise<Status>>();
+    opened.push_back(opening->get_future());
+    auto obituary = std::make_shared<Obituary>();
+    EncoderActor actor = spawn_encoder(
+        device, 0, obituary, [opening](const Status& status) { opening->set_value(status); });
+    first_encoders.emplace_back(std::move(actor), std::move(obituary));
+  }
+  drop_logger();
+  Status failure;
+  for (auto& one : opened) {
+    const Status status = parts.simulated ? Status() : one.get();
+    if (failure.ok()) failure = status;
+  }
+  return failure;
+}
+
+void Cast::State::spawn_balancer(
+    std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>>& others) {
+  if (parts.vision.eyes == nullptr) return;
+  const ShellParts given = shell("balancer");
+  BalancerParts mine;
+  mine.config = parts.vision.balancer();
+  mine.config.devices = parts.vision.devices;
+  mine.context_limit = engine::Scheduler(parts.scheduler()).context_limit();
+  mine.eyes = parts.vision.eyes;
+  mine.clock = parts.clock;
+  mine.board = board;
+  balancer = system->spawn(actors::balancer, given, mine, decoders, scheduler);
+  others.emplace_back(caf::actor_cast<caf::strong_actor_ptr>(balancer), given.obituary);
+}
+
 SupervisorParts Cast::State::supervisor_parts(
     std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others) {
   SupervisorParts result;
@@ -161,6 +225,11 @@ SupervisorParts Cast::State::supervisor_parts(
     return spawn_executor(generation, obituary, nullptr);
   };
   result.others = std::move(others);
+  result.balancer = balancer;
+  result.encoders = std::exchange(first_encoders, {});
+  result.spawn_encoder = [this](int32_t device, int32_t generation, const ObituaryPtr& obituary) {
+    return spawn_encoder(device, generation, obituary, nullptr);
+  };
   result.admission = admission;
   result.gauge = gauge;
   result.limits.replaceable = parts.replaceable;
@@ -192,10 +261,11 @@ void Cast::State::spawn_others() {
   const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board, sessions,
                                   [pool = runner] { pool->run(0, give_memory_back); }};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
+  spawn_balancer(others);
   given = shell("tokenizer");
-  tokenizer = watched(system->spawn(actors::tokenizer, given, encode, runner, scheduler), given);
+  tokenizer = watched(system->spawn(actors::tokenizer, given, encode, runner, scheduler, balancer), given);
   given = shell("frontdesk");
-  frontdesk = watched(system->spawn(actors::frontdesk, given, tokenizer, scheduler), given);
+  frontdesk = watched(system->spawn(actors::frontdesk, given, tokenizer, scheduler, balancer), given);
   supervisor = system->spawn(actors::supervisor, shell("supervisor"),
                              supervisor_parts(std::move(others)), frontdesk, scheduler);
   heartbeat = system->spawn(actors::heartbeat, shell("heartbeat"), parts.clock,
@@ -218,12 +288,16 @@ Status Cast::State::leave() {
     end(supervisor);  // takes the executor with it
     end(frontdesk);
     end(tokenizer);
+    end(balancer);
+    for (auto& [encoder, obituary] : first_encoders) end(encoder);
     end(scheduler);
     end(detokenizer);
     end(first_executor);
   }
   runner.reset();
   parts.runner.reset();
+  decoders.reset();
+  parts.vision.runner.reset();
   if (parts.simulated) {
     while (static_cast<caf::scheduler::test_coordinator&>(system->scheduler()).try_run_once()) {
     }
@@ -260,6 +334,7 @@ Result<std::unique_ptr<Cast>> Cast::open(CastParts parts) {
   std::unique_ptr<Cast> cast(new Cast(std::move(state)));
   // Loading takes as long as it takes; it reports its progress.
   if (!simulated) TR_TRY(opened.get());
+  TR_TRY(cast->state_->start_encoders());
   cast->state_->spawn_others();
   return cast;
 }

@@ -6,20 +6,35 @@
 #include <memory>
 
 #include "actors/encode.hpp"
+#include "actors/sight.hpp"
 #include "actors/task_pool.hpp"
 #include "actors/ticket.hpp"
 #include "base/clock.hpp"
 #include "base/thread_plan.hpp"
 #include "engine/executor.hpp"
 #include "engine/scheduler.hpp"
+#include "engine/vision_executor.hpp"
 
 namespace troupe::actors {
+
+// The model's eyes; without them `eyes` is null.
+struct VisionParts {
+  std::shared_ptr<const Eyes> eyes;
+  int32_t devices = 0;
+  // Opens encoder `device`, on the thread that will drive it.
+  std::function<Result<std::unique_ptr<engine::VisionExecutor>>(int32_t device, int32_t generation)>
+      open_device;
+  std::function<engine::VisionConfig()> balancer;  // asked once, when the encoders are open
+  std::shared_ptr<TaskRunner> runner;              // simulations; null: a TaskPool
+};
 
 struct CastParts {
   ThreadPlan threads;
   EncodeParts encode;
   std::function<engine::SchedulerConfig()> scheduler;  // asked once, when the device is open
   Admission::Bounds bounds;
+
+  VisionParts vision;
 
   // Opens the device, on the thread that will drive it. `generation`: how many died before it.
   std::function<Result<std::unique_ptr<engine::StepExecutor>>(int32_t generation)> open_device;

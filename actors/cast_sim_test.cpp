@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <random>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 
@@ -13,6 +14,7 @@
 #include "actors/port_text.hpp"
 #include "actors/test_sinks.hpp"
 #include "engine/echo.hpp"
+#include "engine/fake_eyes.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -57,6 +59,57 @@ struct Trouble {
   }
 };
 
+// Text as `echo:` has it, with room for pictures: their rows stand before the end of a segment, so that
+// the answer is the text behind them.
+class PictureHouse final : public TextHouse {
+ public:
+  Result<std::vector<int32_t>> encode(std::string_view text, bool special, bool parse) const override {
+    return echo_->encode(text, special, parse);
+  }
+  Result<std::string> decode(std::span<const int32_t> ids, bool skip) const override {
+    return echo_->decode(ids, skip);
+  }
+  Result<std::string> render(const Request& request) const override { return echo_->render(request); }
+  std::string template_origin() const override { return {}; }
+  std::unique_ptr<engine::TextStream> stream(bool skip) const override { return echo_->stream(skip); }
+  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures) const override {
+    HousePrompt out;
+    for (const PromptPart& part : request.prompt) {
+      const bool picture = part.kind == PromptPart::Kind::image;
+      for (const char c : picture ? pictures.expanded.at(part.image) : part.text) {
+        out.ids.push_back(static_cast<uint8_t>(c));
+      }
+      if (!picture) continue;
+      out.images.push_back(part.image);
+      out.ids.push_back(engine::EchoText::kEos);
+    }
+    return out;
+  }
+
+ private:
+  const std::shared_ptr<const TextHouse> echo_ = make_echo_house();
+};
+
+// An encoder that dies in the middle of its work: with a status, or by throwing.
+class MortalEncoder final : public engine::VisionExecutor {
+ public:
+  explicit MortalEncoder(Trouble& trouble) : trouble_(trouble) {}
+  Result<std::vector<engine::EmbeddingPtr>> encode(std::span<const vision::Tile> tiles) override {
+    if (trouble_.strikes("encode")) return Status(Code::device_failed, "died in encode");
+    return device_->encode(tiles);
+  }
+  Result<engine::EmbeddingPtr> join(const vision::PictureLayout& layout,
+                                    std::span<const engine::EmbeddingPtr> tiles) override {
+    if (trouble_.strikes("join")) throw std::runtime_error("threw in join");
+    return device_->join(layout, tiles);
+  }
+  Result<engine::EmbeddingPtr> adopt(const ImageInput& input) override { return device_->adopt(input); }
+
+ private:
+  const std::unique_ptr<engine::VisionExecutor> device_ = engine::fake_vision_executor({});
+  Trouble& trouble_;
+};
+
 // A device that dies at any of its calls: with a status, or by throwing.
 class MortalDevice final : public engine::StepExecutor {
  public:
@@ -64,6 +117,21 @@ class MortalDevice final : public engine::StepExecutor {
       : device_(std::move(device)), trouble_(trouble) {}
   Status forward(std::span<const std::byte> plan) override {
     if (trouble_.strikes("forward")) return {Code::device_failed, "died in forward"};
+    const auto view = PlanView::parse(plan);
+    EXPECT_TRUE(view.ok());
+    for (const PlanInject& i : view->injects()) {
+      const auto at = rows_.find(i.id);
+      EXPECT_TRUE(at != rows_.end() && i.source_row + i.count <= at->second.rows) << "rows are missing";
+      if (at == rows_.end()) continue;
+      // Rows of one picture, in their order (engine/fake_eyes.hpp).
+      const auto* first = at->second.row<float>(0);
+      for (int32_t r = i.source_row; r < i.source_row + i.count; ++r) {
+        EXPECT_EQ(at->second.row<float>(r)[0], first[0]);
+        EXPECT_EQ(at->second.row<float>(r)[1] * static_cast<float>(at->second.rows) / first[3] +
+                      at->second.row<float>(r)[2],
+                  static_cast<float>(r));
+      }
+    }
     return device_->forward(plan);
   }
   Status sample(std::span<const uint32_t> mask) override {
@@ -75,12 +143,17 @@ class MortalDevice final : public engine::StepExecutor {
     return device_->collect();
   }
   Status put_embedding(uint64_t id, const Matrix& rows) override {
+    EXPECT_TRUE(rows_.emplace(id, rows).second) << "put twice";
     return device_->put_embedding(id, rows);
   }
-  void drop_embedding(uint64_t id) override { device_->drop_embedding(id); }
+  void drop_embedding(uint64_t id) override {
+    EXPECT_EQ(rows_.erase(id), 1U) << "dropped, and not there";
+    device_->drop_embedding(id);
+  }
 
  private:
   const std::unique_ptr<StepExecutor> device_;
+  std::map<uint64_t, Matrix> rows_;
   Trouble& trouble_;
 };
 
@@ -107,9 +180,13 @@ class Simulation {
     parts.runner = runner_;
     parts.clock = clock_;
     parts.runs_ahead = pick(2) == 0;
-    parts.bounds = {64, 70, 0};
+    parts.bounds = {64, 70, 1 << 20};
     parts.encode.text = make_echo_house();
     parts.encode.facts = facts;
+    sees_ = pick(2) == 0;
+    if (sees_) parts.vision = make_vision();
+    if (sees_) parts.encode.text = std::make_shared<PictureHouse>();
+    parts.encode.eyes = parts.vision.eyes;
     parts.scheduler = [facts, options] { return echo_scheduler(facts, options); };
     parts.open_device = [=, this](int32_t generation) {
       trace_ << "device " << generation << " opens\n";
@@ -125,6 +202,7 @@ class Simulation {
   // Tasks that nobody will run hold orders and a handle: they go before the cast does.
   Status close() {
     runner_->tasks.clear();
+    decoders_->tasks.clear();
     return cast_->close(0);
   }
 
@@ -141,6 +219,8 @@ class Simulation {
         let_time_pass();
       } else if (what < 20) {
         runner_->run_one(pick(1000));
+      } else if (what < 35) {
+        decoders_->run_one(pick(1000));
       } else {
         cast_->simulate_one(random_());
       }
@@ -150,7 +230,8 @@ class Simulation {
   bool settle() {
     for (int i = 0; i < 20'000 && sink_->ended() < ids_.size(); ++i) {
       const bool ran = cast_->simulate_one(random_());
-      if (!runner_->run_one(0) && !ran) let_time_pass();
+      const bool decoded = decoders_->run_one(0);
+      if (!runner_->run_one(0) && !ran && !decoded) let_time_pass();
     }
     for (int i = 0; i < 1000 && cast_->simulate_one(0); ++i) {
     }
@@ -167,8 +248,15 @@ class Simulation {
       }
       if (heard.end == EventKind::failed) {
         EXPECT_TRUE(heard.status.code() == Code::device_failed ||
-                    heard.status.code() == Code::deadline || heard.status.code() == Code::limit)
+                    heard.status.code() == Code::deadline || heard.status.code() == Code::limit ||
+                    (broken_.contains(id) && heard.status.code() == Code::invalid))
             << heard.status.message();
+      }
+    }
+    for (const auto& [id, rows] : rows_wanted_) {
+      const Heard heard = sink_->of(id);
+      if (heard.end == EventKind::done) {
+        EXPECT_EQ(heard.data.size(), static_cast<size_t>(rows) * 4);
       }
     }
     EXPECT_EQ(cast_->in_flight(), 0U);
@@ -190,19 +278,67 @@ class Simulation {
     request.sampling.n = pick(5) == 0 ? 2 : 1;
     request.priority = static_cast<int32_t>(pick(3));
     if (pick(4) == 0) request.sampling.stop = {"abc"};
+    int32_t rows = 0;
+    const bool broken = sees_ && pick(2) == 0 && add_pictures(request, rows);
+    if (!request.images.empty() && pick(6) == 0) request.task = Task::encode_image;
     if (pick(10) == 0) request.deadline_ns = static_cast<int64_t>(1 + pick(400'000'000));
+    const bool rows_wanted = request.task == Task::encode_image;
     const auto id = cast_->submit(std::move(request), sink_);
     if (!id.ok()) {
       EXPECT_EQ(id.status().code(), Code::overloaded) << id.status().message();
       return;
     }
     trace_ << "submit " << *id << " " << text << "\n";
+    if (broken) broken_.insert(*id);
+    if (rows_wanted) rows_wanted_[*id] = rows;
     ids_.push_back(*id);
     prompts_.emplace(*id, text);
   }
 
  private:
   uint64_t pick(uint64_t below) { return random_() % below; }
+  VisionParts make_vision() {
+    VisionParts vision;
+    auto eyes = std::make_shared<Eyes>();
+    eyes->folder = engine::fake_vision_folder({});
+    eyes->source = {engine::measure_fake, engine::load_fake};
+    eyes->row_bytes = 16;
+    eyes->images_max = 8;
+    eyes->pixels_max = 1000;
+    eyes->rows_on_host = true;
+    vision.eyes = std::move(eyes);
+    vision.devices = static_cast<int32_t>(1 + pick(3));
+    vision.runner = decoders_;
+    engine::VisionConfig config;
+    config.embedding_bytes = static_cast<int64_t>(16 * (40 + pick(60)));
+    config.work_bytes = static_cast<int64_t>(50'000 + pick(100'000));
+    config.batch_patches = static_cast<int64_t>(1 + pick(20));
+    vision.balancer = [config] { return config; };
+    vision.open_device = [this](int32_t device, int32_t generation) {
+      trace_ << "encoder " << device << "." << generation << " opens\n";
+      return Result<std::unique_ptr<engine::VisionExecutor>>(std::make_unique<MortalEncoder>(trouble_));
+    };
+    return vision;
+  }
+  // A few pictures, many requests. True: one of them cannot be decoded.
+  bool add_pictures(Request& request, int32_t& rows) {
+    bool broken = false;
+    std::vector<PromptPart> parts;
+    for (uint64_t n = 1 + pick(3); n > 0; --n) {
+      const auto self = static_cast<uint8_t>(1 + pick(6));
+      const bool bad = pick(25) == 0;
+      const auto tiles = static_cast<uint8_t>(1 + self % 3), height = static_cast<uint8_t>(1 + self % 2);
+      PromptPart part;
+      part.kind = PromptPart::Kind::image;
+      part.image = request.images.size();
+      parts.push_back(part);
+      request.images.push_back(engine::fake_picture(bad ? 255 : tiles, height, self));
+      broken |= bad;
+      rows += tiles * height;
+    }
+    request.prompt.insert(request.prompt.begin(), parts.begin(), parts.end());
+    return broken;
+  }
   void let_time_pass() {
     clock_->wait_until(clock_->now_ns() + 60'000'000);
     cast_->simulate_time(60'000'000);
@@ -213,6 +349,10 @@ class Simulation {
   std::ostringstream trace_;
   std::shared_ptr<SimClock> clock_ = std::make_shared<SimClock>();
   std::shared_ptr<SimRunner> runner_ = std::make_shared<SimRunner>();
+  std::shared_ptr<SimRunner> decoders_ = std::make_shared<SimRunner>();
+  bool sees_ = false;
+  std::set<RequestId> broken_;
+  std::map<RequestId, int32_t> rows_wanted_;
   std::shared_ptr<Listener> sink_ = std::make_shared<Listener>();
   std::vector<RequestId> ids_;
   std::map<RequestId, std::string> prompts_;
@@ -221,7 +361,7 @@ class Simulation {
 
 TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
   const auto first = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000;
-  uint64_t done = 0, cancelled = 0, failed = 0, replaced = 0, preempted = 0;
+  uint64_t done = 0, cancelled = 0, failed = 0, replaced = 0, preempted = 0, encoded = 0, reused = 0;
   for (uint64_t seed = first; seed < first + 300; ++seed) {
     Simulation simulation(seed);
     simulation.live(600);
@@ -235,6 +375,8 @@ TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
     failed += simulation.board().failed;
     replaced += simulation.board().replacements;
     preempted += simulation.board().preemptions;
+    encoded += simulation.board().images_encoded;
+    reused += simulation.board().images_reused;
   }
   // Worlds in which nothing happens prove nothing.
   EXPECT_GT(done, 1000U);
@@ -242,6 +384,8 @@ TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
   EXPECT_GT(failed, 10U);
   EXPECT_GT(replaced, 30U);
   EXPECT_GT(preempted, 30U);
+  EXPECT_GT(encoded, 500U);
+  EXPECT_GT(reused, 300U);
 }
 
 TEST(CastSimulation, ClosingAtAnyMomentGivesEverybodyATerminal) {

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 namespace troupe::actors {
 namespace {
 
+constexpr int32_t kSlicesMax = 64;
 constexpr const char* kPluginSymbol = "troupe_backend_plugin";
 constexpr const char* kCudaLibrary = "libtroupe_cuda.so";
 
@@ -79,16 +81,30 @@ Result<DeviceChoice> choose_device(const std::string& device) {
   if (colon != std::string::npos) {
     TR_ASSIGN(choice.index, parse_index(device, std::string_view(device).substr(colon + 1)));
   }
-  if (name == "cpu") return choice;
+  if (name == "cpu") {
+    choice.slices = std::max(std::exchange(choice.index, 0), 1);
+    if (choice.slices <= kSlicesMax) return choice;
+    return invalid("device: \"" + device + "\": at most " + std::to_string(kSlicesMax) +
+                   " virtual devices");
+  }
   if (name == "cuda") {
     choice.plugin = cuda_library();
   } else if (name.find('/') != std::string::npos) {
     choice.plugin = name;
   } else {
     return invalid("device: \"" + device +
-                   "\" is unknown; give auto, cpu, cuda, cuda:N or the path of a backend plugin");
+                   "\" is unknown; give auto, cpu, cpu:N, cuda, cuda:N or the path of a backend plugin");
   }
   return choice;
+}
+
+Result<std::unique_ptr<Backend>> open_encoder_backend(const DeviceChoice& choice,
+                                                      const ThreadPlan& threads, int32_t encoder) {
+  if (!choice.cpu()) return open_backend(choice, threads);
+  cpu::CpuOptions options;
+  options.threads = threads.vision_threads(encoder);
+  options.device = encoder;
+  return cpu::open_cpu_backend(options);
 }
 
 Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice,

@@ -14,12 +14,17 @@ namespace troupe::actors {
 struct DeviceChoice {
   std::string plugin;  // path of the backend's library; empty: the CPU
   int32_t index = 0;
+  int32_t slices = 1;  // cpu:N: virtual devices, equal shares of the threads
   [[nodiscard]] bool cpu() const { return plugin.empty(); }
 };
 
-// auto | cpu | cpu:0 | cuda | cuda:1 | the path of a plugin, with :index or not. `auto` takes the
-// first CUDA device there is, else the CPU.
+// auto | cpu | cpu:N (N virtual devices: pictures are encoded on all of them, text runs on the first) |
+// cuda | cuda:1 | the path of a plugin, with :index or not. `auto` takes the first CUDA device there is,
+// else the CPU.
 Result<DeviceChoice> choose_device(const std::string& device);
 Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice, const ThreadPlan& threads);
+// The same device once more, for the vision encoder number `encoder`: with threads of its own.
+Result<std::unique_ptr<Backend>> open_encoder_backend(const DeviceChoice& choice,
+                                                      const ThreadPlan& threads, int32_t encoder);
 
 }  // namespace troupe::actors

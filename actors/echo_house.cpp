@@ -15,8 +15,10 @@ class EchoHouse final : public TextHouse {
     return text_.decode(ids, skip_special);
   }
   Result<std::string> render(const Request& request) const override { return text_.render(request); }
-  Result<std::vector<int32_t>> prompt(const Request& request) const override {
-    return text_.prompt(request);
+  // Pictures become text here: no place is left for them.
+  Result<HousePrompt> prompt(const Request& request, const PictureText&) const override {
+    TR_ASSIGN(std::vector<int32_t> ids, text_.prompt(request));
+    return HousePrompt{std::move(ids), {}};
   }
   std::string template_origin() const override { return "built-in echo"; }
   std::unique_ptr<engine::TextStream> stream(bool skip_special) const override {

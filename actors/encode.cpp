@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "actors/picture_prompt.hpp"
 #include "base/limits.hpp"
 #include "engine/sampling_plan.hpp"
 
@@ -106,6 +107,30 @@ SamplingParams effective(const Request& request) {
   return params;
 }
 
+Status check_images(const Request& request, const EncodeParts& parts) {
+  const bool sees = parts.images || parts.eyes != nullptr;
+  if (!request.images.empty() && !sees) {
+    return unsupported("images: this model takes text only (family " + parts.facts.family + ")");
+  }
+  const size_t most = parts.eyes != nullptr ? static_cast<size_t>(parts.eyes->images_max)
+                                            : static_cast<size_t>(limits::images_per_request);
+  if (request.images.size() > most) return over("images", request.images.size(), most, "images");
+  for (const ImageInput& image : request.images) {
+    if (image.bytes.size > limits::image_bytes) {
+      return over("images", image.bytes.size, limits::image_bytes, "bytes in one image");
+    }
+  }
+  if (request.task != Task::encode_image) return {};
+  if (parts.eyes == nullptr) {
+    return unsupported("task: encode_image needs a vision encoder, and this model has none (family " +
+                       parts.facts.family + ")");
+  }
+  if (!parts.eyes->rows_on_host) {
+    return unsupported("task: encode_image gives rows that lie in host memory, and this device keeps its own");
+  }
+  return request.images.empty() ? invalid("images: the task encode_image needs at least one") : Status();
+}
+
 }  // namespace
 
 size_t text_bytes(const Request& request) {
@@ -122,7 +147,7 @@ size_t image_bytes(const Request& request) {
 }
 
 Status check_request(const Request& request, const EncodeParts& parts) {
-  if (request.task == Task::embed || request.task == Task::encode_image) {
+  if (request.task == Task::embed) {
     return unsupported("task: this engine generates and scores; embeddings are not there yet");
   }
   if (request.constraint.kind != ConstraintKind::none) {
@@ -131,17 +156,7 @@ Status check_request(const Request& request, const EncodeParts& parts) {
   if (!request.adapter.empty()) {
     return {Code::not_found, "adapter: no adapter of the name \"" + request.adapter + "\" is loaded"};
   }
-  if (!request.images.empty() && !parts.images) {
-    return unsupported("images: this model takes text only (family " + parts.facts.family + ")");
-  }
-  if (request.images.size() > limits::images_per_request) {
-    return over("images", request.images.size(), limits::images_per_request, "images");
-  }
-  for (const ImageInput& image : request.images) {
-    if (image.bytes.size > limits::image_bytes) {
-      return over("images", image.bytes.size, limits::image_bytes, "bytes in one image");
-    }
-  }
+  TR_TRY(check_images(request, parts));
   if (const size_t bytes = text_bytes(request); bytes > limits::prompt_bytes) {
     return over("prompt", bytes, limits::prompt_bytes, "bytes");
   }
@@ -167,13 +182,16 @@ Status check_request(const Request& request, const EncodeParts& parts) {
 Status encode_order(Order& order, const EncodeParts& parts) {
   Request& request = order.request;
   const SamplingParams params = effective(request);
-  TR_ASSIGN(std::vector<int32_t> ids, parts.text->prompt(request));
-  if (ids.empty()) {
+  TR_TRY(read_prompt(order, parts));
+  if (order.sight != nullptr && order.sight->rows_wanted) {
+    request = Request{};
+    return {};
+  }
+  const size_t length = order.job.prompt.tokens.size();
+  if (length == 0) {
     return invalid("prompt: it is empty, and this model's tokenizer puts no token before it");
   }
-  if (ids.size() > limits::prompt_tokens) {
-    return over("prompt", ids.size(), limits::prompt_tokens, "tokens");
-  }
+  if (length > limits::prompt_tokens) return over("prompt", length, limits::prompt_tokens, "tokens");
   TR_ASSIGN(const auto bad_words, encode_bad_words(params.bad_words, *parts.text));
   engine::Job& job = order.job;
   job.id = order.ticket->id();
@@ -181,9 +199,8 @@ Status encode_order(Order& order, const EncodeParts& parts) {
             engine::plan_sampling(params, parts.defaults, parts.facts, bad_words,
                                   mix(parts.seed_base + job.id)));
   if (request.session != 0) {
-    TR_ASSIGN(job.opening, opening_of(request, ids, *parts.text));
+    TR_ASSIGN(job.opening, opening_of(request, job.prompt.tokens, *parts.text));
   }
-  job.prompt.tokens = std::move(ids);
   if (parts.block_tokens > 0) engine::hash_prompt(job.prompt, parts.block_tokens);
   job.priority = request.priority;
   job.submitted_ns = order.ticket->stub().submitted_ns;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "actors/order.hpp"
+#include "actors/sight.hpp"
 #include "actors/text_house.hpp"
 #include "base/status.hpp"
 #include "models/facts.hpp"
@@ -16,7 +17,8 @@ struct EncodeParts {
   std::shared_ptr<const TextHouse> text;
   models::ModelFacts facts;
   models::GenerationDefaults defaults;
-  bool images = false;     // does the text house or a vision encoder take them?
+  bool images = false;     // does the text house take them, as text?
+  std::shared_ptr<const Eyes> eyes;  // null: there is no vision encoder
   int32_t block_tokens = 0;  // the scheduler's: prompts are hashed here then; 0: they are not
   uint64_t seed_base = 0;  // requests without a seed draw theirs from this and their id
 };

@@ -20,6 +20,24 @@ void die(Self self, const ObituaryPtr& obituary, const Status& why) {
   self->quit(caf::exit_reason::unhandled_exception);
 }
 
+// Rows of pictures are on the device's table while a step in flight refers to them.
+Status put_embeddings(ExecutorState& state, const StepJob& job) {
+  for (const engine::StepEmbedding& e : job.embeddings) {
+    if (state.embeddings[e.id]++ == 0) TR_TRY(state.device->put_embedding(e.id, e.data->rows));
+  }
+  return {};
+}
+
+void drop_embeddings(ExecutorState& state, StepJob& job) {
+  for (const engine::StepEmbedding& e : job.embeddings) {
+    const auto at = state.embeddings.find(e.id);
+    if (--at->second > 0) continue;
+    state.device->drop_embedding(e.id);
+    state.embeddings.erase(at);
+  }
+  job.embeddings.clear();
+}
+
 void note_launch(ExecutorState& state, const ExecutorParts& parts) {
   const int64_t now = parts.clock->now_ns();
   if (!state.flights.empty()) return;
@@ -51,6 +69,7 @@ void collect(Self self, const ObituaryPtr& obituary, const ExecutorParts& parts)
   const StepJobPtr job = std::move(state.flights.front());
   state.flights.erase(state.flights.begin());
   note_collected(state, parts);
+  drop_embeddings(state, *job);
   job->result = std::move(result).value();
   {
     const Helper::Scope scope(state.helper.get());
@@ -86,7 +105,8 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
                  ExecutorState& state = self->state;
                  if (state.device == nullptr) return;
                  note_launch(state, parts);
-                 Status sent = state.device->forward(job->plan);
+                 Status sent = put_embeddings(state, *job);
+                 if (sent.ok()) sent = state.device->forward(job->plan);
                  if (sent.ok()) sent = state.device->sample({});
                  if (!sent.ok()) return die(self, shell.obituary, sent);
                  state.flights.push_back(job);

@@ -5,14 +5,16 @@ namespace troupe::actors {
 
 FrontdeskActor::behavior_type frontdesk(FrontdeskActor::stateful_pointer<FrontdeskState> self,
                                         ShellParts shell, TokenizerActor tokenizer,
-                                        SchedulerActor scheduler) {
+                                        SchedulerActor scheduler, BalancerActor balancer) {
   keep_last_words(self, shell.obituary);
   self->state.tokenizer = std::move(tokenizer);
   self->state.scheduler = std::move(scheduler);
-  // An order may still be on its way to the scheduler; there it is stopped on arrival, because its
-  // ticket has been asked before this message goes out.
+  self->state.balancer = std::move(balancer);
+  // An order may still be on its way to the scheduler or the balancer; there it is stopped on
+  // arrival, because its ticket has been asked before this message goes out.
   const auto tell_scheduler = [self](const TicketPtr& ticket) {
     self->send<caf::message_priority::high>(self->state.scheduler, cancel_atom_v, ticket);
+    if (self->state.balancer) self->send(self->state.balancer, cancel_atom_v, ticket);
   };
   return {
       measured(shell.clock,

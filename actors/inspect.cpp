@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/devices.hpp"
+#include "actors/loaded_encoder.hpp"
 #include "actors/loaded_executor.hpp"
 #include "actors/local_port.hpp"
 #include "actors/model_house.hpp"
@@ -46,6 +47,17 @@ json memory_json(const LoadRequest& request, const models::ModelFacts& facts) {
   return out;
 }
 
+json images_json(const LoadRequest& request) {
+  const Eyes& eyes = *request.eyes;
+  return {{"placeholder", eyes.folder->rules().placeholder},
+          {"images_max", eyes.images_max},
+          {"pixels_max", eyes.pixels_max},
+          {"weight_bytes", request.vision.weight_bytes},
+          {"row_bytes_kept", request.vision.embedding_bytes},
+          {"work_bytes", request.vision.work_bytes},
+          {"encoders", request.vision.encoders}};
+}
+
 json text_json(const std::string& folder, const EngineOptions& options) {
   const auto house = open_model_house(folder, options.chat_template);
   if (!house.ok()) return {{"error", house.status().message()}};
@@ -63,7 +75,9 @@ Result<std::string> inspect_folder(const std::string& folder, const EngineOption
     request.load = load_options(options);
     TR_ASSIGN(request.device, choose_device(options.device));
     TR_ASSIGN(request.folder, models::ModelFolder::open(folder, request.load));
+    TR_TRY(open_eyes(folder, request));
     ThreadNeeds needs;
+    needs.encoders = request.vision.encoders;
     needs.cpu_devices = request.device.cpu();
     needs.compute_per_device = options.threads;
     request.threads = make_thread_plan(read_cpu_budget(), needs);
@@ -86,6 +100,7 @@ Result<std::string> inspect_folder(const std::string& folder, const EngineOption
                                      {"kv_heads", group.cache.kv_heads},
                                      {"key_dim", group.cache.key_dim}});
     }
+    if (request.eyes != nullptr) out["images"] = images_json(request);
     out["text"] = text_json(folder, options);
     out["memory"] = memory_json(request, facts);
     out["threads"] = request.threads.table();

@@ -13,6 +13,7 @@ namespace {
 // A CPU's chunk of a prompt is small, so that running streams do not wait long for it.
 constexpr int32_t kStepRowsCpu = 512;
 constexpr int32_t kStepRowsDevice = 4096;
+constexpr int32_t kSpanRows = 1024;
 constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
 constexpr int64_t kDeviceSharePercent = 90;
 constexpr int64_t kHostSharePercent = 50;  // other programs live there too
@@ -49,6 +50,14 @@ engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   config.step_rows = options.max_step_tokens > 0 ? options.max_step_tokens : rows_default;
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
+  if (request.eyes == nullptr) return config;
+  // Rows that attend both ways are read in one step, however many sequences decode beside them.
+  const bool spans = request.eyes->folder->rules().sight == vision::Sight::bidirectional;
+  if (spans && options.max_step_tokens == 0) {
+    config.step_rows = std::max(config.step_rows, config.slots + kSpanRows);
+    config.logit_rows = std::max(config.logit_rows, config.slots + kSpanRows);
+  }
+  config.session_embedding_bytes = request.vision.embedding_bytes / 4;
   return config;
 }
 
@@ -64,6 +73,7 @@ engine::MemoryRequest memory_request(const LoadRequest& request,
   if (request.device.cpu()) {
     memory.kv_bytes_most = std::max(kHostCacheLeast, kHostCacheWeights * facts.weight_bytes);
   }
+  if (request.eyes != nullptr) memory.vision_bytes = request.vision.total();
   memory.max_sequences = config.slots;
   memory.context_length = config.context_length;
   memory.step_rows = config.step_rows;

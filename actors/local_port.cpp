@@ -6,6 +6,7 @@
 #include "actors/cast.hpp"
 #include "actors/echo_house.hpp"
 #include "actors/live_options.hpp"
+#include "actors/loaded_encoder.hpp"
 #include "actors/loaded_executor.hpp"
 #include "actors/model_house.hpp"
 #include "actors/number_house.hpp"
@@ -19,6 +20,8 @@ namespace {
 constexpr uint64_t kCanChat = 1U << 0;
 constexpr uint64_t kCanTools = 1U << 1;
 constexpr uint64_t kCanSeeImages = 1U << 2;
+constexpr uint64_t kCanTakeImageEmbeddings = 1U << 3;
+constexpr uint64_t kCanEncodeImages = 1U << 4;
 constexpr uint64_t kCanScore = 1U << 6;
 constexpr uint64_t kCanKeepSessions = 1U << 8;
 
@@ -140,6 +143,14 @@ Result<std::unique_ptr<EnginePort>> make_port(EngineInfo info, const EngineOptio
   return std::unique_ptr<EnginePort>(std::move(port));
 }
 
+void describe_eyes(EngineInfo& info, const Eyes& eyes) {
+  info.capabilities |= kCanSeeImages | kCanTakeImageEmbeddings;
+  if (eyes.rows_on_host) info.capabilities |= kCanEncodeImages;
+  info.images_max = eyes.images_max;
+  info.image_pixels_max = eyes.pixels_max;
+  info.weight_bytes += eyes.folder->weight_bytes();
+}
+
 Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
                                               const EngineOptions& options,
                                               const LoadProgress& progress) {
@@ -163,7 +174,9 @@ Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
 // Dummy weights need nothing but a config.json: whoever measures one may have no tokenizer for it.
 Result<std::shared_ptr<const TextHouse>> open_text(const LoadRequest& request,
                                                    const std::string& folder) {
-  auto text = open_model_house(folder, request.options.chat_template);
+  const std::string placeholder =
+      request.eyes == nullptr ? std::string() : request.eyes->folder->rules().placeholder;
+  auto text = open_model_house(folder, request.options.chat_template, placeholder);
   if (text.ok() || text.status().code() != Code::not_found ||
       request.load.format != models::LoadFormat::dummy) {
     return text;
@@ -190,18 +203,21 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
   TR_ASSIGN(request.device, choose_device(options.device));
   TR_ASSIGN(request.folder, models::ModelFolder::open(folder, request.load));
   TR_TRY(wanted());
+  TR_TRY(open_eyes(folder, request));
   report("tokenizer", 0.0);
   TR_ASSIGN(auto text, open_text(request, folder));
   report("tokenizer", 1.0);
   TR_TRY(wanted());
 
-  CastParts parts = common_parts(options, request.device.cpu());
+  CastParts parts = common_parts(options, request.device.cpu(), request.vision.encoders);
   parts.encode.text = text;
+  parts.encode.eyes = request.eyes;
   parts.encode.facts = request.folder->facts();
   parts.encode.defaults = request.folder->defaults();
   parts.runs_ahead = !request.device.cpu();
   parts.replaceable = request.device.cpu();
   request.threads = parts.threads;
+  if (request.eyes != nullptr) parts.vision = loaded_vision(request);
   auto loaded = std::make_shared<std::shared_ptr<LoadedPlan>>();
   parts.scheduler = [loaded] { return (*loaded)->scheduler; };
   parts.open_device = [request, loaded](int32_t generation) {
@@ -213,6 +229,7 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
   info.model = last_part(folder);
   info.endpoint = folder;
   describe(info, options, request.folder->facts(), *text);
+  if (request.eyes != nullptr) describe_eyes(info, *request.eyes);
   TR_ASSIGN(auto cast, Cast::open(std::move(parts)));
   TR_TRY(wanted());
   const LoadedPlan& plan = **loaded;

@@ -2,17 +2,23 @@
 //
 //      submit, cancel          encode           encoded            step
 //   port ------------> frontdesk ----> tokenizer -----> scheduler -----> executor (one per device)
-//                         |    cancelled orders  ^  cut |  ^    done        |
-//                         +----------------------|------+  +----------------+
-//                                                +-- detokenizer <-- deliver, from the scheduler
+//                         |    cancelled orders |^  cut |  ^    done        |
+//                         +---------------------||------+  +----------------+
+//                         |                     |+-- detokenizer <-- deliver, from the scheduler
+//                         | cancelled     see   v            call
+//                         +-----------------> balancer ------------> encoder (one per device)
+//                                               |  ^    called          |
+//        encoded, ready --> scheduler <---------+  +--------------------+
 //   heartbeat --tick--> frontdesk, scheduler, supervisor;   supervisor: watches all of them
 //   port --visit--> scheduler: sessions and questions, answered through the visitor's own promise
 //
 // One message per step carries the whole batch. Payloads are shared_ptr to structs with one owner at
 // a time: whoever sends one forgets it. Handles point one way: executor and detokenizer answer the
 // sender, so there is no cycle of actors that keep one another.
-// The vision encoder and the balancer come between tokenizer and scheduler: an order with images
-// then goes `encode` -> balancer -> encoder -> `encoded`, and the scheduler need not know.
+// An order with pictures goes from the tokenizer to the balancer, which has them decoded (a pool
+// answers `prepared`) and encoded, and passes the order on when the first has rows; the others come
+// as `ready`. Rows travel with the step that needs them (StepJob), so no executor keeps a table that
+// could be wrong. A request that ends lets go of its pictures, and the balancer hears `left`.
 #pragma once
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -34,12 +40,18 @@ struct StepJob;   // order.hpp: a sealed plan; comes back with its result
 struct Delivery;  // order.hpp: what a step gave to each sequence
 struct Cuts;      // order.hpp: choices that a stop string ended
 struct Visit;     // order.hpp: something to be done where the scheduler's state lives
+struct Prepared;    // sight.hpp: a tile of a picture, or why there is none
+struct VisionCall;  // sight.hpp: tiles to be encoded; comes back with their rows
+struct Developed;   // sight.hpp: a picture's rows, for a request that the scheduler has
 
 using TicketPtr = std::shared_ptr<Ticket>;
 using OrderPtr = std::shared_ptr<Order>;
 using StepJobPtr = std::shared_ptr<StepJob>;
 using DeliveryPtr = std::shared_ptr<Delivery>;
 using CutsPtr = std::shared_ptr<Cuts>;
+using PreparedPtr = std::shared_ptr<Prepared>;
+using VisionCallPtr = std::shared_ptr<VisionCall>;
+using DevelopedPtr = std::shared_ptr<Developed>;
 using StatusPtr = std::shared_ptr<const Status>;
 using VisitPtr = std::shared_ptr<Visit>;
 
@@ -72,6 +84,13 @@ CAF_BEGIN_TYPE_ID_BLOCK(troupe, first_custom_type_id)
   CAF_ADD_ATOM(troupe, troupe::actors, device_atom, "device")
   CAF_ADD_ATOM(troupe, troupe::actors, visit_atom, "visit")
   CAF_ADD_ATOM(troupe, troupe::actors, tick_atom, "tick")
+  CAF_ADD_ATOM(troupe, troupe::actors, see_atom, "see")
+  CAF_ADD_ATOM(troupe, troupe::actors, prepared_atom, "prepared")
+  CAF_ADD_ATOM(troupe, troupe::actors, call_atom, "call")
+  CAF_ADD_ATOM(troupe, troupe::actors, called_atom, "called")
+  CAF_ADD_ATOM(troupe, troupe::actors, ready_atom, "ready")
+  CAF_ADD_ATOM(troupe, troupe::actors, left_atom, "left")
+  CAF_ADD_ATOM(troupe, troupe::actors, lost_atom, "lost")
 CAF_END_TYPE_ID_BLOCK(troupe)
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::TicketPtr)
@@ -79,6 +98,9 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::OrderPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::StepJobPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::DeliveryPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::CutsPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::PreparedPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::VisionCallPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::DevelopedPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::StatusPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::VisitPtr)
 
@@ -94,13 +116,26 @@ using ExecutorActor = caf::typed_actor<caf::reacts_to<step_atom, StepJobPtr>,
 // Batches, plans, owns the KV blocks of one replica. `device`: the old executor is gone (why), with
 // all its steps; here is the new one.
 using SchedulerActor =
-    caf::typed_actor<caf::reacts_to<encoded_atom, OrderPtr>, caf::reacts_to<cancel_atom, TicketPtr>,
+    caf::typed_actor<caf::reacts_to<encoded_atom, OrderPtr>, caf::reacts_to<ready_atom, DevelopedPtr>,
+                     caf::reacts_to<cancel_atom, TicketPtr>,
                      caf::reacts_to<done_atom, StepJobPtr>, caf::reacts_to<cut_atom, CutsPtr>,
                      caf::reacts_to<device_atom, ExecutorActor, StatusPtr>,
                      caf::reacts_to<visit_atom, VisitPtr>, caf::reacts_to<tick_atom, Pulse>>;
 
 // Ids to text, stop strings, events to their callers.
 using DetokenizerActor = caf::typed_actor<caf::reacts_to<deliver_atom, DeliveryPtr>>;
+
+// Drives one device's vision tower. Detached; answers the sender.
+using EncoderActor = caf::typed_actor<caf::reacts_to<call_atom, VisionCallPtr>>;
+
+// Decides who encodes what and keeps what was encoded. `device`: encoder number so is here, a new
+// one; `lost`: it is gone for good, or `device` follows.
+using BalancerActor =
+    caf::typed_actor<caf::reacts_to<see_atom, OrderPtr>, caf::reacts_to<prepared_atom, PreparedPtr>,
+                     caf::reacts_to<called_atom, VisionCallPtr>,
+                     caf::reacts_to<cancel_atom, TicketPtr>, caf::reacts_to<left_atom, uint64_t>,
+                     caf::reacts_to<lost_atom, int32_t, bool, StatusPtr>,
+                     caf::reacts_to<device_atom, int32_t, EncoderActor>>;
 
 // Template and text to ids, in a pool of own threads.
 using TokenizerActor = caf::typed_actor<caf::reacts_to<encode_atom, OrderPtr>>;

@@ -58,15 +58,19 @@ class NumberHouse final : public TextHouse {
     }
     return text;
   }
-  Result<std::vector<int32_t>> prompt(const Request& request) const override {
+  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures) const override {
     TR_TRY(check_raw(request));
-    std::vector<int32_t> ids;
+    HousePrompt out;
     for (const PromptPart& part : request.prompt) {
       TR_ASSIGN(const std::vector<int32_t> piece, encode(part.text, false, true));
-      ids.insert(ids.end(), piece.begin(), piece.end());
-      ids.insert(ids.end(), part.tokens.begin(), part.tokens.end());
+      out.ids.insert(out.ids.end(), piece.begin(), piece.end());
+      out.ids.insert(out.ids.end(), part.tokens.begin(), part.tokens.end());
+      if (part.kind != PromptPart::Kind::image || part.image >= pictures.tokens.size()) continue;
+      out.ids.insert(out.ids.end(), static_cast<size_t>(pictures.tokens[part.image]),
+                     pictures.image_token);
+      out.images.push_back(part.image);
     }
-    return ids;
+    return out;
   }
   std::string template_origin() const override { return {}; }
   std::unique_ptr<engine::TextStream> stream(bool /*skip_special*/) const override {

@@ -9,6 +9,7 @@
 
 #include "actors/ticket.hpp"
 #include "base/request.hpp"
+#include "engine/embedding.hpp"
 #include "engine/job.hpp"
 #include "engine/output_core.hpp"
 #include "kernels/batch.hpp"
@@ -19,19 +20,25 @@ class Scheduler;
 
 namespace troupe::actors {
 
+struct Sight;  // sight.hpp: what it asks of the vision side
+
 // A request on its way to the scheduler.
 struct Order {
   TicketPtr ticket;
   Request request;          // until the tokenizer has made the two below of it
   engine::Job job;          // for the scheduler
   engine::OutputSpec spec;  // for the detokenizer
+  std::shared_ptr<Sight> sight;  // for the balancer; null: no pictures
 };
+
+using OrderPtr = std::shared_ptr<Order>;
 
 // A plan on its way to an executor, and its result on the way back.
 struct StepJob {
   uint32_t generation = 0;  // of the executor: results of a dead one are void
   bool collect = false;     // once it is launched, wait for the oldest step in flight
   std::vector<std::byte> plan;
+  std::vector<engine::StepEmbedding> embeddings;  // that the plan refers to, until it is done
   StepResult result;
 };
 

@@ -62,6 +62,10 @@ EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight) {
   s.cached_tokens = board.cached_tokens.load();
   s.completion_tokens = board.completion_tokens.load();
   s.images = board.images.load();
+  s.images_encoded = board.images_encoded.load();
+  s.images_reused = board.images_reused.load();
+  s.image_prepare_ns = board.image_prepare_ns.load();
+  s.image_encode_ns = board.image_encode_ns.load();
   s.steps = board.steps.load();
   s.preemptions = board.preemptions.load();
   s.sessions = board.sessions.load();
@@ -95,6 +99,14 @@ std::string metrics_text(const EngineStats& s, const std::vector<HandlerClockPtr
   add("preemptions_total", "counter", "Sequences put back to make room.", s.preemptions);
   add("kv_blocks", "gauge", "Blocks of the cache.", s.kv_blocks_total);
   add("kv_blocks_used", "gauge", "Of these, in use.", s.kv_blocks_used);
+  add("images_total", "counter", "Pictures of requests.", s.images);
+  add("images_encoded_total", "counter", "Pictures that were given rows.", s.images_encoded);
+  add("images_reused_total", "counter", "Pictures that had rows, or were on their way to them.",
+      s.images_reused);
+  add("image_prepare_seconds_total", "counter", "Threads' time for decoding and preparing.",
+      static_cast<double>(s.image_prepare_ns) * 1e-9);
+  add("image_encode_seconds_total", "counter", "Devices' time for encoding.",
+      static_cast<double>(s.image_encode_ns) * 1e-9);
   add("uptime_seconds", "counter", "Time since the engine opened.",
       static_cast<double>(s.uptime_ns) * 1e-9);
   const char* name = "actor_busy_seconds_total";
@@ -145,11 +157,12 @@ int64_t kv_tokens(const std::vector<models::CacheGroup>& groups) {
   return least;
 }
 
-CastParts common_parts(const EngineOptions& options, bool cpu_device) {
+CastParts common_parts(const EngineOptions& options, bool cpu_device, int32_t encoders) {
   CastParts parts;
   ThreadNeeds needs;
   needs.cpu_devices = cpu_device;
   needs.compute_per_device = options.threads;
+  needs.encoders = encoders;
   parts.threads = make_thread_plan(read_cpu_budget(), needs);
   parts.bounds.waiting = static_cast<uint32_t>(options.max_waiting);
   parts.bounds.in_flight = static_cast<uint32_t>(options.max_waiting + options.max_sequences);

@@ -27,7 +27,8 @@ std::string last_part(std::string path);
 // Tokens that fit when they belong to one sequence after another.
 int64_t kv_tokens(const std::vector<models::CacheGroup>& groups);
 // Threads, bounds and seeds, which every cast has.
-CastParts common_parts(const EngineOptions& options, bool cpu_device);
+// `encoders`: devices that encode pictures.
+CastParts common_parts(const EngineOptions& options, bool cpu_device, int32_t encoders = 0);
 // What options and model say to every scheduler; rows, groups and the like are its device's affair.
 engine::SchedulerConfig scheduler_config(const models::ModelFacts& facts,
                                          const EngineOptions& options);

@@ -27,6 +27,8 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
       measured(shell.clock,
                [self](encoded_atom, const OrderPtr& order) { self->state.desk->encoded(order); }),
       measured(shell.clock,
+               [self](ready_atom, const DevelopedPtr& rows) { self->state.desk->ready(*rows); }),
+      measured(shell.clock,
                [self](cancel_atom, const TicketPtr& ticket) { self->state.desk->cancel(*ticket); }),
       measured(shell.clock,
                [self](done_atom, const StepJobPtr& job) { self->state.desk->done(job); }),

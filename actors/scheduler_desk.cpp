@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "actors/sight.hpp"
 #include "base/log.hpp"
 
 namespace troupe::actors {
@@ -35,6 +36,11 @@ void SchedulerDesk::encoded(const OrderPtr& order) {
   }
   news_->opened.push_back({ticket, std::move(order->spec)});
   worked_ = true;
+  advance();
+}
+
+void SchedulerDesk::ready(const Developed& picture) {
+  scheduler_.embedding_ready(picture.request, picture.picture, picture.rows);
   advance();
 }
 
@@ -117,6 +123,7 @@ void SchedulerDesk::plan() {
     if (last != nullptr) links_.step(std::move(last));
     last = fresh_job();
     draft_.seal(last->plan);
+    last->embeddings = scheduler_.step_embeddings();
     ++flights_;
     last->collect = !runs_ahead_;
     collecting_ += last->collect ? 1 : 0;

@@ -37,6 +37,7 @@ class SchedulerDesk {
                 SchedulerLinks links);
 
   void encoded(const OrderPtr& order);
+  void ready(const Developed& picture);
   void cancel(const Ticket& ticket);
   void done(StepJobPtr job);
   void cut(const Cuts& cuts);

@@ -6,8 +6,10 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
+#include "actors/balancer_desk.hpp"
 #include "actors/cast_parts.hpp"
 #include "actors/frontdesk_core.hpp"
 #include "actors/messages.hpp"
@@ -41,10 +43,11 @@ struct FrontdeskState {
   FrontdeskCore core;
   TokenizerActor tokenizer;
   SchedulerActor scheduler;
+  BalancerActor balancer;  // null: the model has no eyes
 };
 FrontdeskActor::behavior_type frontdesk(FrontdeskActor::stateful_pointer<FrontdeskState> self,
                                         ShellParts shell, TokenizerActor tokenizer,
-                                        SchedulerActor scheduler);
+                                        SchedulerActor scheduler, BalancerActor balancer);
 
 struct TokenizerState {
   TokenizerState() = default;
@@ -52,10 +55,46 @@ struct TokenizerState {
   std::shared_ptr<const EncodeParts> encode;
   std::shared_ptr<TaskRunner> runner;
   SchedulerActor scheduler;
+  BalancerActor balancer;  // null: the model has no eyes
 };
 TokenizerActor::behavior_type tokenizer(TokenizerActor::stateful_pointer<TokenizerState> self,
                                         ShellParts shell, std::shared_ptr<const EncodeParts> encode,
-                                        std::shared_ptr<TaskRunner> runner, SchedulerActor scheduler);
+                                        std::shared_ptr<TaskRunner> runner, SchedulerActor scheduler,
+                                        BalancerActor balancer);
+
+struct BalancerState {
+  BalancerState() = default;
+  static constexpr const char* name = "balancer";
+  std::unique_ptr<BalancerDesk> desk;
+  SchedulerActor scheduler;
+  std::vector<EncoderActor> encoders;
+  std::shared_ptr<TaskRunner> runner;
+};
+struct BalancerParts {
+  engine::VisionConfig config;
+  int32_t context_limit = 0;
+  std::shared_ptr<const Eyes> eyes;
+  std::shared_ptr<const Clock> clock;
+  std::shared_ptr<Board> board;
+};
+BalancerActor::behavior_type balancer(BalancerActor::stateful_pointer<BalancerState> self,
+                                      ShellParts shell, const BalancerParts& parts,
+                                      std::shared_ptr<TaskRunner> runner, SchedulerActor scheduler);
+
+struct EncoderParts {
+  std::function<Result<std::unique_ptr<engine::VisionExecutor>>()> open;
+  std::function<void(const Status&)> opened;  // called on the encoder's thread; may be empty
+  PlannedThread thread;
+  bool own_thread = true;
+  std::shared_ptr<const Clock> clock;
+};
+struct EncoderState {
+  EncoderState() = default;
+  static constexpr const char* name = "encoder";
+  std::unique_ptr<engine::VisionExecutor> device;
+};
+EncoderActor::behavior_type encoder(EncoderActor::stateful_pointer<EncoderState> self,
+                                    ShellParts shell, const EncoderParts& parts);
 
 struct SchedulerState {
   SchedulerState() = default;
@@ -108,6 +147,7 @@ struct ExecutorState {
   std::unique_ptr<engine::StepExecutor> device;
   std::vector<StepJobPtr> flights;  // oldest first, at most two
   std::unique_ptr<Helper> helper;   // null: others run what it makes ready (actors/caf_sharing.hpp)
+  std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;
 };
 ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,
@@ -137,12 +177,23 @@ struct SupervisorState {
   int32_t generation = 0;
   bool failed = false;
   std::unique_ptr<Supervision> supervision;
+  struct Encoder {
+    EncoderActor actor;
+    ObituaryPtr obituary;
+    int32_t generation = 0;
+    std::unique_ptr<Supervision> supervision;
+  };
+  BalancerActor balancer;
+  std::vector<Encoder> encoders;
 };
 struct SupervisorParts {
   ExecutorActor first;  // generation 0, open already
   ObituaryPtr first_obituary;
   // Makes executor number `generation`, monitored by nobody yet.
   std::function<ExecutorActor(int32_t generation, const ObituaryPtr&)> spawn_executor;
+  BalancerActor balancer;  // null: the model has no eyes
+  std::vector<std::pair<EncoderActor, ObituaryPtr>> encoders;  // generation 0, open already
+  std::function<EncoderActor(int32_t device, int32_t generation, const ObituaryPtr&)> spawn_encoder;
   // Those whose end is the engine's. Strong: monitoring an address whose actor is gone is undefined.
   std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others;
   std::shared_ptr<Admission> admission;

@@ -1,4 +1,5 @@
-// The supervisor: watches the cast. A dead executor is replaced and its requests go on; any other
+// The supervisor: watches the cast. A dead executor or encoder is replaced and its requests go on; an
+// encoder that dies again and again is given up, and texts go on without it; any other
 // death, or one death too many, ends the engine with one clean failure for everybody.
 #include "actors/shells.hpp"
 #include "base/log.hpp"
@@ -39,6 +40,43 @@ void executor_died(Self self, const SupervisorParts& parts, const caf::error& re
   install(self, {Code::device_failed, "the device failed: " + why.message(), true});
 }
 
+// False: it was none of the encoders.
+bool encoder_died(Self self, const SupervisorParts& parts, const caf::down_msg& down) {
+  SupervisorState& state = self->state;
+  for (size_t i = 0; i < state.encoders.size(); ++i) {
+    SupervisorState::Encoder& encoder = state.encoders[i];
+    if (down.source != encoder.actor.address()) continue;
+    const auto device = static_cast<int32_t>(i);
+    Status why = encoder.obituary->read();
+    if (why.ok()) why = internal_error("encoder ended: " + self->system().render(down.reason));
+    Board& board = parts.admission->board();
+    const bool again = encoder.supervision->executor_died(board.tiles_encoded.load());
+    why = {Code::device_failed, "the encoder failed: " + why.message(), again};
+    log(LogLevel::warn, "encoder " + std::to_string(device) + (again ? " replaced: " : " given up: ") +
+                            why.message());
+    self->send(state.balancer, lost_atom_v, device, again, std::make_shared<const Status>(why));
+    if (!again) return true;
+    board.replacements.fetch_add(1, std::memory_order_relaxed);
+    encoder.obituary = std::make_shared<Obituary>();
+    encoder.actor = parts.spawn_encoder(device, ++encoder.generation, encoder.obituary);
+    self->monitor(encoder.actor);
+    self->send(state.balancer, device_atom_v, device, encoder.actor);
+    return true;
+  }
+  return false;
+}
+
+void adopt_encoders(Self self, const SupervisorParts& parts) {
+  SupervisorState& state = self->state;
+  state.balancer = parts.balancer;
+  for (const auto& [actor, obituary] : parts.encoders) {
+    const auto device = static_cast<int32_t>(state.encoders.size());
+    state.encoders.push_back({actor, obituary, 0, std::make_unique<Supervision>(parts.limits)});
+    self->monitor(actor);
+    self->send(state.balancer, device_atom_v, device, actor);
+  }
+}
+
 void other_died(Self self, const SupervisorParts& parts, const caf::down_msg& down) {
   for (const auto& [actor, obituary] : parts.others) {
     if (caf::actor_cast<caf::actor_addr>(actor) != down.source) continue;
@@ -61,17 +99,19 @@ SupervisorActor::behavior_type supervisor(Self self, ShellParts shell, const Sup
     if (down.reason == caf::exit_reason::user_shutdown) return;  // the cast is being closed
     if (down.source == self->state.executor.address()) {
       executor_died(self, parts, down.reason);
-    } else {
+    } else if (!encoder_died(self, parts, down)) {
       other_died(self, parts, down);
     }
   });
   self->set_exit_handler([self](const caf::exit_msg& exit) {
     self->send_exit(self->state.executor, exit.reason);
+    for (const auto& encoder : self->state.encoders) self->send_exit(encoder.actor, exit.reason);
     self->quit(exit.reason);
   });
   self->state.executor = parts.first;
   self->state.executor_obituary = parts.first_obituary;
   install(self, {});
+  adopt_encoders(self, parts);
   return {
       measured(shell.clock,
                [self, parts](tick_atom, const Pulse& pulse) {

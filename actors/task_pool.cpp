@@ -4,10 +4,11 @@
 
 namespace troupe::actors {
 
-TaskPool::TaskPool(const ThreadPlan& plan, size_t long_bytes) : long_bytes_(long_bytes) {
-  const int32_t count = plan.count(ThreadOwner::tokenizer);
+TaskPool::TaskPool(const ThreadPlan& plan, size_t long_bytes, ThreadOwner owner)
+    : long_bytes_(long_bytes) {
+  const int32_t count = plan.count(owner);
   for (const PlannedThread& planned : plan.threads) {
-    if (planned.owner != ThreadOwner::tokenizer) continue;
+    if (planned.owner != owner) continue;
     const bool takes_long = planned.index > 0 || count == 1;
     threads_.emplace_back([this, planned, takes_long] { serve(planned, takes_long); });
   }

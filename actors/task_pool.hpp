@@ -1,4 +1,4 @@
-// Own threads for work that is too long for an actor: templates, tokenizing.
+// Own threads for work that is too long for an actor: templates, tokenizing, decoding pictures.
 //
 // Tasks below `long_bytes` go to the short lane, others to the long one, so that a book never
 // stands in front of a greeting. The pool needs no bound of its own: what is in it was admitted.
@@ -26,9 +26,9 @@ class TaskRunner {
 
 class TaskPool final : public TaskRunner {
  public:
-  // The plan's first tokenizer thread serves short tasks, the others serve long ones and help with
+  // The owner's first thread serves short tasks, the others serve long ones and help with
   // short ones when there are none.
-  TaskPool(const ThreadPlan& plan, size_t long_bytes);
+  TaskPool(const ThreadPlan& plan, size_t long_bytes, ThreadOwner owner = ThreadOwner::tokenizer);
   ~TaskPool() override;  // runs what is queued, then joins
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;

@@ -19,6 +19,8 @@ struct Heard {
   Status status;
   FinishReason finish = FinishReason::none;
   Usage usage;
+  Timings timings;
+  std::vector<float> data;
   std::map<int32_t, std::vector<int32_t>> tokens;  // by choice
   std::map<int32_t, std::string> text;
 };
@@ -41,6 +43,8 @@ class Listener final : public EventSink {
     heard.status = event.status;
     heard.finish = event.finish;
     heard.usage = event.usage;
+    heard.timings = event.timings;
+    heard.data = event.data;
     ended_changed_.notify_all();
   }
   // False: not so many ended within a minute.

@@ -14,6 +14,18 @@
 
 namespace troupe::actors {
 
+// How a model's pictures stand in text. Empty for text models.
+struct PictureText {
+  std::string placeholder;            // in what the template renders, and in raw prompts
+  int32_t image_token = -1;
+  std::vector<std::string> expanded;  // by image of the request: what takes the placeholder's place …
+  std::vector<int32_t> tokens;        // … and how many image tokens are in it
+};
+struct HousePrompt {
+  std::vector<int32_t> ids;
+  std::vector<size_t> images;  // which image of the request stands where, in order of the prompt
+};
+
 class TextHouse : public engine::TextSource {
  public:
   [[nodiscard]] virtual Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
@@ -22,8 +34,10 @@ class TextHouse : public engine::TextSource {
                                                    bool skip_special) const = 0;
   // The chat template applied; a raw prompt as it is.
   [[nodiscard]] virtual Result<std::string> render(const Request& request) const = 0;
-  // The whole prompt as ids.
-  [[nodiscard]] virtual Result<std::vector<int32_t>> prompt(const Request& request) const = 0;
+  // The whole prompt as ids, pictures in their places. Places and pictures that do not agree in
+  // number are an error that says both.
+  [[nodiscard]] virtual Result<HousePrompt> prompt(const Request& request,
+                                                   const PictureText& pictures) const = 0;
   // Where the chat template comes from; empty: there is none, chat is refused.
   [[nodiscard]] virtual std::string template_origin() const = 0;
 };

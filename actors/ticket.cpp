@@ -104,6 +104,9 @@ bool Ticket::deliver(Event&& event) {
       sink_->push(std::move(event));
       return true;
     }
+    event.timings.images_ns = images_.images_ns;
+    event.timings.image_prepare_ns = images_.image_prepare_ns;
+    event.timings.image_encode_ns = images_.image_encode_ns;
     Board& board = admission_->board();
     (event.kind == EventKind::done        ? board.done
      : event.kind == EventKind::cancelled ? board.cancelled
@@ -116,6 +119,13 @@ bool Ticket::deliver(Event&& event) {
   // After the push: close() returns when nothing is in flight, and then every event must be out.
   admission_->leaves(started_.load(), stub_.image_bytes);
   return true;
+}
+
+void Ticket::note_images(int64_t until_ready_ns, int64_t prepare_ns, int64_t encode_ns) {
+  const std::scoped_lock lock(mutex_);
+  images_.images_ns = until_ready_ns;
+  images_.image_prepare_ns = prepare_ns;
+  images_.image_encode_ns = encode_ns;
 }
 
 bool Ticket::end(const Status& status) {

@@ -23,6 +23,8 @@ namespace troupe::actors {
 struct Board {
   std::atomic<uint64_t> submitted{0}, refused{0}, done{0}, cancelled{0}, failed{0};
   std::atomic<uint64_t> prompt_tokens{0}, cached_tokens{0}, completion_tokens{0}, images{0};
+  std::atomic<uint64_t> images_encoded{0}, images_reused{0}, tiles_encoded{0};
+  std::atomic<int64_t> image_prepare_ns{0}, image_encode_ns{0}, image_row_bytes{0};
   std::atomic<uint64_t> steps{0}, preemptions{0}, replacements{0}, slow_handlers{0};
   std::atomic<uint32_t> running{0}, sessions{0};
   std::atomic<uint64_t> kv_blocks_total{0}, kv_blocks_used{0};
@@ -103,6 +105,9 @@ class alignas(64) Ticket final : public EventSink {
   bool end(const Status& status);
   [[nodiscard]] bool ended() const { return ended_.load(std::memory_order_acquire); }
 
+  // What its pictures took, for the terminal event. Before it, by whoever has them made.
+  void note_images(int64_t until_ready_ns, int64_t prepare_ns, int64_t encode_ns);
+
   // Asks for the request's end from any thread. Set before the message that tells the scheduler,
   // so that a request still on its way to it is stopped on arrival. The first reason stays.
   bool ask_to_stop(const Status& why);
@@ -116,6 +121,7 @@ class alignas(64) Ticket final : public EventSink {
   const Stub stub_;
   const std::shared_ptr<Admission> admission_;
   Status stop_reason_;
+  Timings images_;  // guarded by mutex_
 };
 using TicketPtr = std::shared_ptr<Ticket>;
 

@@ -80,6 +80,8 @@ struct EngineInfo {
 struct EngineStats {
   uint64_t submitted = 0, refused = 0, done = 0, cancelled = 0, failed = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, images = 0;
+  uint64_t images_encoded = 0, images_reused = 0;  // pictures given rows; found with rows, or on their way
+  int64_t image_prepare_ns = 0, image_encode_ns = 0;
   uint64_t steps = 0, preemptions = 0;
   uint32_t waiting = 0, running = 0, sessions = 0;
   uint64_t kv_blocks_total = 0, kv_blocks_used = 0;

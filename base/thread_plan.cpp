@@ -18,6 +18,7 @@ constexpr size_t kNameMax = 15;  // pthread_setname_np
 // Few cores: one thread runs all actors, which saves a wake-up per step.
 constexpr int32_t kActorThreadsMax = 2;
 constexpr int32_t kTokenizerThreadsMax = 2;
+constexpr int32_t kDecoderThreadsMax = 32;
 
 std::string first_line(const std::string& path) {
   std::ifstream in(path);
@@ -126,6 +127,9 @@ std::string_view owner_name(ThreadOwner owner) {
     case ThreadOwner::tokenizer: return "tokenizer";
     case ThreadOwner::watchdog: return "watchdog";
     case ThreadOwner::wire: return "wire";
+    case ThreadOwner::encoder: return "encoder";
+    case ThreadOwner::vision: return "vision";
+    case ThreadOwner::decoder: return "decoder";
   }
   return "unknown";
 }
@@ -143,6 +147,8 @@ ThreadPlan make_thread_plan(CpuBudget budget, const ThreadNeeds& needs) {
     compute = needs.compute_per_device > 0 ? needs.compute_per_device
                                            : std::max(usable / needs.devices, 1);
   }
+  const int32_t slices = std::max(needs.devices, needs.encoders);
+  if (needs.cpu_devices && needs.compute_per_device == 0) compute = std::max(usable / slices, 1);
   size_t next_core = 0;
   const auto take_core = [&] {
     if (!needs.pin || next_core >= plan.budget.cores.size()) return -1;
@@ -154,6 +160,19 @@ ThreadPlan make_thread_plan(CpuBudget budget, const ThreadNeeds& needs) {
       add(plan, ThreadOwner::compute, device,
           "tr-cpu" + std::to_string(device) + "-" + std::to_string(i), take_core());
     }
+  }
+  // Encoders are slices of the same cores: what is parked costs nothing, and texts and pictures that
+  // compute at once share by the system's scheduler.
+  for (int32_t device = 0; device < needs.encoders; ++device) {
+    add(plan, ThreadOwner::encoder, device, "tr-eye-" + std::to_string(device), -1);
+    for (int32_t i = 1; i < compute; ++i) {
+      add(plan, ThreadOwner::vision, device,
+          "tr-eye" + std::to_string(device) + "-" + std::to_string(i), -1);
+    }
+  }
+  const int32_t decoders = needs.decoders > 0 ? needs.decoders : std::min(usable, kDecoderThreadsMax);
+  for (int32_t i = 0; i < decoders && needs.encoders > 0; ++i) {
+    add(plan, ThreadOwner::decoder, i, "tr-picture-" + std::to_string(i), -1);
   }
   for (int32_t i = 0; i < actors; ++i) {
     add(plan, ThreadOwner::actors, i, "tr-actor-" + std::to_string(i), -1);
@@ -176,6 +195,13 @@ int32_t ThreadPlan::compute_threads(int32_t device) const {
   return static_cast<int32_t>(std::count_if(threads.begin(), threads.end(), [&](const auto& t) {
     return t.index == device &&
            (t.owner == ThreadOwner::compute || t.owner == ThreadOwner::executor);
+  }));
+}
+
+int32_t ThreadPlan::vision_threads(int32_t device) const {
+  return static_cast<int32_t>(std::count_if(threads.begin(), threads.end(), [&](const auto& t) {
+    return t.index == device &&
+           (t.owner == ThreadOwner::vision || t.owner == ThreadOwner::encoder);
   }));
 }
 

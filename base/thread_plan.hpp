@@ -24,7 +24,12 @@ struct CpuBudget {
 };
 [[nodiscard]] CpuBudget read_cpu_budget(const std::string& root = "");
 
-enum class ThreadOwner : uint8_t { actors, executor, compute, tokenizer, watchdog, wire };
+enum class ThreadOwner : uint8_t {
+  actors, executor, compute, tokenizer, watchdog, wire,
+  encoder,  // of pictures, one per device; and the threads that compute with it
+  vision,
+  decoder,  // of picture files
+};
 [[nodiscard]] std::string_view owner_name(ThreadOwner owner);
 
 struct PlannedThread {
@@ -44,6 +49,8 @@ struct ThreadNeeds {
   bool cpu_devices = true;         // arithmetic happens on host threads
   int32_t actors = 0;
   int32_t tokenizers = 0;
+  int32_t encoders = 0;            // devices that encode pictures; 0: the model has no eyes
+  int32_t decoders = 0;            // 0: as many as may compute at once, when there are encoders
   bool pin = false;  // one core per arithmetic thread: only for a process that owns its cores
 };
 
@@ -54,6 +61,8 @@ struct ThreadPlan {
   [[nodiscard]] int32_t count(ThreadOwner owner) const;
   // Threads that share the arithmetic of device `device`, its executor included.
   [[nodiscard]] int32_t compute_threads(int32_t device) const;
+  // Likewise, of encoder `device`.
+  [[nodiscard]] int32_t vision_threads(int32_t device) const;
   [[nodiscard]] const PlannedThread* find(ThreadOwner owner, int32_t index) const;
   // For people: one line per thread under a line that names the budget.
   [[nodiscard]] std::string table() const;

@@ -15,4 +15,10 @@ struct Embedding {
 };
 using EmbeddingPtr = std::shared_ptr<const Embedding>;
 
+// One that a step's injects or encodes refer to.
+struct StepEmbedding {
+  uint64_t id = 0;
+  EmbeddingPtr data;
+};
+
 }  // namespace troupe::engine

@@ -100,6 +100,7 @@ std::string table_of(const MemoryPlan& p, const MemoryRequest& r) {
   out += "memory plan\n";
   row("weights", p.weight_bytes, "");
   row("workspace", p.workspace_bytes, "steps of up to " + std::to_string(r.step_rows) + " rows");
+  if (p.vision_bytes > 0) row("pictures", p.vision_bytes, "tower, encoding, rows kept");
   for (size_t g = 0; g < p.groups.size(); ++g) {
     const CacheGroup& group = p.groups[g];
     std::string note = std::to_string(group.cache.blocks) + " blocks of " +
@@ -108,7 +109,7 @@ std::string table_of(const MemoryPlan& p, const MemoryRequest& r) {
     if (group.kind == CacheKind::window) note += ", window " + std::to_string(group.window);
     row(std::string("kv ") + kind_name(group.kind), group.cache.blocks * r.block_bytes[g], note);
   }
-  const int64_t sum = p.weight_bytes + p.workspace_bytes + p.kv_bytes;
+  const int64_t sum = p.weight_bytes + p.workspace_bytes + p.vision_bytes + p.kv_bytes;
   row("together", sum, p.budget_bytes > 0 ? "of " + bytes_text(p.budget_bytes) : "");
   out += "  " + std::to_string(p.kv_tokens) + " tokens in the cache; up to " +
          std::to_string(r.max_sequences) + " sequences, each up to " +
@@ -124,7 +125,7 @@ std::string table_of(const MemoryPlan& p, const MemoryRequest& r) {
 Result<MemoryPlan> plan_memory(const MemoryRequest& r) {
   TR_ASSERT(r.groups.size() == r.block_bytes.size() && r.max_sequences > 0 && r.context_length > 0);
   int64_t available = r.kv_bytes;
-  const int64_t left = r.budget_bytes - r.weight_bytes - r.workspace_bytes;
+  const int64_t left = r.budget_bytes - r.weight_bytes - r.workspace_bytes - r.vision_bytes;
   if (available == 0) {
     available = left;
     if (r.kv_bytes_most > 0) {
@@ -147,6 +148,7 @@ Result<MemoryPlan> plan_memory(const MemoryRequest& r) {
   plan.budget_bytes = r.budget_bytes;
   plan.weight_bytes = r.weight_bytes;
   plan.workspace_bytes = r.workspace_bytes;
+  plan.vision_bytes = r.vision_bytes;
   plan.kv_bytes = kv_bytes_for(tokens, r);
   plan.kv_tokens = tokens;
   plan.context_length = static_cast<int32_t>(std::min<int64_t>(tokens, r.context_length));

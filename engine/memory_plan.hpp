@@ -16,6 +16,7 @@ struct MemoryRequest {
   int64_t budget_bytes = 0;     // everything below together; 0: kv_bytes alone decides
   int64_t weight_bytes = 0;     // on this device
   int64_t workspace_bytes = 0;
+  int64_t vision_bytes = 0;     // tower, encoders' workspace, pictures in work and their rows
   int64_t kv_bytes = 0;         // 0: what the budget leaves, but at most what the limits can use
   // Without kv_bytes the cache is no larger than this, but one whole context; 0: no such bound.
   int64_t kv_bytes_most = 0;
@@ -27,7 +28,7 @@ struct MemoryRequest {
 };
 
 struct MemoryPlan {
-  int64_t weight_bytes = 0, workspace_bytes = 0, kv_bytes = 0, budget_bytes = 0;
+  int64_t weight_bytes = 0, workspace_bytes = 0, vision_bytes = 0, kv_bytes = 0, budget_bytes = 0;
   std::vector<models::CacheGroup> groups;  // with cache.blocks
   int64_t kv_tokens = 0;       // tokens that fit when they belong to one sequence after another
   int32_t context_length = 0;  // of one sequence: may be less than asked for

@@ -401,6 +401,7 @@ int64_t Scheduler::positions_held() const {
   return n;
 }
 const SchedulerConfig& Scheduler::config() const { return state_->config; }
+int32_t Scheduler::context_limit() const { return state_->context_limit; }
 Status Scheduler::check_integrity() const { return state_->check_integrity(); }
 
 }  // namespace troupe::engine

@@ -53,12 +53,6 @@ struct SchedulerConfig {
   std::vector<models::CacheGroup> groups;  // with cache.blocks
 };
 
-// An embedding that a step's injects or encodes refer to.
-struct StepEmbedding {
-  uint64_t id = 0;
-  EmbeddingPtr data;
-};
-
 struct SchedulerStats {
   uint64_t steps = 0, preemptions = 0, restarts = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
@@ -124,6 +118,8 @@ class Scheduler {
   // hold beyond is waste. Looks at each of them.
   [[nodiscard]] int64_t positions_held() const;
   [[nodiscard]] const SchedulerConfig& config() const;
+  // Tokens of one sequence at most: the model's context, or what the cache can hold.
+  [[nodiscard]] int32_t context_limit() const;
   // Ok, or which invariant is broken. Cheap enough for every idle moment, not for every step.
   [[nodiscard]] Status check_integrity() const;
 
