@@ -233,6 +233,7 @@ Run declare_bench(CLI::App& app) {
       *run = [bench, kind](Interrupt& interrupt) { return run_bench(*bench, kind.name, kind.measure, interrupt); };
     });
   }
+  declare_bench_vision(app, run);
   return [run](Interrupt& interrupt) { return (*run)(interrupt); };
 }
 

@@ -6,7 +6,10 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,6 +20,7 @@
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/files.hpp"
+#include "cli/image_figures.hpp"
 #include "cli/sampling_flags.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
@@ -27,7 +31,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kHelp =
-    "  /image FILE   attach a picture to your next message\n"
+    "  /image FILE   attach a picture to your next message (or drop its file here)\n"
     "  /clear        begin anew\n"
     "  /help         this\n"
     "  /exit         leave (or Ctrl-D)\n"
@@ -47,10 +51,37 @@ struct Chat {
   int run(Interrupt& interrupt);
   std::optional<std::string> next_line(Interrupt& interrupt);
   bool command(const std::string& line);  // false: leave
+  void attach(const std::string& path);
   void clear();
   bool turn(troupe_engine* handle, const std::string& text, Interrupt& interrupt);
   troupe_error* fill(troupe_request* request);
 };
+
+// A path as a terminal writes it when a file is dropped on it: in quotes, or with blanks escaped.
+std::string unquoted(std::string text) {
+  const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
+  while (!text.empty() && blank(text.back())) text.pop_back();
+  while (!text.empty() && blank(text.front())) text.erase(0, 1);
+  const bool quoted = text.size() >= 2 && (text.front() == '\'' || text.front() == '"') && text.back() == text.front();
+  if (quoted) return text.substr(1, text.size() - 2);
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 1 < text.size()) ++i;
+    out += text[i];
+  }
+  return out;
+}
+
+// Is the line nothing but the path of a picture that is there?
+bool names_picture(const std::string& line) {
+  const std::filesystem::path path(unquoted(line));
+  std::string extension = path.extension().string();
+  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  constexpr const char* kKnown[] = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"};
+  std::error_code ignored;
+  return std::any_of(std::begin(kKnown), std::end(kKnown), [&](const char* k) { return extension == k; }) &&
+         std::filesystem::is_regular_file(path, ignored);
+}
 
 void Chat::clear() {
   messages = json::array();
@@ -87,21 +118,22 @@ std::optional<std::string> Chat::next_line(Interrupt& interrupt) {
   }
 }
 
+void Chat::attach(const std::string& path) {
+  std::string problem;
+  auto bytes = read_file(path, problem);
+  if (!bytes) return say(problem);
+  pending_parts.push_back({{"type", "image"}, {"index", images.size()}});
+  images.push_back(std::move(*bytes));
+  say(dim("(attached to your next message)"));
+}
+
 bool Chat::command(const std::string& line) {
   if (line == "/exit" || line == "/quit") return false;
   if (line == "/clear") {
     clear();
     say(dim("(a new conversation)"));
   } else if (line.starts_with("/image ")) {
-    std::string problem;
-    auto bytes = read_file(line.substr(7), problem);
-    if (!bytes) {
-      say(problem);
-      return true;
-    }
-    pending_parts.push_back({{"type", "image"}, {"index", images.size()}});
-    images.push_back(std::move(*bytes));
-    say(dim("(attached to your next message)"));
+    attach(unquoted(line.substr(7)));
   } else {
     if (line != "/help") say("no such command: " + line);
     say(kHelp);
@@ -125,6 +157,7 @@ troupe_error* Chat::fill(troupe_request* request) {
 // One question and its answer. False: the question could not be asked and was taken back.
 bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& interrupt) {
   json content = text;
+  const size_t images_before = images.size() - pending_parts.size();
   if (!pending_parts.empty()) {
     content = pending_parts;
     content.push_back({{"type", "text"}, {"text", text}});
@@ -138,9 +171,11 @@ bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& inter
   if (error) {
     say(text_of(error.get()));
     messages.erase(messages.size() - 1);
+    images.resize(images_before);
     return false;
   }
   std::string answer, figures;
+  const ImageFigures seen_before = image_figures(handle);
   const Driven driven = drive(handle, request.get(), interrupt, [&](const troupe_event& event) {
     if (event.kind == TROUPE_EVENT_TOKENS) {
       answer.append(event.text, event.text_size);
@@ -159,9 +194,18 @@ bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& inter
   if (driven.ending == Ending::failed) {
     say("troupe: " + driven.problem);
     messages.erase(messages.size() - 1);
+    images.resize(images_before);
     return false;
   }
   if (driven.ending == Ending::interrupted) say(dim("(stopped)"));
+  if (timings && !images.empty()) {
+    const ImageFigures seen = image_figures(handle).since(seen_before);
+    char extra[160];
+    std::snprintf(extra, sizeof extra, "; pictures: %lld encoded, %lld reused, %.1f ms to prepare, %.1f ms to encode",
+                  static_cast<long long>(seen.encoded), static_cast<long long>(seen.reused),
+                  seen.prepare_s * 1e3, seen.encode_s * 1e3);
+    figures += extra;
+  }
   if (timings) say(dim("(" + figures + ")"));
   messages.push_back({{"role", "assistant"}, {"content", answer}});
   return true;
@@ -188,6 +232,10 @@ int Chat::run(Interrupt& interrupt) {
     const auto line = next_line(interrupt);
     if (!line) break;
     if (line->empty()) continue;
+    if (names_picture(*line)) {
+      attach(unquoted(*line));
+      continue;
+    }
     if ((*line)[0] == '/') {
       if (!command(*line)) break;
       continue;

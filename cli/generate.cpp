@@ -12,6 +12,7 @@
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/files.hpp"
+#include "cli/image_figures.hpp"
 #include "cli/sampling_flags.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
@@ -109,6 +110,7 @@ int Generate::print_json(troupe_engine* handle, troupe_request* request, Interru
     if (logprobs >= 0) choices[c]["logprobs"] = json::array();
   }
   json usage, timings;
+  const ImageFigures seen_before = image_figures(handle);
   const Driven driven = drive(handle, request, interrupt, [&](const troupe_event& event) {
     if (event.kind == TROUPE_EVENT_TOKENS) {
       json& choice = choices[static_cast<size_t>(event.index)];
@@ -134,6 +136,14 @@ int Generate::print_json(troupe_engine* handle, troupe_request* request, Interru
                {"total_ms", static_cast<double>(event.total_ns) * 1e-6}};
   });
   json out = {{"model", engine.model}, {"choices", choices}, {"usage", usage}, {"timings", timings}};
+  if (!images.empty()) {
+    const ImageFigures seen = image_figures(handle).since(seen_before);
+    out["images"] = {{"given", seen.images},
+                     {"encoded", seen.encoded},
+                     {"reused", seen.reused},
+                     {"prepare_ms", seen.prepare_s * 1e3},
+                     {"encode_ms", seen.encode_s * 1e3}};
+  }
   if (n == 1) {
     out["text"] = choices[0]["text"];
     out["tokens"] = choices[0]["tokens"];
