@@ -1,0 +1,355 @@
+// Every golden vision-language model through scheduler, vision core and executor core on the CPU: the
+// tokens that the reference gave, whatever the engine does on the way to them: alone, among text,
+// prompts in chunks, pictures that come late, prefixes found, preemptions, overlapped or not.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/executor_core.hpp"
+#include "engine/scheduler.hpp"
+#include "engine/step_loop.hpp"
+#include "engine/vision_core.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+#include "vision/eyes.hpp"
+#include "vision/golden_weights.hpp"
+#include "vision/prompt.hpp"
+
+namespace troupe::engine {
+namespace {
+
+using nlohmann::json;
+constexpr const char* kFolders = "tests/golden/vision/models";
+constexpr float kTolerance = 1e-3F;
+constexpr int32_t kBlockTokens = 8;
+
+struct Case {
+  Prompt prompt;  // pictures ready
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+};
+
+struct Ways {
+  bool overlap = true;
+  bool prefix_reuse = false;
+  int32_t step_rows = 512;
+  int32_t slots = 8;
+  int32_t blocks = 512;  // of each group that grows
+};
+
+vision::PictureLayout layout_of(const json& p) {
+  vision::PictureLayout out;
+  out.width = p["width"];
+  out.height = p["height"];
+  for (const json& grid : p["tiles"]) out.tiles.push_back({grid[0], grid[1], grid[2]});
+  out.tile_rows = p["tile_rows"];
+  out.tile_columns = p["tile_columns"];
+  out.overview = p["overview"];
+  out.rows = p["rows"];
+  out.rope_frames = p["rope"][0];
+  out.rope_rows = p["rope"][1];
+  out.rope_columns = p["rope"][2];
+  return out;
+}
+
+// The golden folder with its cases, pictures encoded.
+class Golden : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const std::string golden = std::string(kFolders) + "/" + GetParam();
+    folder_ = vision::testing::grow(golden);
+    std::ifstream file(golden + "/expected.json");
+    expected_ = json::parse(file);
+    options_.block_tokens = kBlockTokens;
+    auto text = models::ModelFolder::open(folder_->path(), options_);
+    ASSERT_TRUE(text.ok()) << text.status().message();
+    text_ = *text;
+    auto eyes = vision::VisionFolder::open(folder_->path(), options_);
+    ASSERT_TRUE(eyes.ok()) << eyes.status().message();
+    eyes_ = *eyes;
+    std::shared_ptr<Backend> backend = cpu::open_cpu_backend({.threads = 1, .device = 1, .cores = {}}).value();
+    auto tower = vision::VisionModel::load(eyes_, *backend, options_);
+    ASSERT_TRUE(tower.ok()) << tower.status().message();
+    VisionCore core(backend, std::move(tower).value(), {eyes_->rules().hidden, DType::f32, 1 << 16});
+    for (const json& c : expected_["cases"]) ASSERT_NO_FATAL_FAILURE(read_case(c, core));
+  }
+
+  void read_case(const json& c, VisionCore& core) {
+    const std::string name = "case " + std::to_string(cases_.size());
+    Case out;
+    out.prompt.tokens = c["prompt"].get<std::vector<int32_t>>();
+    out.tokens = c["tokens"].get<std::vector<int32_t>>();
+    out.logprobs = c["logprobs"].get<std::vector<float>>();
+    std::vector<vision::PictureLayout> layouts;
+    std::vector<PromptImage> pictures;
+    for (const json& p : c["pictures"]) {
+      layouts.push_back(layout_of(p));
+      PromptImage image;
+      image.embedding = 1 + cases_.size() * 100 + pictures.size();
+      image.content = {image.embedding, 7};
+      const std::string prefix = name + " picture " + std::to_string(pictures.size());
+      ASSERT_NO_FATAL_FAILURE(look(core, layouts.back(), p["aspect"], prefix, image.data));
+      pictures.push_back(image);
+    }
+    const auto places = vision::lay_out_prompt(eyes_->rules(), out.prompt.tokens, layouts);
+    ASSERT_TRUE(places.ok()) << places.status().message();
+    place(*places, pictures, layouts, out.prompt);
+    cases_.push_back(std::move(out));
+  }
+
+  void look(VisionCore& core, const vision::PictureLayout& layout, int32_t aspect,
+            const std::string& prefix, EmbeddingPtr& rows) {
+    std::vector<EmbeddingPtr> parts;
+    for (size_t t = 0; t < layout.tiles.size(); ++t) {
+      vision::Tile tile;
+      tile.grid = layout.tiles[t];
+      tile.patch_values = expected_["patch_values"];
+      tile.index = static_cast<int32_t>(t);
+      tile.aspect = aspect;
+      const auto count = static_cast<size_t>(tile.grid.patches() * tile.patch_values);
+      const auto values = vision::testing::draw(
+          expected_["seed"], prefix + " tile " + std::to_string(t), count, 0.0F, 1.0F);
+      tile.patches.assign(values.begin(), values.end());
+      auto encoded = core.encode(std::span(&tile, 1));
+      ASSERT_TRUE(encoded.ok()) << encoded.status().message();
+      parts.push_back(encoded->at(0));
+    }
+    auto joined = core.join(layout, parts);
+    ASSERT_TRUE(joined.ok()) << joined.status().message();
+    rows = *joined;
+  }
+
+  void place(const vision::PromptPlaces& places, const std::vector<PromptImage>& pictures,
+             const std::vector<vision::PictureLayout>& layouts, Prompt& prompt) const {
+    for (const vision::Place& p : places.places) {
+      PromptImage image = pictures[static_cast<size_t>(p.image)];
+      image.position = p.position;
+      image.rows = p.rows;
+      image.source_row = p.source_row;
+      prompt.images.push_back(image);
+    }
+    prompt.rope_positions = places.rope_positions;
+    prompt.rope_delta = places.rope_delta;
+    prompt.modality = places.modality;
+    prompt.span_ends = places.span_ends;
+    prompt.cross_rows = places.cross_rows;
+    for (const vision::CrossSpan& c : places.cross) prompt.cross.push_back({c.begin, c.end});
+    int32_t row = 0;
+    for (size_t p = 0; p < prompt.tokens.size() && !places.cross.empty(); ++p) {
+      if (prompt.tokens[p] != eyes_->rules().image_token) continue;
+      const size_t index = prompt.cross_images.size();
+      PromptImage image = pictures[index];
+      image.position = static_cast<int32_t>(p);
+      image.rows = layouts[index].rows;
+      image.source_row = row;
+      row += image.rows;
+      prompt.cross_images.push_back(image);
+    }
+  }
+
+  [[nodiscard]] int32_t longest() const {
+    int32_t tokens = 0;
+    for (const Case& c : cases_) tokens = std::max(tokens, c.prompt.length() + static_cast<int32_t>(c.tokens.size()));
+    return tokens;
+  }
+  [[nodiscard]] int32_t longest_span() const {
+    int32_t span = 1;
+    for (const Case& c : cases_) span = std::max(span, c.prompt.longest_span());
+    return span;
+  }
+
+  std::unique_ptr<models::testing::TestFolder> folder_;
+  models::LoadOptions options_;
+  std::shared_ptr<const models::ModelFolder> text_;
+  std::shared_ptr<const vision::VisionFolder> eyes_;
+  json expected_;
+  std::vector<Case> cases_;
+};
+
+class Engine {
+ public:
+  Engine(const std::shared_ptr<const models::ModelFolder>& folder, const models::LoadOptions& options,
+         const Ways& ways) {
+    backend_ = cpu::open_cpu_backend({.threads = 1, .device = 0, .cores = {}}).value();
+    model_ = models::Model::load(folder, *backend_, nullptr, options).value();
+    SchedulerConfig config;
+    config.facts = model_->facts();
+    config.groups = config.facts.groups;
+    for (models::CacheGroup& g : config.groups) {
+      const int32_t fixed = (g.fixed_rows + kBlockTokens - 1) / kBlockTokens * ways.slots;
+      g.cache.blocks = g.kind == models::CacheKind::fixed ? fixed : ways.blocks;
+    }
+    config.vocab = config.facts.vocab;
+    config.context_length = config.facts.context_length;
+    config.block_tokens = kBlockTokens;
+    config.slots = ways.slots;
+    config.step_rows = ways.step_rows;
+    config.overlap = ways.overlap;
+    config.prefix_reuse = ways.prefix_reuse;
+    config.logit_rows = ways.slots + 64;
+    auto executor = ExecutorCore::open(*backend_, *model_, config.groups,
+                                       {ways.slots, ways.step_rows, config.logit_rows, true});
+    EXPECT_TRUE(executor.ok()) << executor.status().message();
+    executor_ = std::move(executor).value();
+    scheduler_ = std::make_unique<Scheduler>(config);
+  }
+
+  void submit(uint64_t id, const Case& c, bool late = false) {
+    Job job;
+    job.id = id;
+    job.prompt = c.prompt;
+    for (auto* images : {&job.prompt.images, &job.prompt.cross_images}) {
+      for (PromptImage& image : *images) {
+        if (known_.insert(image.embedding).second) {
+          ASSERT_TRUE(executor_->put_embedding(image.embedding, image.data->rows).ok());
+        }
+        image.ready = !late;
+        if (late) waits_.push_back({id, image.embedding});
+      }
+    }
+    SamplingParams params;
+    params.temperature = 0.0F;
+    params.max_tokens = static_cast<int32_t>(c.tokens.size());
+    params.ignore_eos = true;
+    params.logprobs = 0;
+    job.sampling = plan_sampling(params, {}, scheduler_->config().facts, {}, 0).value();
+    const Status status = scheduler_->admit(std::move(job));
+    ASSERT_TRUE(status.ok()) << status.message();
+  }
+
+  void run() {
+    StepLoop loop(*scheduler_, *executor_, clock_);
+    Outputs out;
+    while (!scheduler_->idle()) {
+      const auto turned = loop.turn(out);
+      ASSERT_TRUE(turned.ok()) << turned.status().message();
+      if (waits_.empty()) continue;
+      scheduler_->embedding_ready(waits_.back().first, waits_.back().second);  // the last one first
+      waits_.pop_back();
+    }
+    for (const TokenOutput& t : out.tokens) {
+      said[t.request].tokens.push_back(t.token);
+      said[t.request].logprobs.push_back(t.logprob);
+    }
+    for (const RequestEnd& e : out.requests) {
+      EXPECT_EQ(e.kind, EventKind::done) << e.status.message();
+      cached[e.request] = e.usage.cached_tokens;
+    }
+    const Status sound = scheduler_->check_integrity();
+    EXPECT_TRUE(sound.ok()) << sound.message();
+  }
+  void expect(uint64_t id, const Case& wanted, const std::string& what) {
+    const Case& got = said[id];
+    EXPECT_EQ(got.tokens, wanted.tokens) << what;
+    ASSERT_EQ(got.logprobs.size(), wanted.logprobs.size()) << what;
+    for (size_t t = 0; t < got.logprobs.size(); ++t) {
+      EXPECT_NEAR(got.logprobs[t], wanted.logprobs[t], kTolerance) << what << " token " << t;
+    }
+  }
+  [[nodiscard]] SchedulerStats stats() const { return scheduler_->stats(); }
+
+  std::map<uint64_t, Case> said;
+  std::map<uint64_t, int64_t> cached;
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<models::Model> model_;
+  std::unique_ptr<ExecutorCore> executor_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::set<uint64_t> known_;
+  std::vector<std::pair<uint64_t, uint64_t>> waits_;
+  SteadyClock clock_;
+};
+
+TEST_P(Golden, AloneAndTogetherWithAndWithoutOverlap) {
+  for (const bool overlap : {true, false}) {
+    Engine engine(text_, options_, {.overlap = overlap});
+    for (size_t i = 0; i < cases_.size(); ++i) {
+      engine.submit(1 + i, cases_[i]);
+      engine.run();
+      engine.expect(1 + i, cases_[i], "alone");
+    }
+    for (size_t i = 0; i < 2 * cases_.size(); ++i) engine.submit(101 + i, cases_[i % cases_.size()]);
+    engine.run();
+    for (size_t i = 0; i < 2 * cases_.size(); ++i) {
+      engine.expect(101 + i, cases_[i % cases_.size()], "together");
+    }
+  }
+}
+
+TEST_P(Golden, InChunksWhilePicturesComeLate) {
+  Engine engine(text_, options_, {.step_rows = 8 + std::max(13, longest_span())});
+  for (size_t i = 0; i < 2 * cases_.size(); ++i) {
+    engine.submit(1 + i, cases_[i % cases_.size()], i % 2 == 0);
+  }
+  engine.run();
+  for (size_t i = 0; i < 2 * cases_.size(); ++i) {
+    engine.expect(1 + i, cases_[i % cases_.size()], "late " + std::to_string(i));
+  }
+}
+
+TEST_P(Golden, FromTheCache) {
+  Engine engine(text_, options_, {.prefix_reuse = true});
+  for (const uint64_t first : {1, 101}) {
+    for (size_t i = 0; i < cases_.size(); ++i) engine.submit(first + i, cases_[i]);
+    engine.run();
+    for (size_t i = 0; i < cases_.size(); ++i) engine.expect(first + i, cases_[i], "cached");
+  }
+  for (size_t i = 0; i < cases_.size(); ++i) {
+    const int64_t reusable = (cases_[i].prompt.length() - 1) / kBlockTokens * kBlockTokens;
+    EXPECT_EQ(engine.cached[101 + i], reusable) << "a picture was read again";
+  }
+}
+
+// The same ids and another picture: nothing may be found.
+TEST_P(Golden, AnotherPictureIsNotFound) {
+  const auto seen = std::find_if(cases_.begin(), cases_.end(), [](const Case& c) {
+    return !c.prompt.images.empty() || !c.prompt.cross_images.empty();
+  });
+  ASSERT_NE(seen, cases_.end());
+  Engine engine(text_, options_, {.prefix_reuse = true});
+  engine.submit(1, *seen);
+  engine.run();
+  Case other = *seen;
+  for (auto* images : {&other.prompt.images, &other.prompt.cross_images}) {
+    for (PromptImage& image : *images) image.content.low = 8;
+  }
+  engine.submit(2, other);
+  engine.run();
+  const auto& images = seen->prompt.images.empty() ? seen->prompt.cross_images : seen->prompt.images;
+  EXPECT_LE(engine.cached[2], images.front().position);
+  engine.expect(2, *seen, "another");
+}
+
+TEST_P(Golden, ThroughPreemptions) {
+  Engine engine(text_, options_, {.prefix_reuse = true,
+                                  .step_rows = 8 + std::max(24, longest_span()),
+                                  .blocks = longest() / kBlockTokens + 6});
+  for (size_t i = 0; i < 3 * cases_.size(); ++i) engine.submit(1 + i, cases_[i % cases_.size()]);
+  engine.run();
+  for (size_t i = 0; i < 3 * cases_.size(); ++i) {
+    engine.expect(1 + i, cases_[i % cases_.size()], "preempted");
+  }
+}
+
+std::vector<std::string> model_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolders)) {
+    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(model_names()), [](const auto& p) {
+  std::string name = p.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace troupe::engine
