@@ -1,6 +1,5 @@
 #include "engine/executor_core.hpp"
 
-#include <bit>
 #include <string>
 #include <utility>
 
@@ -16,7 +15,7 @@ Result<std::unique_ptr<ExecutorCore>> ExecutorCore::open(
     const ExecutorOptions& options) {
   const int32_t block_tokens = groups.empty() ? 1 : groups.front().cache.block_tokens;
   std::unique_ptr<ExecutorCore> core(new ExecutorCore(
-      backend, model, static_cast<int32_t>(groups.size()), block_tokens, options));
+      backend, model, static_cast<int32_t>(groups.size()), block_tokens, options.slots));
   for (const models::CacheGroup& group : groups) {
     TR_ASSIGN(std::unique_ptr<KvCache> cache, backend.create_cache(group.cache));
     core->cache_views_.push_back(cache.get());
@@ -79,23 +78,6 @@ Result<Matrix> ExecutorCore::encoder_rows(const PlanSequence& sequence,
   return all;
 }
 
-// Passes that decode only, one row per sequence and one draw per row, come again and again: equal
-// keys mean equal launches. 0: not worth recording.
-uint64_t ExecutorCore::shape_key(const Batch& batch) const {
-  const PlanView& plan = batch.plan;
-  const StepPlanHeader& header = plan.header();
-  const bool plain = plan.injects().empty() && plan.adapters().empty() && plan.modality().empty() &&
-                     plan.rope_positions().empty() && plan.span_ends().empty() &&
-                     plan.cross_spans().empty() && plan.encodes().empty();
-  if (!options_.record || header.max_row_count != 1 || !plain ||
-      plan.logit_rows().size() != plan.sequences().size()) {
-    return 0;
-  }
-  const auto reach = static_cast<uint64_t>(std::bit_width(static_cast<uint32_t>(header.max_kv_len)));
-  return uint64_t{1} << 63 | reach << 48 | static_cast<uint64_t>(batch.sequences) << 24 |
-         static_cast<uint64_t>(batch.rows);
-}
-
 Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   TR_ASSERT(flights_.size() < kFlightsMax);
   Flight flight;
@@ -111,15 +93,8 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
   TR_TRY(encode(flight.batch));
-  const uint64_t key = shape_key(flight.batch);
-  if (key != 0 && backend_.replay(flight.batch, key)) {
-    flight.logits = recorded_.at(key);
-  } else {
-    if (key != 0) backend_.record(flight.batch, key);
-    flight.logits = model_.forward(flight.batch, cache_views_, injects_);
-    if (key != 0) backend_.end_record();
-    if (key != 0) recorded_[key] = flight.logits;
-  }
+  // Passes that come again and again are recorded by the model itself.
+  flight.logits = model_.forward(flight.batch, cache_views_, injects_);
   flights_.push_back(std::move(flight));
   return ok_status();
 }

@@ -18,7 +18,6 @@ struct ExecutorOptions {
   int32_t slots = 0;
   int32_t rows_max = 0;        // of one step
   int32_t logit_rows_max = 0;
-  bool record = true;          // let the backend record and replay passes of equal shape
 };
 
 class ExecutorCore final : public StepExecutor {
@@ -45,18 +44,15 @@ class ExecutorCore final : public StepExecutor {
   };
 
   ExecutorCore(Backend& backend, models::Model& model, int32_t groups, int32_t block_tokens,
-               const ExecutorOptions& options)
-      : backend_(backend), model_(model), options_(options),
-        tables_(options.slots, groups, block_tokens) {}
+               int32_t slots)
+      : backend_(backend), model_(model), tables_(slots, groups, block_tokens) {}
   Status find_injects(const PlanView& plan);
   [[nodiscard]] Result<Matrix> embedding(uint64_t id, int32_t rows) const;
   Status encode(const Batch& batch);
   Result<Matrix> encoder_rows(const PlanSequence& sequence, std::span<const PlanEncode> parts);
-  [[nodiscard]] uint64_t shape_key(const Batch& batch) const;
 
   Backend& backend_;
   models::Model& model_;
-  ExecutorOptions options_;
   SlotTables tables_;
   std::vector<std::unique_ptr<KvCache>> caches_;
   std::vector<KvCache*> cache_views_;
@@ -65,7 +61,6 @@ class ExecutorCore final : public StepExecutor {
   std::vector<Matrix> injects_;
   std::unordered_map<uint64_t, Matrix> embeddings_;
   std::unique_ptr<DeviceBuffer> encoder_rows_;  // of several pictures, one below the other
-  std::unordered_map<uint64_t, Matrix> recorded_;  // logits of recorded passes
 };
 
 }  // namespace troupe::engine
