@@ -59,7 +59,7 @@ class Engine {
     config.prefix_reuse = ways.prefix_reuse;
     config.logit_rows = ways.slots + 64;
     auto executor = ExecutorCore::open(*backend_, *model_, config.groups,
-                                       {ways.slots, ways.step_rows, config.logit_rows, true});
+                                       {ways.slots, ways.step_rows, config.logit_rows});
     EXPECT_TRUE(executor.ok()) << executor.status().message();
     executor_ = std::move(executor).value();
     scheduler_ = std::make_unique<Scheduler>(config);
