@@ -41,21 +41,6 @@ struct Ways {
   int32_t blocks = 512;  // of each group that grows
 };
 
-vision::PictureLayout layout_of(const json& p) {
-  vision::PictureLayout out;
-  out.width = p["width"];
-  out.height = p["height"];
-  for (const json& grid : p["tiles"]) out.tiles.push_back({grid[0], grid[1], grid[2]});
-  out.tile_rows = p["tile_rows"];
-  out.tile_columns = p["tile_columns"];
-  out.overview = p["overview"];
-  out.rows = p["rows"];
-  out.rope_frames = p["rope"][0];
-  out.rope_rows = p["rope"][1];
-  out.rope_columns = p["rope"][2];
-  return out;
-}
-
 // The golden folder with its cases, pictures encoded.
 class Golden : public ::testing::TestWithParam<std::string> {
  protected:
@@ -87,7 +72,7 @@ class Golden : public ::testing::TestWithParam<std::string> {
     std::vector<vision::PictureLayout> layouts;
     std::vector<PromptImage> pictures;
     for (const json& p : c["pictures"]) {
-      layouts.push_back(layout_of(p));
+      layouts.push_back(vision::testing::layout_of(p));
       PromptImage image;
       image.embedding = 1 + cases_.size() * 100 + pictures.size();
       image.content = {image.embedding, 7};

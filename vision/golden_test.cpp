@@ -107,21 +107,6 @@ Piece Case::piece(int32_t sequence, size_t begin, size_t count) const {
   return out;
 }
 
-PictureLayout layout_of(const json& p) {
-  PictureLayout out;
-  out.width = p["width"];
-  out.height = p["height"];
-  for (const json& grid : p["tiles"]) out.tiles.push_back({grid[0], grid[1], grid[2]});
-  out.tile_rows = p["tile_rows"];
-  out.tile_columns = p["tile_columns"];
-  out.overview = p["overview"];
-  out.rows = p["rows"];
-  out.rope_frames = p["rope"][0];
-  out.rope_rows = p["rope"][1];
-  out.rope_columns = p["rope"][2];
-  return out;
-}
-
 // One golden model with its two halves on backends of their own.
 class Golden : public ::testing::TestWithParam<std::string> {
  protected:

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "models/test_folder.hpp"
+#include "vision/processor.hpp"
 
 namespace troupe::vision::testing {
 
@@ -17,5 +19,8 @@ std::vector<float> draw(uint64_t seed, const std::string& name, size_t count, fl
 
 // A temporary copy of the folder with model.safetensors (f32) written from weights.json.
 std::unique_ptr<models::testing::TestFolder> grow(const std::string& folder);
+
+// The layout of one picture of a case in expected.json.
+PictureLayout layout_of(const nlohmann::json& picture);
 
 }  // namespace troupe::vision::testing
