@@ -1,6 +1,5 @@
 #include "wire/client_link.hpp"
 
-#include <sys/random.h>
 #include <zmq.h>
 
 #include <cstring>
@@ -78,15 +77,7 @@ void ClientLink::send(Kind kind, std::string_view body, std::span<const SharedBy
   if (socket_) (void)send_message(*socket_, {}, kind, body, blobs);
 }
 
-Id128 ClientLink::random_id() {
-  Id128 id{};
-  size_t have = 0;
-  while (have < id.size()) {
-    const ssize_t got = ::getrandom(id.data() + have, id.size() - have, 0);
-    if (got > 0) have += static_cast<size_t>(got);
-  }
-  return id;
-}
+Id128 ClientLink::random_id() { return draw_id(); }
 
 void ClientLink::wait(const WakeFd& wake, int timeout_ms) {
   zmq::pollitem_t items[3] = {{nullptr, wake.fd(), ZMQ_POLLIN, 0}, {}, {}};

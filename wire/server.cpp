@@ -1,7 +1,6 @@
 #include "wire/server.hpp"
 
 #include <poll.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <atomic>
@@ -162,15 +161,7 @@ void Server::run(std::function<std::function<void()>()> work) {
   workers_->give([this, work = std::move(work)] { post(work()); });
 }
 
-Id128 Server::random_id() {
-  Id128 id{};
-  size_t have = 0;
-  while (have < id.size()) {
-    const ssize_t got = ::getrandom(id.data() + have, id.size() - have, 0);
-    if (got > 0) have += static_cast<size_t>(got);
-  }
-  return id;
-}
+Id128 Server::random_id() { return draw_id(); }
 
 void Server::post(std::function<void()> work) {
   {

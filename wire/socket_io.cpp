@@ -1,6 +1,7 @@
 #include "wire/socket_io.hpp"
 
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -105,6 +106,16 @@ void WakeFd::wake() const {
 void WakeFd::clear() const {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t taken = ::read(fd_, &count, sizeof count);
+}
+
+Id128 draw_id() {
+  Id128 id{};
+  size_t have = 0;
+  while (have < id.size()) {
+    const ssize_t got = ::getrandom(id.data() + have, id.size() - have, 0);
+    if (got > 0) have += static_cast<size_t>(got);
+  }
+  return id;
 }
 
 }  // namespace troupe::wire

@@ -60,4 +60,7 @@ class WakeFd {
   int fd_;
 };
 
+// A fresh id that nobody can guess.
+Id128 draw_id();
+
 }  // namespace troupe::wire
