@@ -275,6 +275,8 @@ class Engine:
 def compare(ours, theirs, pairs, works):
     rates = {work: [] for work in works}
     try:
+        for side in (ours, theirs):
+            side.rate(works[0])  # not counted: until it answers, a side still loads and takes cores
         for i in range(pairs):
             for work in works:
                 sides = [ours, theirs] if i % 2 == 0 else [theirs, ours]
