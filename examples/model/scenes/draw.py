@@ -4,7 +4,7 @@
     python3 examples/model/scenes/draw.py --seed 7 --out scene.png    # this one
 
 Prints one line of JSON: the picture's file and size, the question, the right answer and the seed.
-With --show the picture appears on standard error as blocks of colour (in shades if NO_COLOR is set).
+With --show the picture appears on standard error as blocks of colour (shades if NO_COLOR is set).
 """
 
 import argparse
@@ -38,12 +38,17 @@ def drawn(seed: int, kinds: list[str], wide: int | None = None) -> tuple[scenes.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="the same seed draws the same scene")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the PNG file to write")
-    parser.add_argument("--kind", action="append", choices=sorted(questions.Asker.WEIGHTS),
-                        help="ask this kind of question; may be given several times")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=sorted(questions.Asker.WEIGHTS),
+        help="ask this kind of question; may be given several times",
+    )
     parser.add_argument("--show", action="store_true", help="show the picture on standard error")
     parser.add_argument("--columns", type=int, default=64, help="width of the picture shown")
     options = parser.parse_args()
@@ -54,9 +59,20 @@ def main() -> None:
     if options.show:
         sys.stderr.write(raster.blocks(rows, options.columns))
     columns, lines = scene.tiles()
-    print(json.dumps({"image": str(options.out), "width": scene.width, "height": scene.height,
-                      "tiles": columns * lines, "kind": kind, "question": question,
-                      "answer": answer, "seed": seed}))
+    print(
+        json.dumps(
+            {
+                "image": str(options.out),
+                "width": scene.width,
+                "height": scene.height,
+                "tiles": columns * lines,
+                "kind": kind,
+                "question": question,
+                "answer": answer,
+                "seed": seed,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

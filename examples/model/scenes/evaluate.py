@@ -5,7 +5,7 @@
 
 Every scene is drawn anew from a seed that training does not use, and prints only words and numbers
 that training never prints. In conversations the model reads its own earlier answers, so one mistake
-can spoil the turns after it. Needs Pillow and numpy; with --reference torch and transformers as well.
+can spoil the turns after it. Needs Pillow and numpy; with --reference torch and transformers too.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 
 import paint
+import conversations
 import questions
 import raster
 import scene as scenes
@@ -59,7 +60,9 @@ def by_hand(scene: scenes.Scene) -> Image.Image:
     return Image.open(io.BytesIO(raster.png(raster.draw(scene)))).convert("RGB")
 
 
-def one_question(kind: str, inventor: scenes.Inventor, asker: questions.Asker) -> questions.Turn:
+def one_question(
+    kind: str, inventor: scenes.Inventor, asker: conversations.Talker
+) -> questions.Turn:
     while True:
         scene = inventor.scene()
         if kind == "no_picture":
@@ -75,10 +78,13 @@ def one_question(kind: str, inventor: scenes.Inventor, asker: questions.Asker) -
 def cases(per_kind: int, seed: int = SEED) -> list[Case]:
     """`per_kind` questions of every kind, and as many conversations of each sort."""
     rng = random.Random(seed)
-    inventor, asker = scenes.Inventor(rng, held_out=True), questions.Asker(rng)
+    inventor, asker = scenes.Inventor(rng, held_out=True), conversations.Talker(rng)
     plain = scenes.Inventor(rng, held_out=True, fonts=raster.FONTS)
-    made = [case(kind, [one_question(kind, inventor, asker)]) for kind in SINGLE
-            for _ in range(per_kind)]
+    made = [
+        case(kind, [one_question(kind, inventor, asker)])
+        for kind in SINGLE
+        for _ in range(per_kind)
+    ]
     for _ in range(per_kind):
         scene = inventor.scene()
         made.append(case("conversation", asker.about_one(scene, 4, [scene])))
@@ -106,19 +112,28 @@ class Score:
             self.asked[group] += 1
             self.right[group] += good
         if not good:
-            self.wrong.append(f"{made.kind}: {made.turns[turn].question!r} -> {answer!r}, "
-                              f"not {expected!r}")
+            self.wrong.append(
+                f"{made.kind}: {made.turns[turn].question!r} -> {answer!r}, not {expected!r}"
+            )
 
     def report(self) -> float:
-        for kind in [*(k for k in self.asked if k[0] != "(" and k != "all"), "(one tile)", "(tiled)", "all"]:
-            print(f"{kind:14} {self.right[kind]:5} of {self.asked[kind]:5} = "
-                  f"{100 * self.right[kind] / max(1, self.asked[kind]):.2f} %")
+        for kind in [
+            *(k for k in self.asked if k[0] != "(" and k != "all"),
+            "(one tile)",
+            "(tiled)",
+            "all",
+        ]:
+            print(
+                f"{kind:14} {self.right[kind]:5} of {self.asked[kind]:5} = "
+                f"{100 * self.right[kind] / max(1, self.asked[kind]):.2f} %"
+            )
         for line in self.wrong[:25]:
             print("  " + line)
         return self.right["all"] / self.asked["all"]
 
 
-# -- engines: chats in, answers out ------------------------------------------------------------------
+# -- engines: chats in, answers out ---------------------------------------------------------------
+
 
 def data_url(image: Image.Image) -> str:
     file = io.BytesIO()
@@ -129,10 +144,15 @@ def data_url(image: Image.Image) -> str:
 def openai_message(message: dict) -> dict:
     if isinstance(message["content"], str):
         return message
-    return {"role": message["role"], "content": [
-        part if part["type"] == "text" else
-        {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
-        for part in message["content"]]}
+    return {
+        "role": message["role"],
+        "content": [
+            part
+            if part["type"] == "text"
+            else {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
+            for part in message["content"]
+        ],
+    }
 
 
 class Batch:
@@ -141,18 +161,31 @@ class Batch:
     def __init__(self, model: pathlib.Path, command: pathlib.Path):
         self.model, self.command = model, command
         if not command.exists():
-            raise SystemExit(f"{command} does not exist: build Troupe first, or name the command with "
-                             "--troupe, or use --reference")
+            raise SystemExit(
+                f"{command} does not exist: build Troupe first, or name the command with "
+                "--troupe, or use --reference"
+            )
 
     def __call__(self, chats: list[list[dict]]) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             asked, answered = (pathlib.Path(folder) / name for name in ("in.jsonl", "out.jsonl"))
             with asked.open("w", encoding="utf-8") as file:
                 for index, chat in enumerate(chats):
-                    file.write(json.dumps({
-                        "custom_id": str(index), "method": "POST", "url": "/v1/chat/completions",
-                        "body": {"messages": [openai_message(m) for m in chat], "temperature": 0,
-                                 "max_tokens": 96}}) + "\n")
+                    file.write(
+                        json.dumps(
+                            {
+                                "custom_id": str(index),
+                                "method": "POST",
+                                "url": "/v1/chat/completions",
+                                "body": {
+                                    "messages": [openai_message(m) for m in chat],
+                                    "temperature": 0,
+                                    "max_tokens": 96,
+                                },
+                            }
+                        )
+                        + "\n"
+                    )
             subprocess.run([self.command, "batch", self.model, asked, answered], check=True)
             answers = {}
             for line in answered.read_text(encoding="utf-8").splitlines():
@@ -169,22 +202,37 @@ class Reference:
     def __init__(self, model: pathlib.Path, dtype: str, batch: int):
         import torch
         import transformers
+
         self.torch, self.batch = torch, batch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.processor = transformers.AutoProcessor.from_pretrained(model)
         self.model = transformers.AutoModelForImageTextToText.from_pretrained(
-            model, dtype=getattr(torch, dtype)).to(self.device)
+            model, dtype=getattr(torch, dtype)
+        ).to(self.device)
 
     def __call__(self, chats: list[list[dict]]) -> list[str]:
-        inputs = [self.processor.apply_chat_template(
-            [{**m, "content": m["content"] if not isinstance(m["content"], str) else
-              [{"type": "text", "text": m["content"]}]} for m in chat],
-            add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
-            for chat in chats]
+        inputs = [
+            self.processor.apply_chat_template(
+                [
+                    {
+                        **m,
+                        "content": m["content"]
+                        if not isinstance(m["content"], str)
+                        else [{"type": "text", "text": m["content"]}],
+                    }
+                    for m in chat
+                ],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+            for chat in chats
+        ]
         answers = [""] * len(chats)
         order = sorted(range(len(chats)), key=lambda i: inputs[i]["input_ids"].shape[1])
         for begin in range(0, len(order), self.batch):
-            part = order[begin:begin + self.batch]
+            part = order[begin : begin + self.batch]
             for index, text in zip(part, self.generate([inputs[i] for i in part])):
                 answers[index] = text
         return answers
@@ -192,10 +240,15 @@ class Reference:
     def generate(self, inputs: list) -> list[str]:
         torch, pad = self.torch, self.processor.tokenizer.pad_token_id
         width = max(i["input_ids"].shape[1] for i in inputs)
-        left = lambda t, value: torch.nn.functional.pad(t, (width - t.shape[1], 0), value=value)  # noqa: E731
+
+        def left(ids, value: int):
+            return torch.nn.functional.pad(ids, (width - ids.shape[1], 0), value=value)
+
         pixels = [i["pixel_values"] for i in inputs if "pixel_values" in i]
-        given = {"input_ids": torch.cat([left(i["input_ids"], pad) for i in inputs]),
-                 "attention_mask": torch.cat([left(i["attention_mask"], 0) for i in inputs])}
+        given = {
+            "input_ids": torch.cat([left(i["input_ids"], pad) for i in inputs]),
+            "attention_mask": torch.cat([left(i["attention_mask"], 0) for i in inputs]),
+        }
         if pixels:
             given["pixel_values"] = torch.cat(pixels)
         with torch.no_grad():
@@ -217,22 +270,29 @@ def evaluate(answer, made: list[Case]) -> Score:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=pathlib.Path, default=HERE.parent / "lookout")
     parser.add_argument("--per-kind", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--reference", action="store_true", help="use transformers, not Troupe")
-    parser.add_argument("--troupe", type=pathlib.Path, default=ROOT / "build/release/bin/troupe",
-                        help="the command")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"],
-                        help="of the reference")
+    parser.add_argument(
+        "--troupe", type=pathlib.Path, default=ROOT / "build/release/bin/troupe", help="the command"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16"], help="of the reference"
+    )
     parser.add_argument("--batch", type=int, default=32, help="of the reference")
-    parser.add_argument("--least", type=float, default=0.0,
-                        help="fail below this share of right answers")
+    parser.add_argument(
+        "--least", type=float, default=0.0, help="fail below this share of right answers"
+    )
     options = parser.parse_args()
-    engine = (Reference(options.model, options.dtype, options.batch) if options.reference
-              else Batch(options.model, options.troupe))
+    engine = (
+        Reference(options.model, options.dtype, options.batch)
+        if options.reference
+        else Batch(options.model, options.troupe)
+    )
     share = evaluate(engine, cases(options.per_kind, options.seed)).report()
     if share < options.least:
         raise SystemExit(f"{share:.4f} is less than {options.least}")

@@ -29,7 +29,9 @@ class Pool:
     def __init__(self, painters: Painters, device: str, tiles_max: int):
         side, patches = scenes.TILE, labelling.PATCHES
         self.tiles = torch.empty((tiles_max, side, side, 3), dtype=torch.uint8, device=device)
-        self.labels = torch.empty((tiles_max, patches, patches, 6), dtype=torch.uint8, device=device)
+        self.labels = torch.empty(
+            (tiles_max, patches, patches, 6), dtype=torch.uint8, device=device
+        )
         self.filled, self.full = 0, False
         self.ids = {k: [] for k in KINDS}  # the ids of a shard
         self.rows = {k: [] for k in KINDS}  # (shard, row in it, first tile, tiles)
@@ -53,14 +55,16 @@ class Pool:
             self.full = True
             return
         for name, store in (("tiles", self.tiles), ("labels", self.labels)):
-            store[self.filled:self.filled + count].copy_(torch.from_numpy(shard[name]))
+            store[self.filled : self.filled + count].copy_(torch.from_numpy(shard[name]))
         if self.device == "cuda":
             torch.cuda.current_stream().synchronize()
         self.ids[kind].append(shard["ids"].astype(numpy.int32))
         first = self.filled + numpy.concatenate([[0], numpy.cumsum(shard["counts"])])
         self.filled += count
-        self.rows[kind] += [(len(self.ids[kind]) - 1, i, int(first[i]), int(shard["counts"][i]))
-                            for i in range(len(shard["counts"]))]
+        self.rows[kind] += [
+            (len(self.ids[kind]) - 1, i, int(first[i]), int(shard["counts"][i]))
+            for i in range(len(shard["counts"]))
+        ]
 
     def batch(self, kind: str, count: int, tiles: int, rng) -> tuple[torch.Tensor, ...]:
         """(ids, tiles, labels); tiles are padded to `tiles`, so that shapes never change."""
@@ -77,7 +81,8 @@ class Pool:
         return ids, self.tiles[index], self.labels[index]
 
 
-# -- the model ---------------------------------------------------------------------------------------
+# -- the model ------------------------------------------------------------------------------------
+
 
 class Tutor(torch.nn.Module):
     """Reads labels.py's classes off the projected tokens of a tile, and each token's place. It is
@@ -112,7 +117,8 @@ class Tutor(torch.nn.Module):
 
 def new_model(folder: pathlib.Path, device: str):
     model = transformers.InternVLForConditionalGeneration(
-        transformers.AutoConfig.from_pretrained(folder))
+        transformers.AutoConfig.from_pretrained(folder)
+    )
     torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.05)
     torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
     return model.float().to(device)
@@ -123,7 +129,9 @@ def see(model, tiles: torch.Tensor) -> torch.Tensor:
     pixels = ((tiles.permute(0, 3, 1, 2).float() / 255) - folders.MEAN[0]) / folders.STD[0]
     pixels, core = pixels.to(model.lm_head.weight.dtype), model.model
     embedded = core.vision_tower.embeddings(pixels)
-    embedded = embedded[0] if isinstance(embedded, tuple) else embedded  # older transformers: a pair
+    embedded = (
+        embedded[0] if isinstance(embedded, tuple) else embedded
+    )  # older transformers: a pair
     hidden = core.vision_tower.encoder(embedded).last_hidden_state
     hidden = core.vision_tower.layernorm(hidden)[:, 1:]
     side = math.isqrt(hidden.shape[1])
@@ -138,14 +146,16 @@ def hidden_of(model, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     features = features.flatten(0, 1)
     which = (is_image.flatten().long().cumsum(0) - 1).clamp(min=0)
     embedded = model.model.language_model.embed_tokens(tokens)
-    embedded = torch.where(is_image[..., None], features[which].view_as(embedded).to(embedded.dtype),
-                           embedded)
+    embedded = torch.where(
+        is_image[..., None], features[which].view_as(embedded).to(embedded.dtype), embedded
+    )
     return model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
 
 
 def answer_loss(hidden: torch.Tensor, ids: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    targets = torch.where(ids[:, 1:] & rowmaking.LEARN != 0,
-                          (ids[:, 1:] & (rowmaking.LEARN - 1)).long(), -100)
+    targets = torch.where(
+        ids[:, 1:] & rowmaking.LEARN != 0, (ids[:, 1:] & (rowmaking.LEARN - 1)).long(), -100
+    )
     logits = torch.nn.functional.linear(hidden[:, :-1], head)
     return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
@@ -167,11 +177,14 @@ class Lesson:
     def __call__(self, ids, tiles, labels) -> tuple[torch.Tensor, torch.Tensor]:
         features = see(self.model, tiles)
         hidden = hidden_of(self.model, ids, features)
-        return (self.answer_loss(hidden, ids, self.model.lm_head.weight),
-                self.tutor(features, labels))
+        return (
+            self.answer_loss(hidden, ids, self.model.lm_head.weight),
+            self.tutor(features, labels),
+        )
 
 
-# -- the loop ------------------------------------------------------------------------------------------
+# -- the loop -------------------------------------------------------------------------------------
+
 
 def learning_rate(progress: float, peak: float) -> float:
     warm_up = 0.03
@@ -189,9 +202,16 @@ class Optimizer:
         self.copies = [p.detach().float().clone() for p in self.used]
         decays = [p.ndim > 1 and "embeddings" not in n for n, p in named]
         self.adam = torch.optim.AdamW(
-            [{"params": [c for c, d in zip(self.copies, decays) if d == decay],
-              "weight_decay": 0.05 if decay else 0.0} for decay in (True, False)],
-            betas=(0.9, 0.98), fused=device == "cuda")
+            [
+                {
+                    "params": [c for c, d in zip(self.copies, decays) if d == decay],
+                    "weight_decay": 0.05 if decay else 0.0,
+                }
+                for decay in (True, False)
+            ],
+            betas=(0.9, 0.98),
+            fused=device == "cuda",
+        )
         for copy in self.copies:
             copy.grad = torch.zeros_like(copy)
 
@@ -226,8 +246,11 @@ def warm(lesson: Lesson, options, device: str) -> None:
     for kind in KINDS:
         rows, tiles = shape(kind, options)
         ids = torch.full((rows, KINDS[kind][1]), rowmaking.LEARN, dtype=torch.int32, device=device)
-        losses = lesson(ids, torch.zeros((tiles, side, side, 3), dtype=torch.uint8, device=device),
-                        torch.zeros((tiles, patches, patches, 6), dtype=torch.uint8, device=device))
+        losses = lesson(
+            ids,
+            torch.zeros((tiles, side, side, 3), dtype=torch.uint8, device=device),
+            torch.zeros((tiles, patches, patches, 6), dtype=torch.uint8, device=device),
+        )
         sum(losses).backward()
     lesson.model.zero_grad(set_to_none=True)
     lesson.tutor.zero_grad(set_to_none=True)
@@ -259,8 +282,11 @@ def train(model, pool: Pool, options, start: float) -> None:
         optimizer.step(learning_rate(progress, options.peak))
         if step % options.report == 0 or progress >= 1:
             rows = " ".join(f"{k} {len(v)}" for k, v in pool.rows.items())
-            print(f"step {step} {kind} loss {answers.item():.4f} tutor {tutoring.item():.4f} minutes "
-                  f"{(time.monotonic() - begin) / 60:.2f} {rows} tiles {pool.filled}", flush=True)
+            print(
+                f"step {step} {kind} loss {answers.item():.4f} tutor {tutoring.item():.4f} minutes "
+                f"{(time.monotonic() - begin) / 60:.2f} {rows} tiles {pool.filled}",
+                flush=True,
+            )
         if progress >= 1:
             break
         if time.monotonic() - saved > 45:
@@ -280,9 +306,11 @@ def forced_accuracy(model, shards: list, device: str) -> float:
         for row, answers in enumerate(shard["answers"]):
             for kind, first, last in answers:
                 asked[kind] += 1
-                right[kind] += (guess[row, first - 1:last - 1] == truth[row, first:last]).all()
+                right[kind] += (guess[row, first - 1 : last - 1] == truth[row, first:last]).all()
     for kind in sorted(asked):
-        print(f"held out {kind:12} {right[kind]:6} of {asked[kind]:6}  {right[kind] / asked[kind]:.4f}")
+        print(
+            f"held out {kind:12} {right[kind]:6} of {asked[kind]:6} {right[kind] / asked[kind]:.4f}"
+        )
     total = right.total() / asked.total()
     print(f"held out, all: {right.total()} of {asked.total()} = {total:.4f}", flush=True)
     return total

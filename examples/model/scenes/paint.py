@@ -8,6 +8,7 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont
 
 import scene as scenes
+import strokes
 
 
 @functools.lru_cache(maxsize=256)
@@ -23,8 +24,9 @@ def paint_background(scene: scenes.Scene, scale: int) -> Image.Image:
         ramp = Image.linear_gradient("L").resize((width, height))
         if across:
             ramp = Image.linear_gradient("L").rotate(90).resize((width, height))
-        return Image.composite(Image.new("RGB", (width, height), other),
-                               Image.new("RGB", (width, height), rgb), ramp)
+        return Image.composite(
+            Image.new("RGB", (width, height), other), Image.new("RGB", (width, height), rgb), ramp
+        )
     image = Image.new("RGB", (width, height), rgb)
     if kind == "lines":
         line, step, squared = rest
@@ -43,14 +45,16 @@ def draw_type(draw, op: tuple, scale: int) -> None:
     length = type_font(size).getlength(text)
     if length > wide * scale:
         size = max(6, int(size * wide * scale / length))
-    draw.text((x * scale, y * scale + 0.36 * size), text, font=type_font(size), fill=rgb, anchor="ms")
+    draw.text(
+        (x * scale, y * scale + 0.36 * size), text, font=type_font(size), fill=rgb, anchor="ms"
+    )
 
 
 def paint(scene: scenes.Scene) -> Image.Image:
     scale = 1 if not scene.smooth else 3 if scene.width * scene.height < 20_000 else 2
     image = paint_background(scene, scale)
     draw = ImageDraw.Draw(image)
-    for op in scenes.operations(scene):
+    for op in strokes.operations(scene):
         if op[0] == "poly":
             draw.polygon([(x * scale - 0.5, y * scale - 0.5) for x, y in op[1]], fill=op[2])
         elif op[0] == "stroke":

@@ -23,9 +23,11 @@ def kind_of(made: int, seconds: float, options: dict) -> str:
 def draw_forever(tokenizer_json: str, seed: int, place: str, ready, options: dict) -> None:
     """Fills files in `place` with shards and names them in `ready`."""
     import tokenizers
+
     os.nice(10)  # whoever compiles or trains goes first
-    maker = rowmaking.RowMaker(tokenizers.Tokenizer.from_str(tokenizer_json), seed,
-                               options.get("held_out", False))
+    maker = rowmaking.RowMaker(
+        tokenizers.Tokenizer.from_str(tokenizer_json), seed, options.get("held_out", False)
+    )
     made, parent, start = 0, os.getppid(), time.monotonic()
     while made != options.get("shards") and os.getppid() == parent:
         kind = kind_of(made, time.monotonic() - start, options)
@@ -47,9 +49,14 @@ class Painters:
         roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 4e9
         self.place = tempfile.mkdtemp(dir=memory if roomy else None)
         self.ready = context.Queue(maxsize=60)
-        self.processes = [context.Process(
-            target=draw_forever, daemon=True,
-            args=(tokenizer.to_str(), seed + i, self.place, self.ready, options)) for i in range(count)]
+        self.processes = [
+            context.Process(
+                target=draw_forever,
+                daemon=True,
+                args=(tokenizer.to_str(), seed + i, self.place, self.ready, options),
+            )
+            for i in range(count)
+        ]
         for process in self.processes:
             process.start()
 

@@ -10,7 +10,7 @@ import pathlib
 import random
 import sys
 
-import scene as scenes
+import strokes
 from scene import COLOURS, PLACES, SHAPES, Scene, Text, Thing
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
@@ -50,7 +50,7 @@ def full(thing: Thing) -> str:
 
 def extent(thing: Thing) -> float:
     """The area of the box around a thing."""
-    points = scenes.outline(thing)
+    points = strokes.outline(thing)
     wide, high = (max(p[i] for p in points) - min(p[i] for p in points) for i in (0, 1))
     return wide * high
 
@@ -112,7 +112,7 @@ class Asker:
     def any_thing(self, scene: Scene) -> Thing | None:
         return self.rng.choice(scene.things) if scene.things else None
 
-    # -- one method per kind of question: (question, answer, the thing it was about) or None -----------
+    # -- one method per kind of question: (question, answer, the thing it was about) or None -------
 
     def colour(self, scene: Scene):
         thing = self.any_thing(scene)
@@ -192,8 +192,9 @@ class Asker:
             found = any((t.shape, t.colour) == (shape, colour) for t in scene.things)
         name = an(name)
         return self.say(f"Is there {name}?", f"Is there {name} in the picture?",
-                        f"Do you see {name}?", f"Can you see {name}?", f"Does the picture show {name}?",
-                        f"Is {name} in the picture?"), "yes" if found else "no", None
+                        f"Do you see {name}?", f"Can you see {name}?",
+                        f"Does the picture show {name}?", f"Is {name} in the picture?"), \
+            "yes" if found else "no", None
 
     def place(self, scene: Scene):
         rng = self.rng
@@ -229,8 +230,8 @@ class Asker:
             answer, about = an(full(found[0])), found[0]
         spot = {"left": "on the left", "right": "on the right", "top": "at the top",
                 "bottom": "at the bottom"}.get(place, f"in the {place}")
-        return self.say(f"What is {spot}?", f"What do you see {spot}?", f"What is {spot} of the picture?"
-                        if "centre" != place else "What is in the middle?",
+        long = f"What is {spot} of the picture?" if place != "centre" else "What is in the middle?"
+        return self.say(f"What is {spot}?", f"What do you see {spot}?", long,
                         f"What is drawn {spot}?", f"Which thing is {spot}?"), answer, about
 
     def beside(self, scene: Scene):
@@ -250,7 +251,8 @@ class Asker:
         to = rng.choice(["to the " + side, side]) if "of" in side else side
         return self.say(f"Is the {name_a} {to} the {name_b}?",
                         f"Does the {name_a} lie {to} the {name_b}?",
-                        f"Do you see the {name_a} {to} the {name_b}?"), "yes" if right else "no", None
+                        f"Do you see the {name_a} {to} the {name_b}?"), \
+            "yes" if right else "no", None
 
     def bigger(self, scene: Scene):
         if len(scene.things) < 2:
@@ -337,9 +339,9 @@ class Asker:
     def text_there(self, scene: Scene):
         kind = self.rng.choice(["word", "number", "text"])
         found = any(kind in (t.kind, "text") for t in scene.texts)
-        return self.say(f"Is there {an(kind) if kind != 'text' else 'any text'}?",
-                        f"Do you see {an(kind) if kind != 'text' else 'text'}?",
-                        f"Does the picture show {an(kind) if kind != 'text' else 'text'}?"), \
+        some = an(kind) if kind != "text" else "text"
+        return self.say(f"Is there {some if kind != 'text' else 'any text'}?",
+                        f"Do you see {some}?", f"Does the picture show {some}?"), \
             "yes" if found else "no", None
 
     def describe(self, scene: Scene):
@@ -383,7 +385,8 @@ class Asker:
         rng = self.rng
         if scene and scene.things and rng.random() < 0.4:
             name = full(rng.choice(scene.things))
-            return self.say(f"How old is the {name}?", f"Who drew the {name}?", f"Why is the {name} sad?",
+            return self.say(f"How old is the {name}?", f"Who drew the {name}?",
+                            f"Why is the {name} sad?",
                             f"What is the {name} made of?", f"How heavy is the {name}?",
                             f"Do you like the {name}?", f"How much does the {name} cost?",
                             f"What does the {name} mean?", f"When was the {name} drawn?",
@@ -405,98 +408,12 @@ class Asker:
             if not OURS & set(question.lower().replace("?", " ").replace(".", " ").split()):
                 return question, REFUSAL, None
 
-    # -- conversations -----------------------------------------------------------------------------
+    # -- which to ask ------------------------------------------------------------------------------
 
     WEIGHTS = {"colour": 9, "shape": 10, "count": 13, "exists": 7, "place": 14, "what_at": 9,
                "beside": 16, "bigger": 14, "biggest": 9, "number": 14, "word": 20, "text_colour": 4,
-               "arrow": 22, "hand": 2, "background": 2, "text_there": 1, "describe": 9, "missing": 4,
-               "other": 2}
+               "arrow": 22, "hand": 2, "background": 2, "text_there": 1, "describe": 9,
+               "missing": 4, "other": 2}
 
     def ask(self, scene: Scene, kind: str):
         return getattr(self, kind)(scene)
-
-    def any(self, scene: Scene):
-        """(kind, question, answer, about) for a kind that this scene allows."""
-        while True:
-            kind = self.rng.choices(list(self.WEIGHTS), self.WEIGHTS.values())[0]
-            made = self.ask(scene, kind)
-            if made:
-                return kind, *made
-
-    def follow_up(self, scene: Scene, about: Thing):
-        """A question with "it"."""
-        place = place_of(about, scene)
-        pick = self.rng.choice(["colour", "shape", "place"])
-        if pick == "place" and place:
-            return self.say("Where is it?", "And where is it?", "Where?"), place
-        if pick == "shape":
-            return self.say("What shape is it?", "And its shape?", "And what shape is it?"), \
-                an(about.shape)
-        return self.say("What colour is it?", "And its colour?", "And what colour is it?"), about.colour
-
-    def about_one(self, scene: Scene, count: int, first_pictures: list, prefix=None) -> list[Turn]:
-        """Some turns about one picture; the first brings the pictures along."""
-        rng, turns, about = self.rng, [], None
-        asked = set()
-        while len(turns) < count:
-            if about is not None and rng.random() < 0.25:
-                (question, answer), kind, about = self.follow_up(scene, about), "follow_up", None
-            else:
-                kind, question, answer, about = self.any(scene)
-            if question in asked:
-                if len(asked) > 3 and rng.random() < 0.2:
-                    break
-                continue
-            asked.add(question)
-            if prefix and kind not in ("other", "follow_up"):
-                question = prefix() + question[:1].lower() + question[1:]
-                kind = "several"
-            turns.append(Turn(question, answer, kind))
-        turns[0].pictures, turns[0].pictures_last = first_pictures, rng.random() < 0.15
-        return turns
-
-    def in_picture(self, index: int) -> str:
-        name = ORDINALS[index]
-        return self.rng.choice([f"In the {name} picture, ", f"Look at the {name} picture: ",
-                                f"In the {name} image, ", f"In picture {index + 1}, ",
-                                f"{name.capitalize()} picture: "])
-
-    def compare(self, pair: list[Scene]):
-        rng = self.rng
-        if rng.random() < 0.5:
-            a, b = (len(s.things) for s in pair)
-            if a == b:
-                return None
-            more = rng.random() < 0.6
-            question = self.say(f"Which picture has {'more' if more else 'fewer'} shapes?",
-                                f"Which picture shows {'more' if more else 'fewer'} things, the first "
-                                "or the second?")
-            return question, "the first" if (a > b) == more else "the second"
-        shape = rng.choice([t.shape for s in pair for t in s.things] or SHAPES)
-        a, b = (any(t.shape == shape for t in s.things) for s in pair)
-        return self.say(f"Which picture shows {an(shape)}?", f"Which picture has {an(shape)}?",
-                        f"In which picture is there {an(shape)}?"), \
-            {(True, True): "both", (True, False): "the first", (False, True): "the second",
-             (False, False): "neither"}[a, b]
-
-    def about_several(self, pictures: list[Scene], count: int) -> list[Turn]:
-        turns: list[Turn] = []
-        while len(turns) < count:
-            made = self.compare(pictures) if len(pictures) == 2 and self.rng.random() < 0.35 else None
-            if made:
-                turns.append(Turn(*made, "several"))
-            else:
-                index = self.rng.randrange(len(pictures))
-                turns += self.about_one(pictures[index], 1, [], lambda: self.in_picture(index))
-        turns[0].pictures, turns[0].pictures_last = pictures, self.rng.random() < 0.15
-        return turns
-
-    def without_picture(self, scene: Scene) -> Turn:
-        """`scene` only lends its names: nobody sees it."""
-        if self.rng.random() < 0.4:
-            while True:
-                kind, question, _, _ = self.any(scene)
-                if kind != "other" and "it" not in question.lower().split():
-                    return Turn(question, NO_PICTURE, "no_picture")
-        question, answer, _ = self.other()
-        return Turn(question, answer, "other")

@@ -10,7 +10,9 @@ import random
 import struct
 import zlib
 
+import glyphs
 import scene as scenes
+import strokes
 
 SUBLINES = 4  # samples of each pixel row when a polygon is filled
 SHADES = "@%#*+=-:. "  # dark to light, for terminals without colour
@@ -35,8 +37,11 @@ class Canvas:
             cover = [0.0] * self.width
             for part in range(SUBLINES):
                 level = y + (part + 0.5) / SUBLINES
-                cuts = sorted(ax + (level - ay) / (by - ay) * (bx - ax)
-                              for (ax, ay), (bx, by) in edges if (ay <= level) != (by <= level))
+                cuts = sorted(
+                    ax + (level - ay) / (by - ay) * (bx - ax)
+                    for (ax, ay), (bx, by) in edges
+                    if (ay <= level) != (by <= level)
+                )
                 for left, right in zip(cuts[::2], cuts[1::2]):
                     left, right = max(0.0, left), min(float(self.width), right)
                     for x in range(int(left), min(self.width, math.ceil(right))):
@@ -52,10 +57,12 @@ class Canvas:
         for (ax, ay), (bx, by) in zip(points, points[1:] or points):
             dx, dy = bx - ax, by - ay
             square = dx * dx + dy * dy
-            for y in range(max(0, int(min(ay, by) - reach)),
-                           min(self.height, int(max(ay, by) + reach) + 1)):
-                for x in range(max(0, int(min(ax, bx) - reach)),
-                               min(self.width, int(max(ax, bx) + reach) + 1)):
+            for y in range(
+                max(0, int(min(ay, by) - reach)), min(self.height, int(max(ay, by) + reach) + 1)
+            ):
+                for x in range(
+                    max(0, int(min(ax, bx) - reach)), min(self.width, int(max(ax, bx) + reach) + 1)
+                ):
                     px, py = x + 0.5 - ax, y + 0.5 - ay
                     t = max(0.0, min(1.0, (px * dx + py * dy) / square)) if square else 0.0
                     amount = reach - math.hypot(px - t * dx, py - t * dy)
@@ -78,43 +85,50 @@ def background(canvas: Canvas, scene: scenes.Scene) -> None:
                 line, step, squared = rest
                 if (y and y % step == 0) or (squared and x and x % step == 0):
                     colour = line
-            canvas.rows[y][3 * x:3 * x + 3] = colour
+            canvas.rows[y][3 * x : 3 * x + 3] = colour
 
 
 def draw(scene: scenes.Scene) -> list[bytes]:
     """The rows of the picture, three bytes a pixel."""
     canvas = Canvas(scene.width, scene.height)
     background(canvas, scene)
-    for op in scenes.operations(scene):
+    for op in strokes.operations(scene):
         if op[0] == "poly":
             canvas.fill(op[1], op[2])
         elif op[0] == "stroke":
             canvas.stroke(op[1], op[2], op[3])
         else:
-            raise ValueError(f"the standard library has no font for {op[1]!r}: invent scenes with "
-                             "the fonts in raster.FONTS")
+            raise ValueError(
+                f"the standard library has no font for {op[1]!r}: invent scenes with "
+                "the fonts in raster.FONTS"
+            )
     sigma = scene.background[2] if scene.background[0] == "speckle" else scene.noise
     if sigma:
         rng = random.Random(scene.seed)
         for row in canvas.rows:
             for at in range(0, len(row), 3):
                 noise = rng.gauss(0, sigma)
-                row[at:at + 3] = [v + noise for v in row[at:at + 3]]
+                row[at : at + 3] = [v + noise for v in row[at : at + 3]]
     return [bytes(max(0, min(255, round(v))) for v in row) for row in canvas.rows]
 
 
-FONTS = tuple(font for font in scenes.glyphs.FONTS if font != "type")
+FONTS = tuple(font for font in glyphs.FONTS if font != "type")
 
 
 def png(rows: list[bytes]) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
-        return (struct.pack(">I", len(body)) + name + body
-                + struct.pack(">I", zlib.crc32(name + body)))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = struct.pack(">IIBBBBB", len(rows[0]) // 3, len(rows), 8, 2, 0, 0, 0)
     lines = b"".join(b"\0" + row for row in rows)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 6))
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(lines, 6))
+        + chunk(b"IEND", b"")
+    )
 
 
 def shrunk(rows: list[bytes], columns: int, lines: int) -> list[list[tuple]]:
@@ -122,13 +136,19 @@ def shrunk(rows: list[bytes], columns: int, lines: int) -> list[list[tuple]]:
     height, width = len(rows), len(rows[0]) // 3
     out = []
     for line in range(lines):
-        ys = range(line * height // lines, max(line * height // lines + 1, (line + 1) * height // lines))
+        ys = range(
+            line * height // lines, max(line * height // lines + 1, (line + 1) * height // lines)
+        )
         cells = []
         for column in range(columns):
             left = column * width // columns
             xs = range(left, max(left + 1, (column + 1) * width // columns))
-            cells.append(tuple(sum(rows[y][3 * x + c] for y in ys for x in xs) // (len(ys) * len(xs))
-                               for c in range(3)))
+            cells.append(
+                tuple(
+                    sum(rows[y][3 * x + c] for y in ys for x in xs) // (len(ys) * len(xs))
+                    for c in range(3)
+                )
+            )
         out.append(cells)
     return out
 

@@ -6,6 +6,7 @@ import random
 import numpy
 import tokenizers
 
+import conversations
 import folder
 import labels as labelling
 import paint
@@ -28,7 +29,7 @@ class RowMaker:
     def __init__(self, tokenizer: tokenizers.Tokenizer, seed: int, held_out: bool = False):
         self.rng = random.Random(seed)
         self.inventor = scenes.Inventor(self.rng, held_out)
-        self.asker = questions.Asker(self.rng)
+        self.asker = conversations.Talker(self.rng)
         self.tokenizer, self.cache = tokenizer, {}
 
     def encode(self, text: str) -> list[int]:
@@ -39,8 +40,11 @@ class RowMaker:
         return self.cache[text]
 
     def picture_ids(self, tiles: int) -> list[int]:
-        return [folder.ID[folder.IMAGE_BEGIN], *[folder.ID[folder.IMAGE]] * (tiles * folder.TILE_TOKENS),
-                folder.ID[folder.IMAGE_END]]
+        return [
+            folder.ID[folder.IMAGE_BEGIN],
+            *[folder.ID[folder.IMAGE]] * (tiles * folder.TILE_TOKENS),
+            folder.ID[folder.IMAGE_END],
+        ]
 
     def add(self, row: Row, turn: questions.Turn, length: int) -> bool:
         """Appends a turn if it fits as a whole."""
@@ -63,7 +67,9 @@ class RowMaker:
         """Turns about one picture or a few that fit into the room left."""
         rng = self.rng
         for _ in range(4):
-            pictures = [self.inventor.scene() for _ in range(rng.choices([1, 2, 3], [86, 11, 3])[0])]
+            pictures = [
+                self.inventor.scene() for _ in range(rng.choices([1, 2, 3], [86, 11, 3])[0])
+            ]
             tiles = sum(tile_count(s) for s in pictures)
             if tiles <= tiles_left and tiles * folder.TILE_TOKENS + 2 * len(pictures) + 45 <= room:
                 count = rng.randint(2, 8)
@@ -75,8 +81,11 @@ class RowMaker:
     def row(self, length: int) -> Row:
         rng, row = self.rng, Row([folder.ID[folder.BEGIN]], [], [], [])
         if rng.random() < 0.1:
-            row.ids += [folder.ID[folder.SYSTEM], *self.encode(rng.choice(questions.SYSTEM_PROMPTS)),
-                        folder.ID[folder.END]]
+            row.ids += [
+                folder.ID[folder.SYSTEM],
+                *self.encode(rng.choice(questions.SYSTEM_PROMPTS)),
+                folder.ID[folder.END],
+            ]
         if rng.random() < 0.12:
             for _ in range(rng.randint(1, 3)):
                 self.add(row, self.asker.without_picture(self.inventor.scene()), length)
@@ -89,8 +98,11 @@ class RowMaker:
             last = turns[0].pictures
             full = not all(self.add(row, turn, length) for turn in turns)
         while not full and last:  # no room for one more picture: more about the last
-            turn = (self.asker.about_one(last[0], 1, []) if len(last) == 1
-                    else self.asker.about_several(last, 1))[0]
+            turn = (
+                self.asker.about_one(last[0], 1, [])
+                if len(last) == 1
+                else self.asker.about_several(last, 1)
+            )[0]
             turn.pictures = []
             full = not self.add(row, turn, length)
         row.ids += [folder.ID[folder.PAD]] * (length - len(row.ids))
@@ -105,10 +117,17 @@ def tile_count(drawn: scenes.Scene) -> int:
 def make_shard(maker: RowMaker, count: int, length: int) -> dict:
     rows = [maker.row(length) for _ in range(count)]
     side, patches = scenes.TILE, labelling.PATCHES
-    return {"ids": numpy.array([r.ids for r in rows], dtype=numpy.uint16),
-            "tiles": numpy.concatenate([numpy.zeros((0, side, side, 3), numpy.uint8),
-                                        *(t for r in rows for t in r.tiles)]),
-            "labels": numpy.concatenate([numpy.zeros((0, patches, patches, 6), numpy.uint8),
-                                         *(t for r in rows for t in r.labels)]),
-            "counts": numpy.array([sum(len(t) for t in r.tiles) for r in rows]),
-            "answers": [r.answers for r in rows]}
+    return {
+        "ids": numpy.array([r.ids for r in rows], dtype=numpy.uint16),
+        "tiles": numpy.concatenate(
+            [numpy.zeros((0, side, side, 3), numpy.uint8), *(t for r in rows for t in r.tiles)]
+        ),
+        "labels": numpy.concatenate(
+            [
+                numpy.zeros((0, patches, patches, 6), numpy.uint8),
+                *(t for r in rows for t in r.labels),
+            ]
+        ),
+        "counts": numpy.array([sum(len(t) for t in r.tiles) for r in rows]),
+        "answers": [r.answers for r in rows],
+    }

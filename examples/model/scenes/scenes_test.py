@@ -20,6 +20,7 @@ import glyphs
 import questions
 import raster
 import scene as scenes
+import strokes
 
 try:
     import numpy
@@ -40,13 +41,15 @@ class Scenes(unittest.TestCase):
         self.assertEqual(some_scenes(1, 50), some_scenes(1, 50))
         self.assertNotEqual(some_scenes(1, 50), some_scenes(2, 50))
         scene = some_scenes(3, 1)[0]
-        self.assertEqual(scenes.operations(scene), scenes.operations(scene))
+        self.assertEqual(strokes.operations(scene), strokes.operations(scene))
 
     def test_nothing_leaves_the_picture_or_overlaps(self):
         for scene in some_scenes(4, 400):
             boxes = [(t.x - t.r, t.y - t.r, t.x + t.r, t.y + t.r) for t in scene.things]
-            boxes += [(t.x - t.wide / 2, t.y - t.high / 2, t.x + t.wide / 2, t.y + t.high / 2)
-                      for t in scene.texts]
+            boxes += [
+                (t.x - t.wide / 2, t.y - t.high / 2, t.x + t.wide / 2, t.y + t.high / 2)
+                for t in scene.texts
+            ]
             for i, box in enumerate(boxes):
                 self.assertTrue(0 <= box[0] and box[2] <= scene.width, scene)
                 self.assertTrue(0 <= box[1] and box[3] <= scene.height, scene)
@@ -54,16 +57,25 @@ class Scenes(unittest.TestCase):
 
     def test_held_out_texts_are_never_printed_in_training(self):
         taught = {t.text for s in some_scenes(5, 4000) for t in s.texts if len(t.text) > 1}
-        asked = {t.text for s in some_scenes(6, 1500, held_out=True) for t in s.texts
-                 if len(t.text) > 1}
+        asked = {
+            t.text for s in some_scenes(6, 1500, held_out=True) for t in s.texts if len(t.text) > 1
+        }
         self.assertFalse({t.lower() for t in taught if scenes.text_held_out(t.lower())})
         self.assertFalse({t.lower() for t in taught} & {t.lower() for t in asked})
         self.assertGreater(len(asked), 300)
 
     def test_tiles_follow_the_nearest_aspect_ratio(self):
-        for size, grid in (((96, 96), (1, 1)), ((135, 135), (1, 1)), ((136, 136), (2, 2)),
-                           ((1000, 1000), (2, 2)), ((192, 96), (2, 1)), ((640, 480), (3, 2)),
-                           ((480, 640), (2, 3)), ((600, 100), (6, 1)), ((96, 400), (1, 4))):
+        for size, grid in (
+            ((96, 96), (1, 1)),
+            ((135, 135), (1, 1)),
+            ((136, 136), (2, 2)),
+            ((1000, 1000), (2, 2)),
+            ((192, 96), (2, 1)),
+            ((640, 480), (3, 2)),
+            ((480, 640), (2, 3)),
+            ((600, 100), (6, 1)),
+            ((96, 400), (1, 4)),
+        ):
             self.assertEqual(scenes.tile_grid(*size), grid, size)
 
     def test_every_glyph_is_there(self):
@@ -86,7 +98,11 @@ class Answers(unittest.TestCase):
             made = self.asker.ask(scene, kind)
             if made:
                 found += 1
-                yield scene, made[0].lower().replace("color", "colour").replace("gray", "grey"), made[1]
+                yield (
+                    scene,
+                    made[0].lower().replace("color", "colour").replace("gray", "grey"),
+                    made[1],
+                )
         self.assertGreater(found, least, kind)
 
     def test_counts(self):
@@ -103,25 +119,46 @@ class Answers(unittest.TestCase):
     def test_places(self):
         for scene, question, answer in self.each("place", 500):
             words = answer.split()
-            items = [t for t in scene.things + scene.texts
-                     if all((w == "top") == (t.y < scene.height / 3) for w in ["top"] if w in words)]
+            items = [
+                t
+                for t in scene.things + scene.texts
+                if all((w == "top") == (t.y < scene.height / 3) for w in ["top"] if w in words)
+            ]
             good = False
             for item in items:
-                column = "left" if item.x < scene.width / 3 else \
-                    "right" if item.x > scene.width * 2 / 3 else ""
-                row = "top" if item.y < scene.height / 3 else \
-                    "bottom" if item.y > scene.height * 2 / 3 else ""
+                column = (
+                    "left"
+                    if item.x < scene.width / 3
+                    else "right"
+                    if item.x > scene.width * 2 / 3
+                    else ""
+                )
+                row = (
+                    "top"
+                    if item.y < scene.height / 3
+                    else "bottom"
+                    if item.y > scene.height * 2 / 3
+                    else ""
+                )
                 good |= (" ".join(filter(None, (row, column))) or "centre") == answer
             self.assertTrue(good, (question, answer))
 
     def test_arrows_point_where_their_tip_is(self):
         for scene, _, answer in self.each("arrow", 40):
             thing = next(t for t in scene.things if t.shape == "arrow")
-            points = scenes.outline(thing)  # the head is the wide part: its corners lie past the middle
-            head = max(zip(points, points[2:] + points[:2], points[1:] + points[:1]),
-                       key=lambda p: math.dist(*p[:2]))
+            points = strokes.outline(
+                thing
+            )  # the head is the wide part: its corners lie past the middle
+            head = max(
+                zip(points, points[2:] + points[:2], points[1:] + points[:1]),
+                key=lambda p: math.dist(*p[:2]),
+            )
             dx, dy = head[2][0] - thing.x, head[2][1] - thing.y
-            way = ("right" if dx > 0 else "left") if abs(dx) > abs(dy) else ("down" if dy > 0 else "up")
+            way = (
+                ("right" if dx > 0 else "left")
+                if abs(dx) > abs(dy)
+                else ("down" if dy > 0 else "up")
+            )
             self.assertEqual(way, answer)
 
     def test_bigger_things_have_more_area(self):
@@ -149,7 +186,9 @@ class Answers(unittest.TestCase):
     def test_refused_questions_never_name_our_shapes_alone(self):
         for _ in range(5000):
             question, _, _ = self.asker.other()
-            self.assertFalse(set(scenes.SHAPES) & set(question.lower().rstrip("?.").split()), question)
+            self.assertFalse(
+                set(scenes.SHAPES) & set(question.lower().rstrip("?.").split()), question
+            )
 
 
 class Raster(unittest.TestCase):
@@ -160,7 +199,7 @@ class Raster(unittest.TestCase):
         self.assertEqual(struct.unpack(">II", data[16:24]), (scene.width, scene.height))
         length = struct.unpack(">I", data[33:37])[0]
         self.assertEqual(data[37:41], b"IDAT")
-        pixels = zlib.decompress(data[41:41 + length])
+        pixels = zlib.decompress(data[41 : 41 + length])
         self.assertEqual(pixels, b"".join(b"\0" + row for row in rows))
 
     def test_blocks_with_and_without_colour(self):
@@ -175,8 +214,12 @@ class Raster(unittest.TestCase):
             made = []
             for name in ("a.png", "b.png"):
                 out = pathlib.Path(folder) / name
-                done = subprocess.run([sys.executable, HERE / "draw.py", "--seed", "3", "--out", out],
-                                      capture_output=True, check=True, text=True)
+                done = subprocess.run(
+                    [sys.executable, HERE / "draw.py", "--seed", "3", "--out", out],
+                    capture_output=True,
+                    check=True,
+                    text=True,
+                )
                 made.append((out.read_bytes(), json.loads(done.stdout)))
             self.assertEqual(made[0][0], made[1][0])
             self.assertEqual(made[0][1]["answer"], made[1][1]["answer"])
@@ -205,6 +248,7 @@ class Painting(unittest.TestCase):
 
     def test_labels_name_what_is_drawn(self):
         import labels
+
         for scene in some_scenes(12, 60):
             made = labels.labels(scene)
             self.assertEqual(len(made), len(paint.tiles(paint.paint(scene))))
