@@ -19,7 +19,7 @@ from painters import KINDS, Painters
 
 # Tiles that a row of 512 tokens looks at, with room for chance: batches are padded to this many.
 TILES_A_ROW = {"simple": 5.2, "short": 7.9, "long": 7.9}
-SIMPLE_UNTIL = 0.4  # of the schedule
+WARM_UP = 0.03  # of the schedule
 cross_entropy = torch.nn.functional.cross_entropy
 
 
@@ -174,12 +174,13 @@ class Lesson:
             core.multi_modal_projector.compile(dynamic=False)
             self.answer_loss = torch.compile(answer_loss, dynamic=False)
 
-    def __call__(self, ids, tiles, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, ids, tiles, labels, tutor_knows=True) -> tuple[torch.Tensor, torch.Tensor]:
+        """A tutor that is itself still to learn only listens: it must not mislead the tower."""
         features = see(self.model, tiles)
         hidden = hidden_of(self.model, ids, features)
         return (
             self.answer_loss(hidden, ids, self.model.lm_head.weight),
-            self.tutor(features, labels),
+            self.tutor(features if tutor_knows else features.detach(), labels),
         )
 
 
@@ -187,10 +188,9 @@ class Lesson:
 
 
 def learning_rate(progress: float, peak: float) -> float:
-    warm_up = 0.03
-    if progress < warm_up:
-        return peak * (progress + 0.001) / warm_up
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1, (progress - warm_up) / (1 - warm_up))))
+    if progress < WARM_UP:
+        return peak * (progress + 0.001) / WARM_UP
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
 
 
 class Optimizer:
@@ -234,8 +234,8 @@ def shape(kind: str, options) -> tuple[int, int]:
     return rows, round(TILES_A_ROW[kind] * lengths + 6 * math.sqrt(lengths)) + 4
 
 
-def kind_at(step: int, progress: float) -> str:
-    if progress < SIMPLE_UNTIL:
+def kind_at(step: int, progress: float, simple: float) -> str:
+    if progress < simple:
         return "short" if step % 8 == 3 else "simple"
     return "long" if step % 12 == 7 else "simple" if step % 4 == 2 else "short"
 
@@ -267,7 +267,7 @@ def train(model, pool: Pool, options, start: float) -> None:
     if options.compile:
         warm(lesson, options, device)
         print(f"compiled after {time.monotonic() - start:.0f} s", flush=True)
-    while len(pool.rows["simple"]) < options.first_rows or not all(pool.rows.values()):
+    while sum(map(len, pool.rows.values())) < options.first_rows or not all(pool.rows.values()):
         time.sleep(0.2)
     begin = saved = time.monotonic()
     seconds = options.minutes * 60 - (begin - start)
@@ -275,9 +275,9 @@ def train(model, pool: Pool, options, start: float) -> None:
     for step in range(options.steps + 1):
         # The schedule follows the clock, so that any machine ends it in time.
         progress = max((time.monotonic() - begin) / seconds, step / options.steps)
-        kind = kind_at(step, progress)
+        kind = kind_at(step, progress, options.simple)
         batch = pool.batch(kind, *shape(kind, options), rng)
-        answers, tutoring = lesson(*batch)
+        answers, tutoring = lesson(*batch, tutor_knows=progress >= WARM_UP)
         (answers + options.tutoring * (1 - progress) * tutoring).backward()
         optimizer.step(learning_rate(progress, options.peak))
         if step % options.report == 0 or progress >= 1:

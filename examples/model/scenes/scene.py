@@ -33,14 +33,13 @@ WAYS = ["right", "down", "left", "up"]
 PLACES = [["top left", "top", "top right"], ["left", "centre", "right"],
           ["bottom left", "bottom", "bottom right"]]
 
-WORDS = """cat dog fish bird tree house sun moon star car bus boat ship ball book door fire rain
-snow wind milk tea bread cake apple pear plum king queen hand foot nose eye ear arm leg red blue green
-black white stop go exit open closed push pull yes no left right up down sale free new old hot cold
-big
-small cafe bar hotel taxi bank shop park zoo farm lake river sea hill road east west north south
-one two three four five six seven eight nine ten day night time year week hello bye love hope home
-work play game jump run walk sit box cup key map pen hat shoe bag coin ring gold iron wood stone
-glass paper salt rice corn bean soup egg meat lamp chair table bed wall roof room city
+WORDS = """cat dog fish bird tree house sun moon star car bus boat ship ball book door fire rain snow wind
+milk tea bread cake apple pear plum king queen hand foot nose eye ear arm leg red blue green
+black white stop go exit open shut push pull yes no left right up down sale free new old hot cold
+big small cafe bar hotel taxi bank shop park zoo farm lake river sea hill road east west north
+south one two three four five six seven eight nine ten day night time year week hello bye love
+hope home work play game jump run walk sit box cup key map pen hat shoe bag coin ring gold iron
+wood stone glass paper salt rice corn bean soup egg meat lamp chair table bed wall roof room city
 town""".split()
 
 
@@ -193,9 +192,9 @@ class Inventor:
             return rng.choice(WORDS)
         if rng.random() < 0.5:
             return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz")
-                           for _ in range(rng.randint(2, 6)))
+                           for _ in range(rng.randint(2, 5)))
         text = "".join(rng.choice("bcdfghjklmnprstvwxyz") + rng.choice("aeiou")
-                       for _ in range(rng.randint(1, 3)))
+                       for _ in range(rng.randint(1, 2)))
         return text + rng.choice(["", "", *"nrstlmkpd"])
 
     def some_text(self, kind: str) -> str:
@@ -220,7 +219,7 @@ class Inventor:
             if kind == "word" and (font in glyphs.CAPITALS_ONLY or rng.random() < 0.6):
                 text = text.upper()
             ratio = glyphs.text_width(text, font)
-            least = max(12.0 / fy, 8.5 * len(text) / ratio / fx)  # what can be read in the tiles
+            least = max(13.0 / fy, 10.0 * len(text) / ratio / fx)  # what can be read in the tiles
             most = min(0.9 * scene.width / ratio, 0.7 * scene.height,
                        scene.height * (0.6 if alone else 0.3))
             if least < most:

@@ -28,6 +28,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--batch-tokens", type=int, default=40960)
     parser.add_argument("--peak", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--tutoring", type=float, default=0.3, help="weight of labels.py's targets")
+    parser.add_argument(
+        "--simple", type=float, default=0.4, help="share of the time spent on one-tile pictures"
+    )
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--tiles", type=int, default=3_200_000, help="room for tiles, 28.5 KB each")
     parser.add_argument("--first-rows", type=int, default=2000, help="rows to wait for")
@@ -56,7 +59,7 @@ def main() -> None:
         tokenizer,
         options.workers,
         TRAIN_SEED + 1000 * options.seed,
-        simple_seconds=0.3 * options.minutes * 60,
+        simple_seconds=0.75 * options.simple * options.minutes * 60,
     )
     import torch
 
