@@ -33,13 +33,13 @@ WAYS = ["right", "down", "left", "up"]
 PLACES = [["top left", "top", "top right"], ["left", "centre", "right"],
           ["bottom left", "bottom", "bottom right"]]
 
-WORDS = """cat dog fish bird tree house sun moon star car bus boat ship ball book door fire rain snow
-wind milk tea bread cake apple pear plum king queen hand foot nose eye ear arm leg red blue green
-black white stop go exit open shut push pull yes no left right up down sale free new old hot cold
-big small cafe bar hotel taxi bank shop park zoo farm lake river sea hill road east west north
-south one two three four five six seven eight nine ten day night time year week hello bye love
-hope home work play game jump run walk sit box cup key map pen hat shoe bag coin ring gold iron
-wood stone glass paper salt rice corn bean soup egg meat lamp chair table bed wall roof room city
+WORDS = """cat dog fish bird tree house sun moon star car bus boat ship ball book door fire rain
+snow wind milk tea bread cake apple pear plum king queen hand foot nose eye ear arm leg red blue
+green black white stop go exit open shut push pull yes no left right up down sale free new old hot
+cold big small cafe bar hotel taxi bank shop park zoo farm lake river sea hill road east west north
+south one two three four five six seven eight nine ten day night time year week hello bye love hope
+home work play game jump run walk sit box cup key map pen hat shoe bag coin ring gold iron wood
+stone glass paper salt rice corn bean soup egg meat lamp chair table bed wall roof room city
 town""".split()
 
 
