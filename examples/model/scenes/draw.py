@@ -22,8 +22,13 @@ import scene as scenes
 KINDS = ["describe", "word", "number", "count", "colour", "shape", "place", "what_at", "biggest"]
 
 
-def drawn(seed: int, kinds: list[str], wide: int | None = None) -> tuple[scenes.Scene, tuple]:
-    """A held-out scene (its words are never printed in training) and (kind, question, answer)."""
+def drawn(
+    seed: int, kinds: list[str], count: int = 1, wide: int | None = None
+) -> tuple[scenes.Scene, list[tuple]]:
+    """A held-out scene (its words are never printed in training) with `count` questions of
+    different kinds about it, each (kind, question, answer)."""
+    if count > len(set(kinds)):
+        raise ValueError(f"{count} questions of different kinds, and only {len(set(kinds))} kinds")
     rng = random.Random(seed)
     inventor = scenes.Inventor(rng, held_out=True, fonts=raster.FONTS)
     asker = questions.Asker(rng)
@@ -31,10 +36,13 @@ def drawn(seed: int, kinds: list[str], wide: int | None = None) -> tuple[scenes.
         scene = inventor.scene()
         if wide and scene.width > wide:
             continue
-        kind = rng.choice(kinds)
-        made = asker.ask(scene, kind)
-        if made:
-            return scene, (kind, made[0], made[1])
+        asked = []
+        for kind in rng.sample(sorted(set(kinds)), len(set(kinds))):
+            made = asker.ask(scene, kind)
+            if made and len(asked) < count:
+                asked.append((kind, made[0], made[1]))
+        if len(asked) == count:
+            return scene, asked
 
 
 def main() -> None:
@@ -53,7 +61,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=64, help="width of the picture shown")
     options = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
-    scene, (kind, question, answer) = drawn(seed, options.kind or KINDS)
+    scene, [(kind, question, answer)] = drawn(seed, options.kind or KINDS)
     rows = raster.draw(scene)
     options.out.write_bytes(raster.png(rows))
     if options.show:

@@ -164,10 +164,13 @@ def blocks(rows: list[bytes], columns: int = 64, colour: bool | None = None) -> 
     levels = [sum(cell) for line in cells for cell in line]
     dark, range_ = min(levels), max(1, max(levels) - min(levels))
     for upper, lower in zip(cells[::2], cells[1::2]):
-        line = []
+        line, painted = [], None
         for top, bottom in zip(upper, lower):
             if colour:
-                line.append("\x1b[38;2;{};{};{};48;2;{};{};{}m\u2580".format(*top, *bottom))
+                if (top, bottom) != painted:
+                    line.append("\x1b[38;2;{};{};{};48;2;{};{};{}m".format(*top, *bottom))
+                    painted = (top, bottom)
+                line.append("\u2580")
             else:
                 level = (sum(top) + sum(bottom)) / 2 - dark
                 line.append(SHADES[min(9, int(level * 10 / range_))])

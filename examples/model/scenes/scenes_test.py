@@ -3,6 +3,8 @@
 Standard library only; what needs Pillow and numpy is skipped where they are missing.
 """
 
+import importlib.util
+import io
 import json
 import math
 import pathlib
@@ -29,6 +31,7 @@ except ImportError:
     numpy = None
 
 HERE = pathlib.Path(__file__).resolve().parent
+LOOKOUT = HERE.parent / "lookout"
 
 
 def some_scenes(seed: int, count: int, **options) -> list[scenes.Scene]:
@@ -204,7 +207,9 @@ class Raster(unittest.TestCase):
 
     def test_blocks_with_and_without_colour(self):
         rows = [bytes([255, 0, 0] * 8)] * 8
-        self.assertIn("38;2;255;0;0", raster.blocks(rows, 8, colour=True))
+        coloured = raster.blocks(rows, 8, colour=True)
+        self.assertEqual(coloured.count("38;2;255;0;0"), 4)  # once a line: the colour stays
+        self.assertEqual(coloured.count("\u2580"), 32)
         plain = raster.blocks(rows, 8, colour=False)
         self.assertNotIn("\x1b", plain)
         self.assertEqual(plain.count("\n"), 4)
@@ -223,8 +228,19 @@ class Raster(unittest.TestCase):
                 made.append((out.read_bytes(), json.loads(done.stdout)))
             self.assertEqual(made[0][0], made[1][0])
             self.assertEqual(made[0][1]["answer"], made[1][1]["answer"])
-            scene, (_, question, answer) = draw.drawn(3, draw.KINDS)
+            _, [(_, question, answer)] = draw.drawn(3, draw.KINDS)
             self.assertEqual((question, answer), (made[0][1]["question"], made[0][1]["answer"]))
+
+
+class Drawing(unittest.TestCase):
+    def test_several_questions_are_of_different_kinds(self):
+        for seed in range(30):
+            scene, asked = draw.drawn(seed, draw.KINDS, count=3, wide=400)
+            self.assertEqual(len({kind for kind, _, _ in asked}), 3)
+            self.assertLessEqual(scene.width, 400)
+            self.assertEqual(asked, draw.drawn(seed, draw.KINDS, count=3, wide=400)[1])
+        with self.assertRaisesRegex(ValueError, "only 1 kinds"):
+            draw.drawn(1, ["shape"], count=2)
 
 
 @unittest.skipIf(numpy is None, "numpy and Pillow are not installed")
@@ -256,6 +272,35 @@ class Painting(unittest.TestCase):
             shapes = {labels.SHAPE_ID[t.shape] for t in scene.things}
             self.assertLessEqual(set(whole[..., labels.SHAPE].flatten()) - {0}, shapes)
             self.assertEqual((whole[..., labels.CENTRE] == 1).sum() > 0, bool(scene.things))
+
+
+def has_transformers() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers", "PIL"))
+
+
+class Folder(unittest.TestCase):
+    def test_it_is_no_larger_than_a_repository_likes(self):
+        self.assertLessEqual(sum(file.stat().st_size for file in LOOKOUT.iterdir()), 14_000_000)
+
+    @unittest.skipUnless(has_transformers(), "torch, transformers or Pillow is not installed")
+    def test_transformers_opens_it_and_it_answers(self):
+        import PIL.Image
+        import transformers
+
+        processor = transformers.AutoProcessor.from_pretrained(LOOKOUT)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(LOOKOUT)
+        right = 0
+        for seed in range(8):
+            scene, [(_, question, answer)] = draw.drawn(seed, ["colour", "shape"], wide=200)
+            picture = PIL.Image.open(io.BytesIO(raster.png(raster.draw(scene))))
+            content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+            inputs = processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True,
+                tokenize=True, return_dict=True, return_tensors="pt",
+            )
+            said = model.generate(**inputs, max_new_tokens=30)[0, inputs["input_ids"].shape[1] :]
+            right += processor.decode(said, skip_special_tokens=True).strip() == answer
+        self.assertGreaterEqual(right, 7)
 
 
 if __name__ == "__main__":
