@@ -15,7 +15,7 @@ help_if_asked() {
   for arg in "$@"; do
     case $arg in
       -h | --help)
-        sed -n '2,/^$/{s/^# \{0,1\}//;/^$/q;p}' "$0"
+        sed -n '2,/^$/{/^$/q;s/^# \{0,1\}//;p}' "$0"
         exit 0
         ;;
     esac
