@@ -10,6 +10,8 @@ constexpr int64_t kMs = 1'000'000;
 constexpr int64_t kBackoffFirst_ns = 100 * kMs;
 constexpr int64_t kBackoffMost_ns = 5'000 * kMs;
 constexpr int kSilentIntervals = 3;
+// So many of them does a request wait for somebody to listen again: told within three in all.
+constexpr int kNobodyIntervals = 2;
 
 }  // namespace
 
@@ -213,7 +215,7 @@ void ClientCore::check_silence(int64_t now_ns) {
 void ClientCore::check_window(int64_t now_ns) {
   if (remotes_.empty()) return;
   const int64_t silent = now_ns - heard_ns_;
-  if (nobody_listens_ && silent >= kSilentIntervals * welcome_.heartbeat_ms * kMs) {
+  if (nobody_listens_ && silent >= kNobodyIntervals * welcome_.heartbeat_ms * kMs) {
     fail_all(lost("nobody listens there any more: " + last_failure_.message()));
     return;
   }

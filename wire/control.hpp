@@ -19,7 +19,7 @@ class Writer;
 struct Limits {
   uint64_t requests = 4096;  // in flight
   uint64_t body_bytes = uint64_t{4} << 20;  // frame 1
-  uint64_t blob_bytes = uint64_t{1} << 20;  // of one frame: what is larger comes in chunks
+  uint64_t blob_bytes = kChunkBytes;  // of one frame: what is larger comes in chunks
   uint64_t image_bytes = uint64_t{64} << 20;  // of one blob
   uint64_t image_pixels = uint64_t{64} << 20;  // of one image, before it is decoded
   uint64_t images = 256;  // of one request

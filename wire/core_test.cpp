@@ -24,8 +24,8 @@ SharedBytes bytes_of(size_t size) {
 }
 
 void expect_whole(const CheckingSink& sink, size_t tokens, int32_t choices = 1) {
-  EXPECT_EQ(sink.ends, 1);
-  EXPECT_TRUE(sink.broken.empty()) << sink.broken.front();
+  EXPECT_EQ(sink.ends, 1) << "INV-WIRE-5";
+  EXPECT_TRUE(sink.broken.empty()) << "INV-WIRE-6: " << sink.broken.front();
   for (int32_t c = 0; c < choices; ++c) {
     ASSERT_TRUE(sink.tokens.contains(c));
     EXPECT_EQ(sink.tokens.at(c).size(), tokens);
@@ -168,7 +168,7 @@ TEST(WireCore, TheWorkOfAVanishedClientIsCancelledAfterTheWindow) {
   world.rounds(5 + (6'000 / 20));
   EXPECT_EQ(world.engine->running(), 1U);
   world.rounds(5'500 / 20);
-  EXPECT_EQ(world.engine->cancels, 1U);
+  EXPECT_EQ(world.engine->cancels, 1U) << "INV-WIRE-4";
   EXPECT_EQ(world.engine->freed_sessions, 1U);
   EXPECT_EQ(world.server->clients(), 0U);
 }
@@ -342,8 +342,8 @@ TEST(WireCore, NothingBeforeHelloIsReadOrKept) {
     const auto head = head_of(static_cast<Kind>(kind));
     EXPECT_FALSE(knock({head.data(), 4}, "\xc1garbage"));
   }
-  EXPECT_EQ(world.server->clients(), 0U);
-  EXPECT_EQ(world.server->peers(), 0U);
+  EXPECT_EQ(world.server->clients(), 0U) << "INV-WIRE-3";
+  EXPECT_EQ(world.server->peers(), 0U) << "INV-WIRE-3";
 }
 
 TEST(WireCore, QuestionsAreAnsweredAndFailWithTheLink) {
@@ -429,9 +429,9 @@ TEST(WireCore, AThousandRandomBreaksEndEveryRequestOnce) {
   size_t whole = 0, refused = 0;
   for (size_t i = 0; i < sinks.size(); ++i) {
     const CheckingSink& sink = *sinks[i];
-    ASSERT_TRUE(sink.broken.empty()) << sink.broken.front();
+    ASSERT_TRUE(sink.broken.empty()) << "INV-WIRE-6: " << sink.broken.front();
     if (outcomes[i]->ok()) {
-      ASSERT_EQ(sink.ends, 1) << "request " << i;
+      ASSERT_EQ(sink.ends, 1) << "INV-WIRE-5: request " << i;
       whole += sink.last.kind == EventKind::done ? 1 : 0;
     } else {
       ASSERT_EQ(sink.ends, 0) << outcomes[i]->message();

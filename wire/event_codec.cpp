@@ -306,7 +306,8 @@ void write_resume(std::string& body, const Id128& id, std::span<const Position> 
   map.key(key::resume::credit).number(credit);
 }
 
-Status read_notes(Kind kind, std::string_view body, const std::function<void(Note&)>& take) {
+Status read_notes(Kind kind, std::string_view body, const std::function<void(Note&)>& take,
+                  size_t most) {
   Reader reader(body);
   do {
     Note note;
@@ -317,7 +318,7 @@ Status read_notes(Kind kind, std::string_view body, const std::function<void(Not
     });
     if (reader.ok() && !named) reader.fail("the id (key 0) is missing");
     if (reader.ok()) take(note);
-  } while (!reader.at_end());
+  } while (--most > 0 && !reader.at_end());
   return reader.ok() ? Status() : reader.status(name_of(kind));
 }
 

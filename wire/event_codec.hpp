@@ -64,8 +64,9 @@ struct WireEvent {
   Event event;
 };
 // Calls `take` for every map of the body; the failure is that of the first map that cannot be read,
-// and those before it have been taken.
-Status read_notes(Kind kind, std::string_view body, const std::function<void(Note&)>& take);
+// and those before it have been taken. Of notes, what comes after the first `most` is ignored.
+Status read_notes(Kind kind, std::string_view body, const std::function<void(Note&)>& take,
+                  size_t most = static_cast<size_t>(-1));
 Status read_events(Kind kind, std::string_view body, const std::function<void(WireEvent&)>& take);
 
 }  // namespace troupe::wire

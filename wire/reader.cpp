@@ -216,7 +216,7 @@ size_t Reader::array(size_t most) {
   if (i.family != Family::array)
     fail("a list was expected");
   else if (i.value > bytes_.size() - at_)
-    fail("the list claims more values than there are bytes");
+    fail("the list claims more values than there are bytes");  // INV-WIRE-1
   else if (i.value > most)
     fail("the list has " + std::to_string(i.value) + " values: at most " + std::to_string(most));
   return failed_ ? 0 : static_cast<size_t>(i.value);

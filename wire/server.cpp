@@ -26,14 +26,11 @@ namespace troupe::wire {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
-// What is read at once, and how long a full round must take at least: a flood is read no faster
-// than this and waits in its own sender, and everybody has a fair share of each round.
+// What is read at once before others have their turn: answers, news, time. A full round takes a
+// millisecond at least.
 constexpr int kRound = 64;
+constexpr size_t kRoundBytes = kChunkBytes;
 constexpr int64_t kRound_ns = 1 * kMs;
-// Bulk is read at 128 MB/s at most, so that who sends images by the gigabyte takes a part of this
-// thread and not all of it. Answers go out all the while.
-constexpr size_t kBulkBytes = kChunkBytes;
-constexpr int64_t kBulkBytesPer_us = 128;
 // News younger than this wait for company: many deltas make one message.
 constexpr int64_t kGather_ns = 1 * kMs;
 constexpr int64_t kTick_ns = 50 * kMs;
@@ -79,7 +76,9 @@ class Server final : public ServerPort, private Host {
 
   void loop();
   int64_t read_round(int64_t now_ns);
-  int poll_ms(int64_t now_ns) const;
+  bool wait(int64_t now_ns);
+  [[nodiscard]] int64_t wake_ns() const;
+  void send_what_is_due(int64_t now_ns);
   void take_inbox();
   void check_allowed(int64_t now_ns);
   void post(std::function<void()> work);
@@ -161,7 +160,9 @@ void Server::run(std::function<std::function<void()>()> work) {
   workers_->give([this, work = std::move(work)] { post(work()); });
 }
 
-Id128 Server::random_id() { return draw_id(); }
+Id128 Server::random_id() {
+  return draw_id();
+}
 
 void Server::post(std::function<void()> work) {
   {
@@ -196,38 +197,76 @@ void Server::take_inbox() {
   for (const auto& one : work) one();
 }
 
-// One fair share for everybody who has sent something. How long to let the rest wait: 0 when there is
-// none.
+// How long reading must rest afterwards. The socket gives a message of each connection in turn, so
+// a message that was beyond its sender's share ends the round, and before the next one of this
+// sender everybody else has been read: who stays within its share waits for one rest at most.
 int64_t Server::read_round(int64_t now_ns) {
+  // Asked for its events, the socket looks at all connections; while it has messages at hand it
+  // would look only every hundred frames.
+  (void)router_.get(zmq::sockopt::events);
   size_t bytes = 0;
   for (int i = 0; i < kRound; ++i) {
-    switch (received_.receive(router_, true)) {
-      case Received::Outcome::none:
-        return 0;
-      case Received::Outcome::nonsense:
-        continue;
-      case Received::Outcome::message:
-        break;
-    }
+    const Received::Outcome outcome = received_.receive(router_, true);
+    if (outcome == Received::Outcome::none) return 0;
     Incoming message;
     message.peer = received_.peer();
-    message.head = received_.head();
-    message.body = received_.body();
-    message.blobs = received_.take_blobs();
-    bytes += message.body.size();
-    for (const SharedBytes& blob : message.blobs) bytes += blob.size;
-    if (kind_of(message.head) == Kind::hello) message.identity = received_.user_id();
+    if (outcome == Received::Outcome::message) {  // nonsense is only charged
+      message.head = received_.head();
+      message.body = received_.body();
+      message.blobs = received_.take_blobs();
+      bytes += message.body.size();
+      for (const SharedBytes& blob : message.blobs) bytes += blob.size;
+      if (kind_of(message.head) == Kind::hello) message.identity = received_.user_id();
+    }
     core_.receive(std::move(message), now_ns);
-    if (bytes >= kBulkBytes) return static_cast<int64_t>(bytes) * 1'000 / kBulkBytesPer_us;
+    if (core_.rest_ns() > 0) return core_.rest_ns();
+    if (bytes >= kRoundBytes) return 0;
   }
   return kRound_ns;
 }
 
-int Server::poll_ms(int64_t now_ns) const {
+// When something is to be done that nobody will wake the thread for.
+int64_t Server::wake_ns() const {
   int64_t until = ticked_ns_ + (core_.choked() ? kChoked_ns : kTick_ns);
   if (news_) until = std::min(until, pumped_ns_ + kGather_ns);
   if (read_again_ns_ != 0) until = std::min(until, read_again_ns_);
-  return static_cast<int>(std::clamp<int64_t>((until - now_ns + kMs - 1) / kMs, 0, 1000));
+  return std::min(until, core_.grants_due_ns());
+}
+
+// Until there is something to do. True: the socket may be read. While news wait for company, and
+// while reading rests, they do not wake; a rest is shorter than the milliseconds that zmq_poll
+// knows.
+bool Server::wait(int64_t now_ns) {
+  const int64_t left_ns = std::clamp<int64_t>(wake_ns() - now_ns, 0, 1'000 * kMs);
+  const short news = static_cast<short>(news_ ? 0 : ZMQ_POLLIN);
+  bool woken = false;
+  if (read_again_ns_ != 0 && now_ns < read_again_ns_) {
+    pollfd item{ready_->fd().fd(), static_cast<short>(news_ ? 0 : POLLIN), 0};
+    const timespec time{left_ns / (1'000 * kMs), left_ns % (1'000 * kMs)};
+    woken = ::ppoll(&item, 1, &time, nullptr) > 0 && (item.revents & POLLIN) != 0;
+  } else {
+    zmq::pollitem_t items[3] = {{nullptr, ready_->fd().fd(), news, 0},
+                                {router_.handle(), 0, ZMQ_POLLIN, 0},
+                                {zap_ ? zap_->socket().handle() : nullptr, zap_ ? 0 : -1,
+                                 static_cast<short>(zap_ ? ZMQ_POLLIN : 0), 0}};
+    zmq_poll(items, zap_ ? 3 : 2, static_cast<int>((left_ns + kMs - 1) / kMs));
+    woken = (items[0].revents & ZMQ_POLLIN) != 0;
+  }
+  if (woken) {
+    ready_->fd().clear();
+    news_ = true;
+  }
+  return read_again_ns_ == 0 || steady_now_ns() >= read_again_ns_;
+}
+
+void Server::send_what_is_due(int64_t now_ns) {
+  if (news_ && now_ns - pumped_ns_ >= kGather_ns) {
+    news_ = false;
+    pumped_ns_ = now_ns;
+    core_.pump(now_ns);
+  } else if (core_.pending(now_ns)) {
+    core_.send_answers(now_ns);
+  }
 }
 
 void Server::check_allowed(int64_t now_ns) {
@@ -244,20 +283,8 @@ void Server::check_allowed(int64_t now_ns) {
 
 void Server::loop() {
   while (!over_) {
-    const int64_t before = steady_now_ns();
-    // While news wait for company, and while a flood waits for its next round, they do not wake.
-    const bool reads = read_again_ns_ == 0 || before >= read_again_ns_;
-    zmq::pollitem_t items[3] = {
-        {nullptr, ready_->fd().fd(), static_cast<short>(news_ ? 0 : ZMQ_POLLIN), 0},
-        {router_.handle(), 0, static_cast<short>(reads ? ZMQ_POLLIN : 0), 0},
-        {zap_ ? zap_->socket().handle() : nullptr, zap_ ? 0 : -1,
-         static_cast<short>(zap_ ? ZMQ_POLLIN : 0), 0}};
-    zmq_poll(items, zap_ ? 3 : 2, poll_ms(before));
+    const bool reads = wait(steady_now_ns());
     const int64_t now = steady_now_ns();
-    if ((items[0].revents & ZMQ_POLLIN) != 0) {
-      ready_->fd().clear();
-      news_ = true;
-    }
     if (zap_) zap_->serve(kRound);
     if (reads) {
       const int64_t pause_ns = read_round(now);
@@ -269,11 +296,7 @@ void Server::loop() {
       core_.tick(now);
       ticked_ns_ = now;
     }
-    if ((news_ && now - pumped_ns_ >= kGather_ns) || core_.pending()) {
-      news_ = false;
-      pumped_ns_ = now;
-      core_.pump(now);
-    }
+    send_what_is_due(now);
   }
 }
 

@@ -40,12 +40,22 @@ ServerCore::~ServerCore() {
 
 bool ServerCore::receive(Incoming&& message, int64_t now_ns) {
   ++counters_.messages;
+  rest_ns_ = 0;
   const bool good = [&] {
-    if (stopped_ || !is_head(message.head)) return false;
-    const Kind kind = kind_of(message.head);
+    if (stopped_) return false;
     const auto known = peers_.find(message.peer);
-    if (known == peers_.end()) return kind == Kind::hello && hello(message, now_ns);  // INV-WIRE-3
+    if (!is_head(message.head)) {
+      charge(known == peers_.end() ? nullptr : known->second->client, Kind::ping, message, now_ns);
+      return false;
+    }
+    const Kind kind = kind_of(message.head);
+    if (known == peers_.end()) {  // INV-WIRE-3
+      if (kind == Kind::hello && hello(message, now_ns)) return true;
+      charge(nullptr, kind, message, now_ns);
+      return false;
+    }
     Peer& peer = *known->second;
+    charge(peer.client, kind, message, now_ns);
     if (kind == Kind::hello) return false;  // once per connection: a replay gets nothing
     peer.heard_ns = now_ns;
     peer.client->lost_ns = 0;
@@ -53,6 +63,7 @@ bool ServerCore::receive(Incoming&& message, int64_t now_ns) {
     return dispatch(peer, kind, message, now_ns);
   }();
   if (!good) ++counters_.dropped;
+  if (choked_ > 0) check_backlog(message.peer, now_ns);
   return good;
 }
 
@@ -62,6 +73,8 @@ bool ServerCore::dispatch(Peer& peer, Kind kind, Incoming& message, int64_t now_
     return false;
   }
   Client& client = *peer.client;
+  // No client has more to say in one message; more would only keep everybody else waiting.
+  const size_t notes = std::max<size_t>(8192, 2 * config_.limits.requests);
   switch (kind) {
     case Kind::ping:
       pong(peer, message.body, now_ns);
@@ -71,20 +84,28 @@ bool ServerCore::dispatch(Peer& peer, Kind kind, Incoming& message, int64_t now_
     case Kind::blob:
       return take_blob(client, message, now_ns);
     case Kind::credit:
-      return read_notes(kind, message.body,
-                        [&](Note& note) {
-                          const auto it = client.streams.find(note.id);
-                          if (it == client.streams.end() || it->second->end_read()) return;
-                          it->second->grant(static_cast<uint32_t>(note.n));
-                          again_.push_back(it->second);
-                        })
+      return read_notes(
+                 kind, message.body,
+                 [&](Note& note) {
+                   const auto it = client.streams.find(note.id);
+                   if (it == client.streams.end() || it->second->end_read()) return;
+                   it->second->grant(static_cast<uint32_t>(note.n));
+                   read_later(it->second);
+                 },
+                 notes)
           .ok();
     case Kind::cancel:
-      return read_notes(kind, message.body, [&](Note& note) { cancel(client, note.id); }).ok();
+      return read_notes(
+                 kind, message.body, [&](Note& note) { cancel(client, note.id); }, notes)
+          .ok();
     case Kind::resume:
-      return read_notes(kind, message.body, [&](Note& note) { resume(client, note); }).ok();
+      return read_notes(
+                 kind, message.body, [&](Note& note) { resume(client, note); }, notes)
+          .ok();
     case Kind::release:
-      return read_notes(kind, message.body, [&](Note& note) { release(client, note.id); }).ok();
+      return read_notes(
+                 kind, message.body, [&](Note& note) { release(client, note.id); }, notes)
+          .ok();
     case Kind::bye:
       expire(client);
       return true;
@@ -213,14 +234,29 @@ void ServerCore::touch(Peer& peer) {
 }
 
 void ServerCore::queue(Peer& peer, Kind kind, std::string body, std::vector<SharedBytes> blobs) {
+  peer.queue_bytes += body.size();
+  for (const SharedBytes& blob : blobs) peer.queue_bytes += blob.size;
   peer.queue.push_back({kind, std::move(body), std::move(blobs)});
   touch(peer);
+}
+
+// The first message of the queue has left it.
+void ServerCore::sent_first(Peer& peer) {
+  const Peer::Out& out = peer.queue.front();
+  if (out.kind == Kind::reply) --peer.client->questions;
+  peer.queue_bytes -= out.body.size();
+  for (const SharedBytes& blob : out.blobs) peer.queue_bytes -= blob.size;
+  peer.queue.pop_front();
+}
+
+void ServerCore::read_later(const std::shared_ptr<Stream>& stream) {
+  if (!std::exchange(stream->waits, true)) again_.push_back(stream);
 }
 
 // False: the peer takes no more now, or has gone (and then does not exist any more).
 bool ServerCore::flush(Peer& peer, int64_t now_ns) {
   const auto outcome = [&]() -> Sent {
-    for (; !peer.queue.empty(); peer.queue.pop_front()) {
+    for (; !peer.queue.empty(); sent_first(peer)) {
       const Peer::Out& out = peer.queue.front();
       if (const Sent sent = host_.send(peer.id, out.kind, out.body, out.blobs); sent != Sent::sent)
         return sent;
@@ -257,6 +293,8 @@ bool ServerCore::flush(Peer& peer, int64_t now_ns) {
 void ServerCore::lose(Peer& peer, int64_t now_ns) {
   if (peer.touched) std::erase(touched_, &peer);
   if (peer.choked) --choked_;
+  for (const auto& stream : peer.deferred) stream->waits = false;
+  while (!peer.queue.empty()) sent_first(peer);
   Client& client = *peer.client;
   client.peer = nullptr;
   if (client.lost_ns == 0) client.lost_ns = now_ns;
@@ -279,6 +317,7 @@ void ServerCore::expire(Client& client) {
     });
   }
   if (client.peer != nullptr) lose(*client.peer, 0);
+  std::erase(owing_, &client);
   clients_.erase(std::string(client.scope));
 }
 
@@ -315,11 +354,19 @@ void ServerCore::check_peers(int64_t now_ns) {
 
 void ServerCore::pump(int64_t now_ns) {
   ready_->take(news_);
-  news_.insert(news_.end(), std::make_move_iterator(again_.begin()),
-               std::make_move_iterator(again_.end()));
-  again_.clear();
   for (const std::shared_ptr<Stream>& stream : news_) read(stream, now_ns);
   news_.clear();
+  send_answers(now_ns);
+}
+
+void ServerCore::send_answers(int64_t now_ns) {
+  std::erase_if(owing_, [&](Client* client) { return give_owed(*client, now_ns); });
+  std::vector<std::shared_ptr<Stream>> again;
+  again.swap(again_);
+  for (const std::shared_ptr<Stream>& stream : again) {
+    stream->waits = false;
+    read(stream, now_ns);
+  }
   std::vector<Peer*> touched;
   touched.swap(touched_);
   for (Peer* peer : touched) peer->touched = false;
@@ -332,7 +379,7 @@ void ServerCore::read(const std::shared_ptr<Stream>& stream, int64_t now_ns) {
   Peer* const peer = client->peer;
   if (peer == nullptr) return;  // the log goes on; whoever resumes reads it
   if (peer->choked) {
-    peer->deferred.push_back(stream);
+    if (!std::exchange(stream->waits, true)) peer->deferred.push_back(stream);
     return;
   }
   const bool was_read = stream->end_read();
@@ -342,7 +389,7 @@ void ServerCore::read(const std::shared_ptr<Stream>& stream, int64_t now_ns) {
     if (stream->pull_data(body, piece)) {
       queue(*peer, Kind::data, std::move(body), {piece});
     }
-    again_.push_back(stream);
+    read_later(stream);
   }
   touch(*peer);
   if (!was_read && stream->end_read()) end_was_read(*client, stream, now_ns);
@@ -425,6 +472,11 @@ std::string ServerCore::check_integrity() const {
       bytes += stream->blob_bytes;
     }
     if (client->blob_bytes != bytes) return "a client's blobs are counted wrongly";
+    uint64_t replies = 0;
+    if (client->peer != nullptr) {
+      for (const Peer::Out& out : client->peer->queue) replies += out.kind == Kind::reply ? 1 : 0;
+    }
+    if (client->questions < replies) return "a client's questions are counted wrongly";
     if (client->running != mine) return "a client's requests are counted wrongly";
     if (client->peer != nullptr && client->peer->client != client.get())
       return "a peer belongs to another client";

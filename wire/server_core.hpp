@@ -7,6 +7,8 @@
 // INV-WIRE-3: nothing of a peer is read or kept before its HELLO but the kind of its messages.
 // INV-WIRE-4: every accepted request ends exactly once for its reader, or its client has gone for
 //   longer than the window and the engine was told to cancel it.
+// INV-WIRE-7: what one client makes the server keep or do is bounded, whatever it sends and however
+//   little it reads: its share of the reading (fair_share.hpp), its answers unsent, its limits.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +25,7 @@
 #include "base/port.hpp"
 #include "wire/control.hpp"
 #include "wire/event_codec.hpp"
+#include "wire/fair_share.hpp"
 #include "wire/question_codec.hpp"
 #include "wire/request_codec.hpp"
 #include "wire/stream.hpp"
@@ -62,6 +65,7 @@ struct Incoming {
 
 struct ServerCounters {
   uint64_t messages = 0, dropped = 0, refused = 0, deltas = 0, resumed = 0, expired = 0;
+  uint64_t rests = 0, overfull = 0;
 };
 
 struct Upload;
@@ -77,7 +81,9 @@ struct Client {
   int64_t lost_ns = 0;  // since when it has no peer that is heard; 0: it has one
   std::unordered_map<Id128, std::shared_ptr<Stream>, IdHash> streams;
   std::deque<std::shared_ptr<Stream>> ended;  // ends that were read and not released, oldest first
-  uint64_t running = 0, blob_bytes = 0, ended_bytes = 0, questions = 0;
+  uint64_t running = 0, blob_bytes = 0, ended_bytes = 0;
+  uint64_t questions = 0;  // whose replies were not sent yet
+  FairShare share;
   std::unordered_map<uint64_t, uint64_t> sessions;  // its handle -> the engine's
   std::deque<std::shared_ptr<Upload>> uploads;  // the first one has leave to send
 };
@@ -93,7 +99,9 @@ struct Upload {
   std::vector<Blob> blobs;
   std::vector<SharedBytes> all;  // by number; those that were uploaded are put in at the end
   size_t current = 0;  // blobs come one after the other
-  bool granted = false;
+  bool begun = false;  // the current one
+  uint64_t granted = 0;  // bytes of the current one that may come
+  uint64_t owed = 0;  // and those to be granted when its client's share allows
   int64_t heard_ns = 0;
 };
 
@@ -108,6 +116,7 @@ struct Peer {
     std::vector<SharedBytes> blobs;
   };
   std::deque<Out> queue;  // what does not merge
+  size_t queue_bytes = 0;
   std::vector<std::shared_ptr<Stream>> deferred;  // to be read when it takes messages again
   bool touched = false, choked = false;
 };
@@ -122,13 +131,22 @@ class ServerCore {
 
   // False: the message was nobody's, or made no sense, and was dropped.
   bool receive(Incoming&& message, int64_t now_ns);
-  // Reads every stream that has news and sends what came of it.
+  // How long reading must rest after the last message, because it went beyond its sender's share
+  // while others have work here; 0: not at all.
+  [[nodiscard]] int64_t rest_ns() const { return rest_ns_; }
+  // Reads every stream that has news and sends what came of it, and all that send_answers() sends.
   void pump(int64_t now_ns);
+  // Sends answers to messages; news of streams go on waiting for company.
+  void send_answers(int64_t now_ns);
   // Looks for what has run out of time, at most a few times a second, and tries choked peers again.
   void tick(int64_t now_ns);
   [[nodiscard]] bool choked() const { return choked_ > 0; }
-  // Is there something for pump() that no stream has announced?
-  [[nodiscard]] bool pending() const { return !again_.empty() || !touched_.empty(); }
+  // Is there something for send_answers()?
+  [[nodiscard]] bool pending(int64_t now_ns) const {
+    return !again_.empty() || !touched_.empty() || grants_due_ns() <= now_ns;
+  }
+  // When leave to send is owed to somebody who must wait for it; INT64_MAX: to nobody.
+  [[nodiscard]] int64_t grants_due_ns() const;
 
   // Takes nothing new from now on and says so; what runs may go on for `drain_ns`.
   void drain(int64_t drain_ns);
@@ -156,6 +174,8 @@ class ServerCore {
   void lose(Peer& peer, int64_t now_ns);
   void expire(Client& client);
   void queue(Peer& peer, Kind kind, std::string body, std::vector<SharedBytes> blobs = {});
+  void sent_first(Peer& peer);
+  void read_later(const std::shared_ptr<Stream>& stream);
   void touch(Peer& peer);
   bool flush(Peer& peer, int64_t now_ns);
   void check_peers(int64_t now_ns);
@@ -185,6 +205,13 @@ class ServerCore {
   void drop_uploads(Client& client);
   void finish_upload(Client& client);
 
+  // fairness (server_fairness.cpp)
+  [[nodiscard]] bool crowded(const Client& client) const { return running_ > client.running; }
+  void charge(Client* client, Kind kind, const Incoming& message, int64_t now_ns);
+  void check_backlog(std::string_view id, int64_t now_ns);
+  void owe(Client& client, uint64_t bytes);
+  bool give_owed(Client& client, int64_t now_ns);
+
   // questions (server_questions.cpp)
   bool ask(Peer& peer, Kind kind, Incoming& message);
   void answer(const std::string& scope, uint64_t epoch, Answer answer);
@@ -211,9 +238,10 @@ class ServerCore {
   ByName<std::unique_ptr<Client>> clients_;
   std::vector<std::shared_ptr<Stream>> news_, again_;
   std::vector<Peer*> touched_;
+  std::vector<Client*> owing_;  // uploads that wait for leave to send, each client once
   uint64_t next_epoch_ = 1, next_session_ = 1;
   uint64_t running_ = 0, blob_bytes_ = 0, choked_ = 0;
-  int64_t checked_ns_ = 0;
+  int64_t checked_ns_ = 0, rest_ns_ = 0;
   bool draining_ = false, stopped_ = false;
   Pong pulse_;
   int64_t pulse_ns_ = 0;

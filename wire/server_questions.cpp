@@ -114,6 +114,8 @@ std::string ServerCore::metrics_text() const {
   add("delta_messages_total", "counter", counters_.deltas);
   add("clients_resumed_total", "counter", counters_.resumed);
   add("clients_expired_total", "counter", counters_.expired);
+  add("reading_rests_total", "counter", counters_.rests);
+  add("overfull_connections_total", "counter", counters_.overfull);
   return text;
 }
 
@@ -207,8 +209,10 @@ void ServerCore::answer(const std::string& scope, uint64_t epoch, Answer answer)
   Client* const client = find(scope, epoch);
   take_session(client, answer);
   if (client == nullptr) return;
-  --client->questions;
-  if (client->peer == nullptr) return;
+  if (client->peer == nullptr) {
+    --client->questions;
+    return;
+  }
   std::string body;
   write_answer(body, answer);
   std::vector<SharedBytes> blobs;

@@ -2,11 +2,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/limits.hpp"
 #include "wire/reader.hpp"
 #include "wire/server_core.hpp"
 
 namespace troupe::wire {
 namespace {
+
+// One client may fill three quarters of the engine's places when it is the only one that asks, and
+// less when others do: some are left for whoever comes.
+constexpr uint64_t kPartOfFree = 3;
+// So many requests in flight cost the next one a level of priority.
+constexpr uint64_t kRequestsPerLevel = 64;
 
 Event end_of(const Status& why) {
   Event end;
@@ -96,6 +103,14 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
     return limit_exceeded("this client has " + std::to_string(client.running) +
                           " requests in flight, as many as it may: wait for one to end");
   }
+  const uint64_t places =
+      static_cast<uint64_t>(std::max(info_.max_sequences, 0)) + limits::waiting_requests;
+  const uint64_t free = places - std::min(places, running_);
+  if (clients_.size() > 1 && client.running >= kPartOfFree * free) {
+    return {Code::overloaded, "this client has " + std::to_string(client.running) +
+                                  " requests in flight, and the " + std::to_string(free) +
+                                  " places left are kept for others: wait for one to end"};
+  }
   size_t frame = 0, upload = 0;
   const size_t count = message.blobs.size() + submit.uploads.size();
   for (size_t i = 0; i < count; ++i) {
@@ -151,6 +166,11 @@ Status ServerCore::adopt_session(Client& client, Request& request) {
 }
 
 void ServerCore::start(Client& client, const std::shared_ptr<Stream>& stream, Request request) {
+  // Who has much in flight waits behind whoever has little; waiting makes up for it in time.
+  const auto levels =
+      static_cast<int32_t>(std::min<uint64_t>(client.running / kRequestsPerLevel, 32));
+  if (clients_.size() > 1)
+    request.priority = std::max(request.priority - levels, -limits::priority);
   const Result<RequestId> id = engine_->submit(std::move(request), stream);
   if (!id.ok()) {
     const Id128 name = stream->id();
@@ -180,10 +200,9 @@ void ServerCore::forget(Client& client, const std::shared_ptr<Stream>& stream) {
 void ServerCore::resume(Client& client, Note& note) {
   const auto it = client.streams.find(note.id);
   if (it == client.streams.end()) {
-    refuse(client, note.id,
-           {Code::connection_lost,
-            "RESUME: this server has no such request of this client: "
-            "it was released, or its window has passed"});
+    refuse(
+        client, note.id,
+        {Code::connection_lost, "RESUME: this server has no such request of this client any more"});
     return;
   }
   const std::shared_ptr<Stream> stream = it->second;
@@ -204,7 +223,7 @@ void ServerCore::resume(Client& client, Note& note) {
   if (stream->engine_id == 0 || client.peer == nullptr) return;  // still uploading
   write_id(client.peer->bodies.accepted, note.id);
   touch(*client.peer);
-  again_.push_back(stream);
+  read_later(stream);
 }
 
 void ServerCore::cancel(Client& client, const Id128& id) {

@@ -37,13 +37,11 @@ void ServerCore::begin_upload(Client& client, std::shared_ptr<Stream> stream, Su
 
 // Leave to send for whoever is first in line.
 void ServerCore::grant_next(Client& client) {
-  if (client.uploads.empty() || client.uploads.front()->granted || client.peer == nullptr) return;
+  if (client.uploads.empty() || client.uploads.front()->begun) return;
   Upload& upload = *client.uploads.front();
-  upload.granted = true;
-  const Upload::Blob& blob = upload.blobs[upload.current];
-  write_grant(client.peer->bodies.grants, upload.stream->id(), blob.number,
-              std::min<uint64_t>(kWindow, blob.size));
-  touch(*client.peer);
+  upload.begun = true;
+  upload.granted = upload.owed = 0;
+  owe(client, std::min<uint64_t>(kWindow, upload.blobs[upload.current].size));
 }
 
 bool ServerCore::take_blob(Client& client, Incoming& message, int64_t now_ns) {
@@ -57,11 +55,11 @@ bool ServerCore::take_blob(Client& client, Incoming& message, int64_t now_ns) {
   Upload::Blob& blob = upload.blobs[upload.current];
   const SharedBytes& piece = message.blobs[0];
   if (blob.number != note.blob || note.offset != blob.received || piece.size == 0 ||
-      piece.size > kChunkBytes || piece.size > blob.size - blob.received) {
+      piece.size > kChunkBytes || piece.size > upload.granted - blob.received) {
     drop_upload(client, note.id,
                 invalid("BLOB: bytes " + std::to_string(note.offset) + " to " +
                         std::to_string(note.offset + piece.size) + " of blob " +
-                        std::to_string(note.blob) + " were not the next ones"));
+                        std::to_string(note.blob) + " were not the next ones, or came ungranted"));
     return true;
   }
   upload.heard_ns = now_ns;
@@ -73,16 +71,12 @@ bool ServerCore::take_blob(Client& client, Incoming& message, int64_t now_ns) {
   blob.received += piece.size;
   if (blob.received < blob.size) {
     // One chunk came, one more may: the window stays open.
-    const uint64_t granted = std::min<uint64_t>(blob.received - piece.size + kWindow, blob.size);
-    const uint64_t now = std::min<uint64_t>(blob.received + kWindow, blob.size);
-    if (now > granted && client.peer != nullptr) {
-      write_grant(client.peer->bodies.grants, note.id, note.blob, now - granted);
-      touch(*client.peer);
-    }
+    const uint64_t most = std::min<uint64_t>(blob.received + kWindow, blob.size);
+    owe(client, most - upload.granted - upload.owed);
     return true;
   }
   if (++upload.current < upload.blobs.size()) {
-    upload.granted = false;
+    upload.begun = false;
     grant_next(client);
     return true;
   }

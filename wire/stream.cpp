@@ -178,6 +178,7 @@ void Stream::write_choice(std::string& to, int32_t index, Choice& c) {
   }
   view.usage = usage_;
   write_delta(to, id_, seq_++, view);
+  TR_DCHECK(c.tokens_read <= tokens_end && c.text_read <= text_end);  // INV-WIRE-2
   c.tokens_read = tokens_end;
   c.text_read = text_end;
 }
@@ -185,7 +186,7 @@ void Stream::write_choice(std::string& to, int32_t index, Choice& c) {
 bool Stream::pull(Bodies& to) {
   const std::scoped_lock lock(mutex_);
   queued_ = false;
-  if (end_read_) return true;
+  if (end_read_) return true;  // INV-WIRE-2: once
   if (admitted_ && !std::exchange(admitted_read_, true)) write_id(to.admitted, id_);
   bool behind = false;
   for (size_t i = 0; i < choices_.size(); ++i) {

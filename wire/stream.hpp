@@ -71,6 +71,7 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
   struct Client* client = nullptr;  // null: nobody will read it any more
   RequestId engine_id = 0;  // 0: not submitted yet
   uint64_t blob_bytes = 0;  // counted against its client while it runs
+  bool waits = false;  // it is in a list of those to be read again
   int64_t ended_ns = 0;
 
  private:

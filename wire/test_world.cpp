@@ -215,7 +215,7 @@ void World::round() {
     }
   }
   if (engine_runs) engine->step();
-  for (int i = 0; i < 100 && (i == 0 || server->pending()); ++i) server->pump(now_ns);
+  for (int i = 0; i < 100 && (i == 0 || server->pending(now_ns)); ++i) server->pump(now_ns);
   server->tick(now_ns);
   std::vector<std::function<void()>> later;
   later.swap(host_->later);
