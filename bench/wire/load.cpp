@@ -4,11 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <thread>
+#include <utility>
 
 #include "actors/local_port.hpp"
 #include "base/clock.hpp"
@@ -73,21 +76,66 @@ class MeasuringSink final : public EventSink {
     tally_.tokens.fetch_add(static_cast<int64_t>(event.tokens.size()), std::memory_order_relaxed);
     tally_.events.fetch_add(1, std::memory_order_relaxed);
     const auto at = static_cast<size_t>(event.from);
-    if (at < probe_->said_ns.size()) delays_ns.push_back(steady_now_ns() - probe_->said_ns[at]);
+    if (at >= probe_->said_ns.size()) return;
+    const std::scoped_lock lock(mutex_);
+    delays_ns_.push_back(steady_now_ns() - probe_->said_ns[at]);
   }
-  std::vector<int64_t> delays_ns;  // read when the stream has ended
+  std::vector<int64_t> take() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(delays_ns_, {});
+  }
 
  private:
   const std::shared_ptr<Probe> probe_;
   Tally& tally_;
+  std::mutex mutex_;
+  std::vector<int64_t> delays_ns_;
 };
 
-[[noreturn]] void give_up(const Status& why) {
+// Asks a small question over a connection of its own, again and again.
+class Asker {
+ public:
+  explicit Asker(const std::string& endpoint) {
+    auto port = wire::connect(endpoint, {});
+    if (!port.ok()) give_up(port.status());
+    port_ = std::move(*port);
+    thread_ = std::thread([this] { loop(); });
+  }
+  ~Asker() {
+    over_ = true;
+    thread_.join();
+  }
+  std::vector<int64_t> take() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(delays_ns_, {});
+  }
+
+ private:
+  void loop() {
+    while (!over_) {
+      const int64_t asked = steady_now_ns();
+      if (const auto ids = port_->tokenize("how long?", false, false); !ids.ok())
+        give_up(ids.status());
+      {
+        const std::scoped_lock lock(mutex_);
+        delays_ns_.push_back(steady_now_ns() - asked);
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(4'700));
+    }
+  }
+  std::unique_ptr<EnginePort> port_;
+  std::atomic<bool> over_{false};
+  std::mutex mutex_;
+  std::vector<int64_t> delays_ns_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+void give_up(const Status& why) {
   std::fprintf(stderr, "%s\n", why.message().c_str());
   std::exit(1);
 }
-
-}  // namespace
 
 Percentiles percentiles(std::vector<int64_t>& all) {
   if (all.empty()) return {};
@@ -182,49 +230,77 @@ Stage::~Stage() {
   static_cast<void>(engine_->close(0));
 }
 
-LoadResult Stage::run(const Load& load) {
+// ---- streams ------------------------------------------------------------------------------------
+
+struct Streams::Parts {
   std::vector<std::unique_ptr<EnginePort>> ports;
-  for (int i = 0; i < load.connections; ++i) {
-    auto port = wire::connect(endpoint(), {});
-    if (!port.ok()) give_up(port.status());
-    ports.push_back(std::move(*port));
-  }
   Tally tally;
   std::vector<std::shared_ptr<MeasuringSink>> sinks;
   std::vector<std::pair<EnginePort*, RequestId>> running;
-  for (int i = 0; i < load.streams; ++i) {
-    EnginePort& port = *ports[static_cast<size_t>(i % load.connections)];
+  std::unique_ptr<Asker> asker;
+};
+
+Streams::Streams(Stage& stage, int connections, int streams) : parts_(std::make_unique<Parts>()) {
+  for (int i = 0; i < connections; ++i) {
+    auto port = wire::connect(stage.endpoint(), {});
+    if (!port.ok()) give_up(port.status());
+    parts_->ports.push_back(std::move(*port));
+  }
+  for (int i = 0; i < streams; ++i) {
+    EnginePort& port = *parts_->ports[static_cast<size_t>(i % connections)];
     Request request;
     request.prompt.push_back(
         {PromptPart::Kind::text, std::to_string(i) + " and then the same again; ", {}, 0});
     request.sampling.ignore_eos = true;
     request.sampling.max_tokens = kTokensMax - 1024;
-    sinks.push_back(std::make_shared<MeasuringSink>(engine_->probe(i), tally));
-    const auto id = port.submit(std::move(request), sinks.back());
+    parts_->sinks.push_back(
+        std::make_shared<MeasuringSink>(stage.engine_->probe(i), parts_->tally));
+    const auto id = port.submit(std::move(request), parts_->sinks.back());
     if (!id.ok()) give_up(id.status());
-    running.emplace_back(&port, *id);
+    parts_->running.emplace_back(&port, *id);
   }
+  parts_->asker = std::make_unique<Asker>(stage.endpoint());
   std::this_thread::sleep_for(std::chrono::seconds(2));  // until all of them run
+}
+
+Streams::~Streams() {
+  static_cast<void>(stop());
+}
+
+Window Streams::measure(double seconds) {
+  Tally& tally = parts_->tally;
+  for (const auto& sink : parts_->sinks) static_cast<void>(sink->take());
+  static_cast<void>(parts_->asker->take());
+  tally.tokens = tally.events = 0;
   const double cpu = cpu_seconds();
   const int64_t begun = steady_now_ns();
   tally.counting = true;
-  std::this_thread::sleep_for(std::chrono::duration<double>(load.seconds));
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   tally.counting = false;
-  const double seconds = static_cast<double>(steady_now_ns() - begun) / 1e9;
-  LoadResult result;
-  result.cpu_s_per_s = (cpu_seconds() - cpu) / seconds;
-  result.tokens_per_s = static_cast<double>(tally.tokens) / seconds;
-  result.events_per_s = static_cast<double>(tally.events) / seconds;
-  for (const auto& [port, id] : running) port->cancel(id);
-  for (int i = 0; i < 1000 && tally.ended < load.streams; ++i)
+  const double took = static_cast<double>(steady_now_ns() - begun) / 1e9;
+  Window window;
+  window.cpu_s_per_s = (cpu_seconds() - cpu) / took;
+  window.tokens_per_s = static_cast<double>(tally.tokens) / took;
+  window.events_per_s = static_cast<double>(tally.events) / took;
+  std::vector<int64_t> delays, answers = parts_->asker->take();
+  for (const auto& sink : parts_->sinks) {
+    const std::vector<int64_t> some = sink->take();
+    delays.insert(delays.end(), some.begin(), some.end());
+  }
+  window.delay = percentiles(delays);
+  window.answer = percentiles(answers);
+  return window;
+}
+
+int Streams::stop() {
+  parts_->asker.reset();
+  for (const auto& [port, id] : parts_->running) port->cancel(id);
+  const int all = static_cast<int>(parts_->running.size());
+  for (int i = 0; i < 1000 && parts_->tally.ended < all; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  result.failed = tally.failed + (load.streams - tally.ended);
-  ports.clear();
-  std::vector<int64_t> delays;
-  for (const auto& sink : sinks)
-    delays.insert(delays.end(), sink->delays_ns.begin(), sink->delays_ns.end());
-  result.delay = percentiles(delays);
-  return result;
+  parts_->running.clear();
+  parts_->ports.clear();
+  return parts_->tally.failed + (all - std::min<int>(parts_->tally.ended, all));
 }
 
 }  // namespace troupe::bench

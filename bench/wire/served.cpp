@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -52,6 +53,22 @@ void send_all(int fd, const std::string& bytes) {
 
 }  // namespace
 
+void allow_open_files(int connections) {
+  const auto needed = static_cast<rlim_t>(connections) + 256;
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max < needed) {
+    std::fprintf(stderr,
+                 "%d connections need %llu open files, and this shell allows %llu: raise the hard "
+                 "limit (ulimit -Hn, as root, or LimitNOFILE=) and run it again\n",
+                 connections, static_cast<unsigned long long>(needed),
+                 static_cast<unsigned long long>(limit.rlim_max));
+    std::exit(1);
+  }
+  limit.rlim_cur = std::max(limit.rlim_cur, needed);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 Served::Served(const std::string& command, const std::string& model,
                const std::vector<std::string>& flags) {
   int pipe_fds[2];
@@ -92,10 +109,6 @@ int Served::port() const {
 }
 
 IdleConnections::IdleConnections(int port, int count) {
-  rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -8,6 +8,10 @@
 
 namespace troupe::bench {
 
+// This process and its children may hold so many connections open; if the system does not allow it,
+// says so and ends the program.
+void allow_open_files(int connections);
+
 class Served {
  public:
   // `command`: the troupe command; serves `model` on a free port of 127.0.0.1.
