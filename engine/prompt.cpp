@@ -45,7 +45,9 @@ void join_cross(Prompt& out, Prompt& after, size_t before) {
   fill(after.cross, after.tokens.size(), [](size_t) { return CrossRows{}; });
   const CrossRows last = out.cross.empty() ? CrossRows{} : out.cross.back();
   for (CrossRows& c : after.cross) {
-    c = c.begin == c.end ? last : CrossRows{c.begin + out.cross_rows, c.end + out.cross_rows};
+    const bool none = c.begin < 0 || c.begin == c.end;  // no picture before it in its own turn
+    if (none && out.cross.empty()) continue;
+    c = none ? last : CrossRows{c.begin + out.cross_rows, c.end + out.cross_rows};
   }
   append(out.cross, after.cross);
   for (PromptImage& image : after.cross_images) {

@@ -56,7 +56,8 @@ enum class Section : uint32_t {
   copies,            // PlanCopy: whole blocks copied before the forward pass
   encodes,           // PlanEncode: encoder rows written before the forward pass
   cross_spans,       // int32 x 2 per row, or empty: [begin, end) of the encoder rows that it sees;
-                     // empty: all cross_len of its sequence
+                     // empty: all cross_len of its sequence. Begin -1: from 0 on, but its gated
+                     // feed-forwards give nothing (before the first picture, as Mllama has it)
   count_
 };
 inline constexpr size_t kSectionCount = static_cast<size_t>(Section::count_);

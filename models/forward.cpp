@@ -148,9 +148,10 @@ bool LoadedModel::find_seeing(const PlanView& plan) {
   for (const PlanSequence& s : plan.sequences()) {
     for (int32_t row = s.row_begin; row < s.row_begin + s.row_count; ++row) {
       const auto r = static_cast<size_t>(row);
-      const bool sees = s.cross_len > 0 && (spans.empty() || spans[2 * r] < spans[2 * r + 1]);
+      const bool attends = s.cross_len > 0 && (spans.empty() || spans[2 * r] < spans[2 * r + 1]);
+      const bool sees = attends && (spans.empty() || spans[2 * r] >= 0);
       if (sees) seeing_[r] = row;
-      some = some || sees;
+      some = some || attends;
       all = all && sees;
     }
   }

@@ -33,8 +33,11 @@ std::vector<TileShape> VisionEncoder::first_shapes(std::span<const PatchGrid> ti
   const Tower& t = folder_->description().tower;
   std::vector<TileShape> out;
   for (const PatchGrid& g : tiles) {
-    const int32_t frames = tiled() != nullptr ? g.frames : 1;  // each with a class token
-    out.push_back({g.frames, g.rows, g.columns, t.keep_class ? frames : 0});
+    if (tiled() != nullptr) {  // all that there may be, each with a class token
+      out.push_back({tiled()->tiles_max, g.rows, g.columns, tiled()->tiles_max});
+      continue;
+    }
+    out.push_back({g.frames, g.rows, g.columns, t.keep_class ? 1 : 0});
   }
   return out;
 }
@@ -405,7 +408,7 @@ Status VisionEncoder::encode_group(std::span<const Tile> tiles, const Matrix& ou
     all = lay_tiled(*tiled(), tiled_gates_, grids.front().frames, tiles.front().aspect);
     rows.rows = all.rows;
     rows.rope.clear();
-    rows.kept.resize(static_cast<size_t>(all.real));
+    rows.kept.resize(static_cast<size_t>(all.normed));
     std::iota(rows.kept.begin(), rows.kept.end(), 0);
   }
   Scratch scratch(workspace_->data(), workspace_->bytes());

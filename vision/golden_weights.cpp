@@ -71,6 +71,7 @@ PictureLayout layout_of(const json& p) {
   out.tile_columns = p["tile_columns"];
   out.overview = p["overview"];
   out.rows = p["rows"];
+  out.shown = p.value("shown", 0);
   out.rope_frames = p["rope"][0];
   out.rope_rows = p["rope"][1];
   out.rope_columns = p["rope"][2];

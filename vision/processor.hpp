@@ -31,6 +31,7 @@ struct PictureLayout {
           tile_columns = 1;  // how the tiles (without an overview) lie; families that tile
   int32_t overview = -1;  // index of the tile that shows the whole picture; -1: none
   int32_t rows = 0;  // embedding rows that the joined tiles give
+  int32_t shown = 0;  // the first so many show the picture, the others fill up (Mllama); 0: all
   // The text that stands in the prompt for the family's placeholder. Each of its image tokens, in
   // order, takes the next embedding row.
   std::string prompt;

@@ -131,14 +131,17 @@ void mark_spans(size_t tokens, PromptPlaces& out) {
 void lay_cross(const PromptRules& rules, std::span<const int32_t> tokens,
                std::span<const PictureLayout> pictures, PromptPlaces& out) {
   out.cross.resize(tokens.size());
-  CrossSpan seen;
+  for (const PictureLayout& p : pictures) out.cross_rows += p.rows;
+  CrossSpan seen{-1, out.cross_rows};
+  int32_t begin = 0;
   size_t image = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] == rules.image_token) {
       const bool beside = i > 0 && tokens[i - 1] == rules.image_token;
-      seen.begin = beside ? seen.begin : out.cross_rows;
-      out.cross_rows += pictures[image++].rows;
-      seen.end = out.cross_rows;
+      const PictureLayout& picture = pictures[image++];
+      seen.begin = beside ? seen.begin : begin;
+      seen.end = begin + (picture.shown > 0 ? picture.shown : picture.rows);
+      begin += picture.rows;
     }
     out.cross[i] = seen;
   }

@@ -24,7 +24,8 @@ struct Place {
 };
 
 // The encoder rows that a token's cross-attention sees: [begin, end) of all pictures' rows, one
-// picture after the other; begin == end: none.
+// picture after the other. Begin -1: a token before the first picture, which in transformers'
+// Mllama looks at all rows but passes the gated feed-forwards by.
 struct CrossSpan {
   int32_t begin = 0, end = 0;
   bool operator==(const CrossSpan&) const = default;

@@ -52,7 +52,7 @@ void see(const Batch& batch, const AttentionArgs& a, const PlanSequence& s, int3
   const auto r = static_cast<size_t>(row);
   if (a.span == AttentionSpan::cross) {
     const auto spans = batch.plan.cross_spans();
-    begin = spans.empty() ? 0 : spans[2 * r];
+    begin = spans.empty() ? 0 : std::max(spans[2 * r], 0);
     end = spans.empty() ? s.cross_len : std::min(spans[2 * r + 1], s.cross_len);
     return;
   }

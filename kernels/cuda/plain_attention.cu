@@ -19,7 +19,7 @@ struct View {
 __device__ __forceinline__ View visible(const PlainAttention& p, const AttentionSequence& s,
                                         int row) {
   if (p.cross && p.cross_spans == nullptr) return {0, s.kv_len};
-  if (p.cross) return {p.cross_spans[2 * row], min(p.cross_spans[2 * row + 1], s.kv_len)};
+  if (p.cross) return {max(p.cross_spans[2 * row], 0), min(p.cross_spans[2 * row + 1], s.kv_len)};
   const int position = p.positions[row];
   const int span_end = p.span_ends != nullptr ? p.span_ends[row] : 0;
   const int begin = p.shape.window > 0 ? max(0, position + 1 - p.shape.window) : 0;

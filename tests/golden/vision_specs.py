@@ -19,6 +19,7 @@ class Picture:
     rope: tuple[int, int, int] = (0, 0, 0)
     aspect: int = 0
     tokens: int = 0  # in the prompt; 0: one for each row
+    shown: int = 0  # rows that are not filling; 0: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -440,7 +441,7 @@ def mllama_inputs(spec: Spec, tiles: list, pictures: list) -> dict:
 
 
 def mllama_picture(tiles: int, aspect: int) -> Picture:
-    return Picture([(tiles, 4, 4)], 17 * tiles, aspect=aspect, tokens=1)
+    return Picture([(tiles, 4, 4)], 17 * 4, aspect=aspect, tokens=1, shown=17 * tiles)
 
 
 RATIOS = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]

@@ -27,6 +27,7 @@ class MllamaProcessor final : public PlanningProcessor {
                   uint64_t hash)
       : PlanningProcessor(drawing, hash),
         tile_(tile),
+        tiles_most_(tiles_most),
         canvases_(canvases_of(tiles_most)),
         token_(std::move(token)) {}
 
@@ -60,7 +61,8 @@ class MllamaProcessor final : public PlanningProcessor {
     const int32_t side = tile_ / drawing().patch.side;
     // The tower sees all tiles side by side: one job, a frame of its grid for each.
     plan.layout.tiles = {{static_cast<int32_t>(plan.tiles.size()), side, side}};
-    plan.layout.rows = (side * side + 1) * static_cast<int32_t>(plan.tiles.size());
+    plan.layout.shown = (side * side + 1) * static_cast<int32_t>(plan.tiles.size());
+    plan.layout.rows = (side * side + 1) * tiles_most_;
     plan.layout.prompt = token_;
     return plan;
   }
@@ -98,7 +100,7 @@ class MllamaProcessor final : public PlanningProcessor {
     return {cut(picture.width * down, width), height};
   }
 
-  int32_t tile_;
+  int32_t tile_, tiles_most_;
   std::vector<Size> canvases_;
   std::string token_;
 };

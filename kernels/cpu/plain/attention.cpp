@@ -29,7 +29,7 @@ Visible visible(const Batch& batch, const AttentionArgs& a, const PlanSequence& 
   if (a.span == AttentionSpan::cross) {
     const auto spans = batch.plan.cross_spans();
     if (spans.empty()) return {0, s.cross_len};
-    return {spans[2 * r], std::min(spans[2 * r + 1], s.cross_len)};
+    return {std::max(spans[2 * r], 0), std::min(spans[2 * r + 1], s.cross_len)};
   }
   const int32_t position = batch.plan.positions()[r];
   const auto span_ends = batch.plan.span_ends();
