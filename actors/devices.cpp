@@ -17,6 +17,7 @@ namespace {
 constexpr int32_t kSlicesMax = 64;
 constexpr const char* kPluginSymbol = "troupe_backend_plugin";
 constexpr const char* kCudaLibrary = "libtroupe_cuda.so";
+constexpr int32_t kBlockTokensCpu = 16, kBlockTokensDevice = 64;
 
 std::string own_folder() {
   Dl_info info{};
@@ -105,6 +106,11 @@ Result<std::unique_ptr<Backend>> open_encoder_backend(const DeviceChoice& choice
   options.threads = threads.vision_threads(encoder);
   options.device = encoder;
   return cpu::open_cpu_backend(options);
+}
+
+int32_t block_tokens_of(const DeviceChoice& choice, int32_t asked) {
+  if (asked > 0) return asked;
+  return choice.cpu() ? kBlockTokensCpu : kBlockTokensDevice;
 }
 
 Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice,

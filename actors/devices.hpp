@@ -22,6 +22,8 @@ struct DeviceChoice {
 // cuda | cuda:1 | the path of a plugin, with :index or not. `auto` takes the first CUDA device there is,
 // else the CPU.
 Result<DeviceChoice> choose_device(const std::string& device);
+// Cache blocks: small ones share prefixes more finely, larger ones are what GPUs copy at full speed.
+int32_t block_tokens_of(const DeviceChoice& choice, int32_t asked);
 Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice, const ThreadPlan& threads);
 // The same device once more, for the vision encoder number `encoder`: with threads of its own.
 Result<std::unique_ptr<Backend>> open_encoder_backend(const DeviceChoice& choice,

@@ -67,13 +67,15 @@ json text_json(const std::string& folder, const EngineOptions& options) {
 
 }  // namespace
 
-Result<std::string> inspect_folder(const std::string& folder, const EngineOptions& options) {
+Result<std::string> inspect_folder(const std::string& folder, const EngineOptions& given) {
   try {
-    TR_TRY(check_options(options));
+    TR_TRY(check_options(given));
     LoadRequest request;
+    TR_ASSIGN(request.device, choose_device(given.device));
+    EngineOptions options = given;
+    options.block_tokens = block_tokens_of(request.device, options.block_tokens);
     request.options = options;
     request.load = load_options(options);
-    TR_ASSIGN(request.device, choose_device(options.device));
     TR_ASSIGN(request.folder, models::ModelFolder::open(folder, request.load));
     TR_TRY(open_eyes(folder, request));
     ThreadNeeds needs;

@@ -105,6 +105,7 @@ Result<engine::MemoryPlan> estimate_memory(const LoadRequest& request, Backend& 
 Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& request,
                                                             std::shared_ptr<LoadedPlan>& known) {
   TR_ASSIGN(auto backend, open_backend(request.device, request.threads));
+  if (request.options.deterministic) backend->keep_rows_independent();
   TR_ASSIGN(auto model, models::Model::load(request.folder, *backend, nullptr, request.load));
   if (known == nullptr) {
     auto made = std::make_shared<LoadedPlan>();

@@ -152,8 +152,9 @@ void describe_eyes(EngineInfo& info, const Eyes& eyes) {
 }
 
 Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
-                                              const EngineOptions& options,
+                                              EngineOptions options,
                                               const LoadProgress& progress) {
+  options.block_tokens = block_tokens_of({}, options.block_tokens);
   TR_ASSIGN(const engine::EchoOptions echo, engine::EchoOptions::parse(endpoint));
   CastParts parts = echo_parts(echo, options, progress);
   const models::ModelFacts facts = parts.encode.facts;
@@ -184,8 +185,7 @@ Result<std::shared_ptr<const TextHouse>> open_text(const LoadRequest& request,
   return make_number_house(request.folder->facts().vocab);
 }
 
-Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
-                                               const EngineOptions& options,
+Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder, EngineOptions options,
                                                const LoadProgress& progress) {
   auto given_up = std::make_shared<std::atomic<bool>>(false);
   const auto report = [progress, given_up](std::string_view phase, double fraction) {
@@ -197,10 +197,11 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder,
     return {Code::closed, "opening was given up by the caller"};
   };
   LoadRequest request;
+  TR_ASSIGN(request.device, choose_device(options.device));
+  options.block_tokens = block_tokens_of(request.device, options.block_tokens);
   request.options = options;
   request.load = load_options(options);
   request.load.progress = report;
-  TR_ASSIGN(request.device, choose_device(options.device));
   TR_ASSIGN(request.folder, models::ModelFolder::open(folder, request.load));
   TR_TRY(wanted());
   TR_TRY(open_eyes(folder, request));

@@ -192,6 +192,7 @@ engine::SchedulerConfig scheduler_config(const models::ModelFacts& facts,
 engine::SchedulerConfig echo_scheduler(const models::ModelFacts& facts,
                                        const EngineOptions& options) {
   engine::SchedulerConfig config = scheduler_config(facts, options);
+  config.block_tokens = facts.groups.front().cache.block_tokens;
   if (options.max_step_tokens > 0) config.step_rows = options.max_step_tokens;
   config.step_rows = std::max(config.step_rows, config.slots);
   config.groups = facts.groups;
@@ -205,7 +206,7 @@ Status check_options(const EngineOptions& o) {
   TR_TRY(check_range("max_step_tokens", o.max_step_tokens, 0, limits::step_rows));
   TR_TRY(check_range("context_length", o.context_length, 0, limits::prompt_tokens));
   TR_TRY(check_range("kv_bytes", o.kv_bytes, 0, INT64_MAX));
-  TR_TRY(check_range("block_tokens", o.block_tokens, 1, 256));
+  TR_TRY(check_range("block_tokens", o.block_tokens, 0, 256));
   TR_TRY(check_range("session_lease_ns", o.session_lease_ns, 0, INT64_MAX));
   TR_TRY(check_choice("load_format", o.load_format, {"auto", "dummy"}));
   TR_TRY(check_choice("dtype", o.dtype, {"auto", "f32", "f16", "bf16"}));

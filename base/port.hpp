@@ -42,7 +42,7 @@ struct EngineOptions {
   int32_t max_step_tokens = 0;         // prefill budget of a step; 0: by device
   int32_t context_length = 0;          // 0: the model's own
   int64_t kv_bytes = 0;                // 0: planned from what is free
-  int32_t block_tokens = 16;
+  int32_t block_tokens = 0;            // of a cache block; 0: by device
   bool prefix_reuse = true;
   bool overlap = true;                 // false: the no-overlap twin, the executable specification
   bool deterministic = false;

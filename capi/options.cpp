@@ -114,7 +114,7 @@ Result<EngineOptions> engine_options(const troupe_engine_options& o) {
                   to.max_step_tokens));
   TR_TRY(take_int("troupe_engine_options.context_length", o.context_length, 1, kInt32Max,
                   to.context_length));
-  TR_TRY(take_int("troupe_engine_options.block_tokens", o.block_tokens, 1, 1024, to.block_tokens));
+  TR_TRY(take_int("troupe_engine_options.block_tokens", o.block_tokens, 1, 256, to.block_tokens));
   TR_TRY(take_int("troupe_engine_options.kv_bytes", o.kv_bytes, 1, kInt64Max, to.kv_bytes));
   TR_TRY(take_int("troupe_engine_options.session_lease_ns", o.session_lease_ns, 1, kInt64Max,
                   to.session_lease_ns));

@@ -325,7 +325,7 @@ typedef struct troupe_engine_options {
   int32_t max_waiting;       /* then requests are refused with OVERLOADED; default 2048 */
   int32_t max_step_tokens;   /* rows of one step; default: by device */
   int32_t context_length;    /* default: the model's own */
-  int32_t block_tokens;      /* of the paged cache; default 16 */
+  int32_t block_tokens;      /* of a cache block, 1 .. 256; default: by device */
   int64_t kv_bytes;          /* default: what is free; on a CPU at most 2x the weights */
   int64_t session_lease_ns;  /* default 10 minutes */
   int64_t seed;              /* of dummy weights; default 0 (unset: TROUPE_UNSET) */

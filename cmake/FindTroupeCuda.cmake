@@ -1,9 +1,9 @@
 # Finds nvcc and what it needs, in a toolkit or in NVIDIA's Python wheels, without paths set by hand.
 #
 # Looked at in this order: TROUPE_CUDA_ROOT (a hint), CUDA_HOME and CUDA_PATH, nvcc on the PATH, the
-# usual toolkit folders, then nvidia/cu13 in the site-packages of the source tree's .venv, of an
-# active virtual environment and of every python3 on the PATH. The wheels are:
-#   pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl nvidia-cublas
+# usual toolkit folders, then nvidia/cu13 in the site-packages of the source tree's .venv, of what
+# dev/setup keeps in its cache, of an active virtual environment and of every python3 on the PATH. The
+# wheels are those of dev/cuda-wheels.txt.
 #
 # Sets TroupeCuda_FOUND, TroupeCuda_NVCC, TroupeCuda_INCLUDE_DIR, TroupeCuda_CUDART and
 # TroupeCuda_REASON (why not), and defines troupe_cuda_objects().
@@ -23,7 +23,8 @@ if(TroupeCuda_PATH_NVCC)
 endif()
 file(GLOB toolkits "/usr/local/cuda" "/usr/local/cuda-1[3-9]*" "/opt/cuda")
 list(APPEND roots ${toolkits})
-set(prefixes "${CMAKE_SOURCE_DIR}/.venv" "$ENV{VIRTUAL_ENV}" "/usr" "/usr/local")
+set(prefixes "${CMAKE_SOURCE_DIR}/.venv" "$ENV{TROUPE_CACHE}/cuda" "$ENV{HOME}/.cache/troupe/cuda"
+             "$ENV{VIRTUAL_ENV}" "/usr" "/usr/local")
 string(REPLACE ":" ";" path_folders "$ENV{PATH}")
 foreach(folder IN LISTS path_folders)
   if(EXISTS "${folder}/python3")

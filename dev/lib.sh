@@ -3,7 +3,7 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-TROUPE_CACHE=${TROUPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/troupe}
+export TROUPE_CACHE=${TROUPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/troupe}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$TROUPE_CACHE/cargo-target}
 export CCACHE_DIR=${CCACHE_DIR:-$TROUPE_CACHE/ccache}
 export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}

@@ -100,12 +100,13 @@ models::ModelFacts echo_facts(const EchoOptions& echo, const EngineOptions& opti
   facts.eos_tokens = {EchoText::kEos};
   models::CacheGroup group;
   group.cache.layers = 1;
-  group.cache.block_tokens = options.block_tokens;
+  const int32_t block_tokens = options.block_tokens > 0 ? options.block_tokens : 16;
+  group.cache.block_tokens = block_tokens;
   const int64_t tokens = echo.kv_tokens > 0
                              ? echo.kv_tokens
                              : std::max(int64_t{options.max_sequences} * 1024,
                                         int64_t{facts.context_length} * 2);
-  group.cache.blocks = static_cast<int32_t>((tokens + options.block_tokens - 1) / options.block_tokens);
+  group.cache.blocks = static_cast<int32_t>((tokens + block_tokens - 1) / block_tokens);
   facts.groups = {group};
   return facts;
 }

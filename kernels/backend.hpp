@@ -268,6 +268,9 @@ class Backend {
                                std::vector<std::unique_ptr<DeviceBuffer>>& arena) = 0;
   virtual Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& spec) = 0;
   [[nodiscard]] virtual size_t cache_block_bytes(const KvCacheSpec& spec) const = 0;
+  // From now on a row's results shall depend neither on the rows around it nor on how its sequence was
+  // cut into steps. Before reserve_steps(); backends that are so anyway need not do anything.
+  virtual void keep_rows_independent() {}
   // Device state per slot (last token, tail, penalty counts) and step buffers, once, before steps.
   virtual Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max,
                                int32_t vocab) = 0;

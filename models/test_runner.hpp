@@ -43,9 +43,9 @@ struct Scored {
 
 class Runner {
  public:
-  static constexpr int32_t kSequences = 24;
+  static constexpr int32_t kSequences = 64;
   static constexpr int32_t kTokens = 256;  // per sequence, at most
-  static constexpr int32_t kRows = 512;
+  static constexpr int32_t kRows = 1024;
 
   static Result<std::unique_ptr<Runner>> open(std::shared_ptr<const ModelFolder> folder,
                                               Backend& backend, Communicator* communicator,

@@ -30,8 +30,9 @@ LargeGemm::~LargeGemm() {
   cudaFree(held_->workspace);
 }
 
-void LargeGemm::multiply(int m, int n, int k, const void* input, const void* weight, void* output,
-                         cudaStream_t stream, bool f32_output) {
+namespace {
+cuda::Gemm gemm_of(int m, int n, int k, const void* input, const void* weight, void* output,
+                   bool f32_output) {
   cuda::Gemm g;
   g.m = m;
   g.n = n;
@@ -42,6 +43,24 @@ void LargeGemm::multiply(int m, int n, int k, const void* input, const void* wei
   g.input_stride = k;
   g.output = output;
   g.output_stride = n;
+  return g;
+}
+}  // namespace
+
+void LargeGemm::tune(int m, int n, int k, const void* input,
+                     const std::vector<const void*>& weights, void* output, cudaStream_t stream,
+                     bool f32_output) {
+  cuda::Tuning t;
+  t.gemm = gemm_of(m, n, k, input, weights[0], output, f32_output);
+  t.weights = weights;
+  t.workspace = held_->workspace;
+  t.workspace_bytes = kWorkspace;
+  if (const auto best = held_->lt->tune(t, stream); !best.ok()) stop(best.status());
+}
+
+void LargeGemm::multiply(int m, int n, int k, const void* input, const void* weight, void* output,
+                         cudaStream_t stream, bool f32_output) {
+  const cuda::Gemm g = gemm_of(m, n, k, input, weight, output, f32_output);
   const Status s = held_->lt->multiply(g, held_->workspace, kWorkspace, stream);
   if (!s.ok()) stop(s);
 }

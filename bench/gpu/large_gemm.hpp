@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <vector>
 
 namespace troupe::bench {
 
@@ -12,6 +13,9 @@ class LargeGemm {
  public:
   LargeGemm();
   ~LargeGemm();
+  // Chooses the algorithm for this shape by timing it over the weights (kernels/cuda/cublaslt.hpp).
+  void tune(int m, int n, int k, const void* input, const std::vector<const void*>& weights,
+            void* output, cudaStream_t stream, bool f32_output = false);
   void multiply(int m, int n, int k, const void* input, const void* weight, void* output,
                 cudaStream_t stream, bool f32_output = false);
 

@@ -1,6 +1,9 @@
-// Each CUDA kernel alone against the ceiling measured in the same run: ops [JSON FILE].
+// Each CUDA kernel alone against the ceiling measured in the same run: ops [JSON FILE] [PART ...];
+// parts are attention, small, sampling, products, large and sweep (how skinny_gemm may be cut; only
+// when named).
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
@@ -71,49 +74,168 @@ constexpr Product kProducts[] = {{"qkv 6144x4096", 6144, 4096, false},
                                  {"down 4096x14336", 4096, 14336, false},
                                  {"head 128256x4096", 128256, 4096, false}};
 
+struct Pool {
+  Memory weights = Memory::random((size_t{3} << 30), 0.02F, 2);
+  Memory input = Memory::random(size_t{8192} * 14336, 1.0F, 3);
+  Memory output = Memory::zeros(size_t{8192} * 28672 * 2);
+  Memory partials = Memory::zeros(skinny_gemm_partials_bytes(64));
+  Memory counters = Memory::zeros(skinny_gemm_counters(128256) * 4);
+  size_t slots(const Product& p) const { return weights.bytes() / bytes(p); }
+  const void* weight(const Product& p, int i) const {
+    return weights.as<char>() + static_cast<size_t>(i) % slots(p) * bytes(p);
+  }
+  static size_t bytes(const Product& p) {
+    return static_cast<size_t>(p.n) * static_cast<size_t>(p.k) * 2;
+  }
+};
+
+double skinny(Bench& b, const Pool& pool, const Product& p, int m, int variant, int strips,
+              int parts, int replays) {
+  SkinnyGemm g;
+  g.m = m;
+  g.n = p.n;
+  g.k = p.k;
+  g.input = pool.input.as();
+  g.input_stride = p.k;
+  g.output = pool.output.as();
+  g.gated_silu = p.gated;
+  g.output_f32 = p.n == 128256;
+  g.output_stride = p.gated ? p.n / 2 : p.n;
+  g.variant = variant;
+  g.strips = strips;
+  g.parts = parts;
+  g.partials = pool.partials.as<float>();
+  g.counters = pool.counters.as<uint32_t>();
+  const int launches = static_cast<int>(std::min<size_t>(12, std::max<size_t>(4, pool.slots(p))));
+  return microseconds(
+      b.stream, launches,
+      [&](int i) {
+        g.weight = pool.weight(p, i);
+        check(skinny_gemm(g, b.sms, b.stream), "skinny_gemm");
+      },
+      replays);
+}
+
 void products(Bench& b) {
-  const size_t pool_bytes = size_t{6} << 30;
-  const Memory pool = Memory::random(pool_bytes / 2, 0.02F, 2);
-  const Memory input = Memory::random(256 * 16384, 1.0F, 3);
-  const Memory output = Memory::zeros(size_t{256} * 128256 * 4);
-  const Memory partials = Memory::zeros(skinny_gemm_partials_bytes(64));
-  const Memory counters = Memory::zeros(skinny_gemm_counters(128256) * 4);
+  const Pool pool;
   LargeGemm large;
   for (const Product& p : kProducts) {
-    const auto weight_bytes = static_cast<size_t>(p.n) * static_cast<size_t>(p.k) * 2;
-    const size_t slots = pool_bytes / weight_bytes;
-    const int launches = static_cast<int>(std::min<size_t>(24, std::max<size_t>(4, slots)));
     for (const int m : {1, 8, 16, 32, 64}) {
-      const double bytes = static_cast<double>(weight_bytes) + 2.0 * m * (p.k + p.n);
+      const double bytes = static_cast<double>(Pool::bytes(p)) + 2.0 * m * (p.k + p.n);
+      const std::string name = std::string(p.name) + " m " + std::to_string(m);
       for (int v = 0; v < (m > 32 ? 2 : 1); ++v) {
-        SkinnyGemm g;
-        g.m = m;
-        g.n = p.n;
-        g.k = p.k;
-        g.input = input.as();
-        g.input_stride = p.k;
-        g.output = output.as();
-        g.gated_silu = p.gated;
-        g.output_f32 = p.n == 128256;
-        g.output_stride = p.gated ? p.n / 2 : p.n;
-        g.variant = v;
-        g.partials = partials.as<float>();
-        g.counters = counters.as<uint32_t>();
-        const double us = microseconds(b.stream, launches, [&](int i) {
-          g.weight = pool.as<char>() + static_cast<size_t>(i) % slots * weight_bytes;
-          check(skinny_gemm(g, b.sms, b.stream), "skinny_gemm");
-        });
-        b.report.add(
-            {std::string(p.name) + " m " + std::to_string(m) + " skinny v" + std::to_string(v), us,
-             bytes, true, b.read_ceiling});
+        b.report.add({name + " skinny v" + std::to_string(v), skinny(b, pool, p, m, v, -1, -1, 7),
+                      bytes, true, b.read_ceiling});
       }
-      const double us = microseconds(b.stream, launches, [&](int i) {
-        large.multiply(m, p.n, p.k, input.as(),
-                       pool.as<char>() + static_cast<size_t>(i) % slots * weight_bytes, output.as(),
-                       b.stream);
+      const double us = microseconds(b.stream, 12, [&](int i) {
+        large.multiply(m, p.n, p.k, pool.input.as(), pool.weight(p, i), pool.output.as(), b.stream,
+                       p.n == 128256);
       });
-      b.report.add({std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt", us, bytes, true,
-                    b.read_ceiling});
+      b.report.add({name + " cuBLASLt", us, bytes, true, b.read_ceiling});
+    }
+  }
+}
+
+// cuBLASLt's first guess, and the algorithm that timing chooses.
+void large_products(Bench& b) {
+  const Pool pool;
+  for (const int m : {64, 128, 256, 2048, 4096, 8192}) {
+    for (const Product& p : kProducts) {
+      const bool head = p.n == 128256;
+      if (head && m > 256) continue;
+      const int launches = m > 1000 ? 4 : 12;
+      LargeGemm guess, tuned;
+      const auto time = [&](LargeGemm& large, const char* how) {
+        const double us = microseconds(b.stream, launches, [&](int i) {
+          large.multiply(m, p.n, p.k, pool.input.as(), pool.weight(p, i), pool.output.as(),
+                         b.stream, head);
+        });
+        const std::string name =
+            std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt " + how;
+        if (m <= 256) {
+          b.report.add({name, us, static_cast<double>(Pool::bytes(p)), true, b.read_ceiling});
+        } else {
+          b.report.add({name, us, 2.0 * m * p.n * p.k, false, b.gemm_ceiling});
+        }
+      };
+      time(guess, "first guess");
+      std::vector<const void*> weights;
+      for (int i = 0; i < 12; ++i) weights.push_back(pool.weight(p, i));
+      tuned.tune(m, p.n, p.k, pool.input.as(), weights, pool.output.as(), b.stream, head);
+      time(tuned, "tuned");
+    }
+  }
+}
+
+void sweep(Bench& b) {
+  struct Try {
+    double us;
+    int variant, strips, parts;
+  };
+  const Pool pool;
+  for (const Product& p : kProducts) {
+    for (const int m : {1, 8, 32, 64}) {
+      std::vector<Try> tries;
+      for (int v = 0; v < (m > 32 ? 2 : 1); ++v) {
+        for (int strips = 1; strips <= (v == 1 ? 8 : 4); ++strips) {
+          if (v == 1 && strips < 3) continue;
+          for (const int parts : {1, 2, 3, 4, 8}) {
+            if (p.n / 16 / strips * parts > (parts > 1 ? 900 : 9000)) continue;
+            tries.push_back({skinny(b, pool, p, m, v, strips, parts, 3), v, strips, parts});
+          }
+        }
+      }
+      std::sort(tries.begin(), tries.end(), [](const Try& x, const Try& y) { return x.us < y.us; });
+      std::printf("%s m %d, by shape %.1f us:", p.name, m, skinny(b, pool, p, m, -1, -1, -1, 5));
+      for (size_t i = 0; i < std::min<size_t>(tries.size(), 6); ++i) {
+        const Try& t = tries[i];
+        std::printf("  %.1f (v%d, %d strips, %d parts)", t.us, t.variant, t.strips, t.parts);
+      }
+      std::printf("\n");
+      std::fflush(stdout);
+    }
+  }
+}
+
+void sampling(Bench& b) {
+  const int vocab = 128256;
+  const Memory source = Memory::random(size_t{256} * vocab * 2, 1.0F, 12);
+  for (const int rows : {1, 64, 256}) {
+    for (const bool greedy : {true, false}) {
+      std::vector<LogitRow> wanted;
+      std::vector<DrawRule> draws;
+      for (int i = 0; i < rows; ++i) {
+        wanted.push_back({i, i, i, -1, -1});
+        DrawRule r = {};
+        r.slot = i;
+        r.top_p = greedy ? 1.0F : 0.95F;
+        r.top_k = greedy ? 0 : 50;
+        r.temperature = greedy ? 0.0F : 0.8F;
+        r.repetition_penalty = 1.0F;
+        r.seed = static_cast<uint64_t>(i);
+        r.mask_row = -1;
+        draws.push_back(r);
+      }
+      const Memory d_rows = Memory::copy(wanted), d_draws = Memory::copy(draws);
+      const Memory last = Memory::zeros(1024), tails = Memory::zeros(256 * kTail * 4),
+                   counts = Memory::zeros(1024), drawn = Memory::zeros(256 * sizeof(Drawn));
+      // Random bf16 pairs read as f32: the upper one decides.
+      Sampling s;
+      s.logits = {source.as(), DType::f32, rows, vocab, vocab};
+      s.rows = d_rows.as<LogitRow>();
+      s.draws = d_draws.as<DrawRule>();
+      s.rules = rows;
+      s.slots =
+          SlotMemory{last.as<int32_t>(), tails.as<int32_t>(), counts.as<int32_t>(), nullptr, vocab};
+      s.drawn = drawn.as<Drawn>();
+      const Memory meeting = Memory::zeros(256 * sizeof(GreedyRow));
+      s.greedy = meeting.as<GreedyRow>();
+      const double us = microseconds(b.stream, 8, [&](int) {
+        check(greedy ? sample_greedy(s, b.sms, b.stream) : sample(s, b.stream), "sample");
+      });
+      b.report.add({"sampling " + std::to_string(rows) + " rows of 128256, " +
+                        (greedy ? "greedy" : "top-k 50, top-p 0.95, seed"),
+                    us, 4.0 * rows * vocab, true, b.read_ceiling});
     }
   }
 }
@@ -123,9 +245,9 @@ struct Cached {
 };
 
 void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads = 8, int dim = 128) {
-  const int block_tokens = 16, per_sequence = (c.kv_len + 15) / 16, blocks = c.batch * per_sequence;
+  const int block_tokens = 64, per_sequence = (c.kv_len + 63) / 64, blocks = c.batch * per_sequence;
   const size_t layer_elements =
-      static_cast<size_t>(blocks) * 16 * static_cast<size_t>(kv_heads * dim);
+      static_cast<size_t>(blocks) * block_tokens * static_cast<size_t>(kv_heads * dim);
   // Rotate over layers so that small caches do not stay in L2.
   const size_t layers =
       std::max<size_t>(1, std::min<size_t>(16, (size_t{1} << 29) / (layer_elements * 4)));
@@ -230,6 +352,20 @@ void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
                 b.gemm_ceiling});
 }
 
+void attention(Bench& b) {
+  for (const int block : {16, 64, 128}) prefill(b, 1, 8192, 8, block);
+  prefill(b, 1, 2048, 8, 64);
+  prefill(b, 8, 2048, 8, 64);
+  for (const int share : {1024, 2048}) decode(b, {64, 8192}, share);
+  for (const int share : {256, 512, 1024}) decode(b, {64, 1024}, share);
+  for (const int share : {128, 256, 512}) decode(b, {64, 256}, share);
+  for (const int share : {128, 256}) decode(b, {1, 384}, share);
+  for (const int share : {128, 256, 512}) decode(b, {1, 8192}, share);
+  decode(b, {8, 384}, 128);
+  for (const int share : {256, 512}) decode(b, {256, 384}, share);
+  for (const int share : {512, 1024}) decode(b, {128, 1024}, share);
+}
+
 void small_ops(Bench& b) {
   const int hidden = 4096, inner = 14336;
   const Memory x = Memory::random(size_t{8192} * 2 * inner, 1.0F, 7),
@@ -295,22 +431,19 @@ int main(int argc, char** argv) {
   b.sms = device.multiProcessorCount;
   std::printf("%s, %d multiprocessors\n", device.name, b.sms);
   BENCH_CUDA(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
+  const auto named = [&](const char* part, bool by_default = true) {
+    for (int i = 2; i < argc; ++i) {
+      if (std::strcmp(argv[i], part) == 0) return true;
+    }
+    return argc <= 2 && by_default;
+  };
   ceilings(b);
-  prefill(b, 1, 8192, 8, 16);
-  prefill(b, 1, 8192, 8, 32);
-  prefill(b, 1, 8192, 8, 64);
-  prefill(b, 1, 8192, 8, 128);
-  prefill(b, 1, 8192, 32, 128);
-  prefill(b, 1, 2048, 8, 16);
-  prefill(b, 8, 2048, 8, 16);
-  for (const int share : {512, 1024, 2048}) decode(b, {64, 8192}, share);
-  for (const int share : {128, 256, 512}) decode(b, {64, 384}, share);
-  for (const int share : {128, 256}) decode(b, {1, 384}, share);
-  for (const int share : {128, 256, 512}) decode(b, {1, 8192}, share);
-  decode(b, {8, 384}, 128);
-  decode(b, {256, 384}, 256);
-  small_ops(b);
-  products(b);
+  if (named("attention")) attention(b);
+  if (named("small")) small_ops(b);
+  if (named("sampling")) sampling(b);
+  if (named("products")) products(b);
+  if (named("large")) large_products(b);
+  if (named("sweep", false)) sweep(b);
   b.report.write(argc > 1 ? argv[1] : nullptr);
   return 0;
 }

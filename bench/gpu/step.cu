@@ -59,6 +59,7 @@ class Decoder {
   void run(Report& report);
 
  private:
+  void tune();
   int share_of(int kv_len) const;
   void plan(int step, char* host);
   void forward();
@@ -78,7 +79,7 @@ class Decoder {
   cudaStream_t stream_ = nullptr;
   Memory keys_, values_, plan_, slot_tokens_, drawn_, tails_, tail_counts_, hidden_, delta_,
       normed_, qkv_, attended_, wide_, wider_, logits_, attention_partials_, attention_counters_,
-      partials_, counters_;
+      partials_, counters_, greedy_;
   LargeGemm large_;
 };
 
@@ -145,7 +146,8 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
                                         decode_partials_floats(s_.dim) * 4)),
       attention_counters_(Memory::zeros(elements(batch, s_.kv_heads) * 4)),
       partials_(Memory::zeros(skinny_gemm_partials_bytes(64))),
-      counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)) {
+      counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)),
+      greedy_(Memory::zeros(elements(batch, sizeof(GreedyRow)))) {
   cudaDeviceProp device = {};
   BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
   sms_ = device.multiProcessorCount;
@@ -169,6 +171,25 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
   at_.blocks = section(n * static_cast<size_t>(blocks_per_sequence_) * 4);
   at_.bytes = end;
   BENCH_CUDA(cudaDeviceSynchronize());
+  if (options_.products && batch_ > 32) tune();
+}
+
+// As the backend does when a model is loaded (kernels/cuda/tuning.cpp).
+void Decoder::tune() {
+  const int q = s_.heads * s_.dim, qkv = q + 2 * s_.kv_heads * s_.dim;
+  std::vector<const void*> of[4];
+  for (const Layer& l : model_.layers) {
+    of[0].push_back(l.qkv.as());
+    of[1].push_back(l.o.as());
+    of[2].push_back(l.gate_up.as());
+    of[3].push_back(l.down.as());
+  }
+  large_.tune(batch_, qkv, s_.hidden, normed_.as(), of[0], qkv_.as(), stream_);
+  large_.tune(batch_, s_.hidden, q, attended_.as(), of[1], delta_.as(), stream_);
+  large_.tune(batch_, 2 * s_.inner, s_.hidden, normed_.as(), of[2], wider_.as(), stream_);
+  large_.tune(batch_, s_.hidden, s_.inner, wide_.as(), of[3], delta_.as(), stream_);
+  large_.tune(batch_, s_.vocab, s_.hidden, normed_.as(), {model_.head.as()}, logits_.as(), stream_,
+              true);
 }
 
 // As the backend cuts the cache (kernels/cuda/step_plan.cpp).
@@ -337,7 +358,8 @@ void Decoder::sample() {
   a.slots = SlotMemory{slot_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
                        nullptr, s_.vocab};
   a.drawn = drawn_.as<Drawn>();
-  check(cuda::sample(a, stream_), "sample");
+  a.greedy = greedy_.as<GreedyRow>();
+  check(options_.sampled ? cuda::sample(a, stream_) : sample_greedy(a, sms_, stream_), "sample");
 }
 
 template <class Body>
@@ -459,11 +481,6 @@ int main(int argc, char** argv) {
     const Model eight(kEight);
     for (const int batch : {1, 8}) {
       run(eight, batch, "default", [](Options&) {});
-      for (const int p : {1, 2})
-        run(eight, batch, ("parts " + std::to_string(p)).c_str(), [=](Options& o) { o.parts = p; });
-      for (const int v : {1})
-        run(eight, batch, ("variant " + std::to_string(v)).c_str(),
-            [=](Options& o) { o.variant = v; });
       if (batch == 8) continue;
       run(eight, batch, "products only",
           [](Options& o) { o.attention = o.rope = o.norms = false; });
@@ -473,7 +490,8 @@ int main(int argc, char** argv) {
     }
     for (const int batch : {16, 32, 64, 256}) run(eight, batch, "default", [](Options&) {});
     run(eight, 64, "top-k, top-p, seed", [](Options& o) { o.sampled = true; });
-    run(eight, 64, "skinny", [](Options& o) { o.variant = 0; });
+    for (const int v : {0, 1})
+      run(eight, 64, ("skinny v" + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
     run(eight, 64, "cuBLASLt", [](Options& o) { o.cublas = true; });
     run(eight, 64, "no products", [](Options& o) { o.products = false; });
   }

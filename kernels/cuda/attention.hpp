@@ -95,6 +95,26 @@ size_t decode_partials_floats(int head_dim);
 constexpr int kDecodeShareMax = 2048;  // positions
 cudaError_t decode_attention(const DecodeAttention& args, int multiprocessors, cudaStream_t stream);
 
+// Single rows over a latent cache (a key's first elements are its value): DeepSeek's 512 + 64.
+constexpr int kLatentHeads = 16;  // heads that go together
+struct LatentAttention {
+  AttentionShape shape;
+  CacheLayer cache;
+  const void* query = nullptr;
+  int64_t query_stride = 0;
+  void* output = nullptr;
+  int64_t output_stride = 0;
+  const DecodeWork* work = nullptr;
+  int32_t work_stride = 1;
+  const int32_t* work_count = nullptr;  // on the device
+  const int32_t* blocks = nullptr;
+  float* partials = nullptr;  // per share: latent_partials_floats(heads)
+  uint32_t* counters = nullptr;  // per sequence and kLatentHeads heads, zero
+};
+bool latent_attention_fits(const AttentionShape& shape, const CacheLayer& cache);
+size_t latent_partials_floats(int heads);
+cudaError_t latent_attention(const LatentAttention& args, int multiprocessors, cudaStream_t stream);
+
 struct PrefillAttention {
   AttentionShape shape;
   PagedLayer layer;

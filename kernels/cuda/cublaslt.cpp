@@ -2,9 +2,12 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <map>
 #include <tuple>
+#include <vector>
 
+#include "kernels/cuda/device_memory.hpp"
 #include "kernels/cuda/shared_library.hpp"
 
 namespace troupe::cuda {
@@ -13,6 +16,12 @@ namespace {
 cudaDataType_t data_type(DType t) {
   return t == DType::f32 ? CUDA_R_32F : t == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
 }
+
+constexpr int kCandidatesMax = 24, kCandidatesLong = 8;
+constexpr size_t kRounds = 3;
+constexpr double kNever = 1e30;
+// Another algorithm has to be better by this much: timings of equal ones differ by less.
+constexpr double kWorthwhile = 0.985;
 
 }  // namespace
 
@@ -30,9 +39,10 @@ struct CublasLt::Library {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+  decltype(&cublasLtMatmulAlgoCheck) check = nullptr;
 };
 
-struct Plan {
+struct CublasLt::Plan {
   cublasLtMatmulDesc_t desc = nullptr;
   cublasLtMatrixLayout_t weight = nullptr, input = nullptr, output = nullptr;
   cublasLtMatmulAlgo_t algorithm = {};
@@ -41,19 +51,24 @@ struct Plan {
 // Everything the choice of an algorithm looks at.
 using PlanKey = std::tuple<int64_t, int64_t, int64_t, DType, DType, int64_t, int64_t, bool>;
 
+// What tuning is shared over: all but the rows and the strides.
+using ShapeKey = std::tuple<int64_t, int64_t, DType, DType, bool>;
+
 struct CublasLt::Plans {
   std::map<PlanKey, Plan> by_key;
+  std::map<ShapeKey, std::map<int64_t, cublasLtMatmulAlgo_t>> tuned;  // then by rows
 };
+
+namespace {
+ShapeKey shape_of(const Gemm& g) {
+  return {g.n, g.k, g.dtype, g.output_dtype, g.bias != nullptr};
+}
+}  // namespace
 
 CublasLt::CublasLt() : library_(std::make_unique<Library>()), plans_(std::make_unique<Plans>()) {}
 
 CublasLt::~CublasLt() {
-  for (auto& [key, plan] : plans_->by_key) {
-    library_->layout_destroy(plan.weight);
-    library_->layout_destroy(plan.input);
-    library_->layout_destroy(plan.output);
-    library_->desc_destroy(plan.desc);
-  }
+  for (auto& [key, plan] : plans_->by_key) forget(plan);
   if (library_->handle != nullptr) library_->destroy(library_->handle);
 }
 
@@ -84,6 +99,7 @@ Result<std::unique_ptr<CublasLt>> CublasLt::open() {
   take(l.preference_destroy, "cublasLtMatmulPreferenceDestroy");
   take(l.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   take(l.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  take(l.check, "cublasLtMatmulAlgoCheck");
   TR_TRY(missing);
   if (l.create(&l.handle) != CUBLAS_STATUS_SUCCESS) {
     return Status(Code::device_failed, library.path + ": cublasLtCreate failed");
@@ -91,57 +107,162 @@ Result<std::unique_ptr<CublasLt>> CublasLt::open() {
   return lt;
 }
 
+CublasLt::Plan CublasLt::describe(const Gemm& g) const {
+  const Library& l = *library_;
+  Plan p;
+  const auto type = data_type(g.dtype);
+  const auto u = [](int64_t x) { return static_cast<uint64_t>(x); };
+  // Column-major: output^T (n x m) = weight^T^T (k x n, transposed) * input^T (k x m).
+  l.desc_create(&p.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  const cublasOperation_t transposed = CUBLAS_OP_T;
+  l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+  if (g.bias != nullptr) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type);
+    l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias);
+  }
+  l.layout_create(&p.weight, type, u(g.k), u(g.n), g.k);
+  l.layout_create(&p.input, type, u(g.k), u(g.m), g.input_stride);
+  l.layout_create(&p.output, data_type(g.output_dtype), u(g.n), u(g.m), g.output_stride);
+  return p;
+}
+
+void CublasLt::forget(const Plan& plan) const {
+  library_->layout_destroy(plan.weight);
+  library_->layout_destroy(plan.input);
+  library_->layout_destroy(plan.output);
+  library_->desc_destroy(plan.desc);
+}
+
+// The tuned algorithm of the next row count that has one, if it can do this one; else the library's
+// first guess.
+Status CublasLt::choose(const Gemm& g, size_t workspace_bytes, Plan& p) const {
+  const Library& l = *library_;
+  if (const auto tuned = plans_->tuned.find(shape_of(g)); tuned != plans_->tuned.end()) {
+    const auto near = tuned->second.lower_bound(g.m);
+    cublasLtMatmulHeuristicResult_t fit = {};
+    if (near != tuned->second.end() &&
+        l.check(l.handle, p.desc, p.weight, p.input, p.output, p.output, &near->second, &fit) ==
+            CUBLAS_STATUS_SUCCESS &&
+        fit.workspaceSize <= workspace_bytes) {
+      p.algorithm = near->second;
+      return ok_status();
+    }
+  }
+  cublasLtMatmulPreference_t preference = nullptr;
+  l.preference_create(&preference);
+  l.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
+                   sizeof workspace_bytes);
+  cublasLtMatmulHeuristicResult_t best = {};
+  int count = 0;
+  const auto status = l.heuristic(l.handle, p.desc, p.weight, p.input, p.output, p.output,
+                                  preference, 1, &best, &count);
+  l.preference_destroy(preference);
+  if (status != CUBLAS_STATUS_SUCCESS || count == 0) {
+    return Status(Code::device_failed, "cuBLASLt has no algorithm for m " + std::to_string(g.m) +
+                                           ", n " + std::to_string(g.n) + ", k " +
+                                           std::to_string(g.k) + " in " + dtype_name(g.dtype));
+  }
+  p.algorithm = best.algo;
+  return ok_status();
+}
+
+bool CublasLt::run(const Plan& p, const Gemm& g, void* workspace, size_t workspace_bytes,
+                   cudaStream_t stream) const {
+  const float one = 1.0F, zero = 0.0F;
+  return library_->matmul(library_->handle, p.desc, &one, g.weight, p.weight, g.input, p.input,
+                          &zero, g.output, p.output, g.output, p.output, &p.algorithm, workspace,
+                          workspace_bytes, stream) == CUBLAS_STATUS_SUCCESS;
+}
+
 Status CublasLt::multiply(const Gemm& g, void* workspace, size_t workspace_bytes,
                           cudaStream_t stream) {
-  const Library& l = *library_;
   const PlanKey key{
       g.m, g.n, g.k, g.dtype, g.output_dtype, g.input_stride, g.output_stride, g.bias != nullptr};
   auto found = plans_->by_key.find(key);
   if (found == plans_->by_key.end()) {
-    Plan p;
-    const auto type = data_type(g.dtype);
-    const auto u = [](int64_t x) { return static_cast<uint64_t>(x); };
-    // Column-major: output^T (n x m) = weight^T^T (k x n, transposed) * input^T (k x m).
-    l.desc_create(&p.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
-    if (g.bias != nullptr) {
-      const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-      l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
-      l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type);
-      l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias);
+    Plan p = describe(g);
+    if (Status s = choose(g, workspace_bytes, p); !s.ok()) {
+      forget(p);
+      return s;
     }
-    l.layout_create(&p.weight, type, u(g.k), u(g.n), g.k);
-    l.layout_create(&p.input, type, u(g.k), u(g.m), g.input_stride);
-    l.layout_create(&p.output, data_type(g.output_dtype), u(g.n), u(g.m), g.output_stride);
-    cublasLtMatmulPreference_t preference = nullptr;
-    l.preference_create(&preference);
-    l.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
-                     sizeof workspace_bytes);
-    cublasLtMatmulHeuristicResult_t best = {};
-    int count = 0;
-    const auto status = l.heuristic(l.handle, p.desc, p.weight, p.input, p.output, p.output,
-                                    preference, 1, &best, &count);
-    l.preference_destroy(preference);
-    if (status != CUBLAS_STATUS_SUCCESS || count == 0) {
-      return Status(Code::device_failed, "cuBLASLt has no algorithm for m " + std::to_string(g.m) +
-                                             ", n " + std::to_string(g.n) + ", k " +
-                                             std::to_string(g.k) + " in " + dtype_name(g.dtype));
-    }
-    p.algorithm = best.algo;
     found = plans_->by_key.emplace(key, p).first;
   }
   const Plan& p = found->second;
   if (g.bias != nullptr) {
-    l.desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias);
+    library_->desc_set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias);
   }
-  const float one = 1.0F, zero = 0.0F;
-  const auto status =
-      l.matmul(l.handle, p.desc, &one, g.weight, p.weight, g.input, p.input, &zero, g.output,
-               p.output, g.output, p.output, &p.algorithm, workspace, workspace_bytes, stream);
-  if (status == CUBLAS_STATUS_SUCCESS) return ok_status();
-  return Status(Code::device_failed,
-                "cublasLtMatmul failed with status " + std::to_string(static_cast<int>(status)));
+  if (run(p, g, workspace, workspace_bytes, stream)) return ok_status();
+  return Status(Code::device_failed, "cublasLtMatmul failed for m " + std::to_string(g.m) + ", n " +
+                                         std::to_string(g.n) + ", k " + std::to_string(g.k));
+}
+
+Result<double> CublasLt::tune(const Tuning& t, cudaStream_t stream) {
+  const Library& l = *library_;
+  Gemm g = t.gemm;
+  Plan p = describe(g);
+  cublasLtMatmulPreference_t preference = nullptr;
+  l.preference_create(&preference);
+  l.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &t.workspace_bytes,
+                   sizeof t.workspace_bytes);
+  std::vector<cublasLtMatmulHeuristicResult_t> candidates(kCandidatesMax);
+  int count = 0;
+  l.heuristic(l.handle, p.desc, p.weight, p.input, p.output, p.output, preference, kCandidatesMax,
+              candidates.data(), &count);
+  l.preference_destroy(preference);
+  cudaEvent_t begin = nullptr, end = nullptr;
+  cudaEventCreate(&begin);
+  cudaEventCreate(&end);
+  const double flop =
+      2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
+  // Long products show their speed at once; short ones are repeated over different weights.
+  const bool is_long = flop > 1e11;
+  const int launches = is_long ? 1 : 6;
+  count = std::min(count, is_long ? kCandidatesLong : kCandidatesMax);
+  size_t next = 0;
+  const auto milliseconds = [&](const cublasLtMatmulAlgo_t& algorithm, int times) {
+    p.algorithm = algorithm;
+    cudaEventRecord(begin, stream);
+    for (int i = 0; i < times; ++i) {
+      g.weight = t.weights[next++ % t.weights.size()];
+      if (!run(p, g, t.workspace, t.workspace_bytes, stream)) return kNever;
+    }
+    cudaEventRecord(end, stream);
+    float ms = 0;
+    if (cudaEventSynchronize(end) != cudaSuccess ||
+        cudaEventElapsedTime(&ms, begin, end) != cudaSuccess)
+      return kNever;
+    return static_cast<double>(ms) / times;
+  };
+  // Round by round, not one after the other: the chip grows warm and slow while they are timed.
+  std::vector<std::vector<double>> times(static_cast<size_t>(count));
+  double best = kNever;
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < times.size(); ++i) {
+      const auto& c = candidates[i];
+      if (c.state != CUBLAS_STATUS_SUCCESS || c.workspaceSize > t.workspace_bytes) continue;
+      if (round == 0) milliseconds(c.algo, 1);  // its code is loaded
+      if (round > 0 && *std::min_element(times[i].begin(), times[i].end()) > best * 1.1) continue;
+      times[i].push_back(milliseconds(c.algo, launches));
+      best = std::min(best, times[i].back());
+    }
+  }
+  best = kNever;
+  for (size_t i = 0; i < times.size(); ++i) {
+    if (times[i].size() < kRounds) continue;
+    std::sort(times[i].begin(), times[i].end());
+    const double middle = times[i][kRounds / 2];
+    if (middle >= best * kWorthwhile) continue;
+    best = middle;
+    plans_->tuned[shape_of(g)][g.m] = candidates[i].algo;
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  forget(p);
+  cudaGetLastError();  // a candidate that could not be launched is no failure
+  TR_TRY(status_of(cudaStreamSynchronize(stream), "timing products"));
+  return best;
 }
 
 }  // namespace troupe::cuda

@@ -2,12 +2,17 @@
 //
 // Looked for by its soname (a process that has it loaded, the loader's paths), then in the CUDA
 // toolkit, then in the nvidia wheels of the Python around this library or of the system.
+//
+// Its own first guess at an algorithm is often several percent from the best for tens to hundreds
+// of rows, so shapes that matter are tuned once, when a model is loaded: the candidates are timed
+// on the model's weights, and products of nearby row counts take the winner.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/status.hpp"
@@ -28,6 +33,13 @@ struct Gemm {
   int64_t output_stride = 0;
 };
 
+struct Tuning {
+  Gemm gemm;  // weight: any of `weights`
+  std::span<const void* const> weights;  // of equal shape: taken in turn, so that none stays in L2
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0;
+};
+
 class CublasLt {
  public:
   static Result<std::unique_ptr<CublasLt>> open();
@@ -37,12 +49,21 @@ class CublasLt {
 
   // Chosen algorithms are remembered by shape. `workspace` belongs to the stream.
   Status multiply(const Gemm& gemm, void* workspace, size_t workspace_bytes, cudaStream_t stream);
+  // Times algorithms for this shape and keeps the best for it and for the rows up to the next tuned
+  // shape below; gives its milliseconds. Blocks; not while a graph is recorded.
+  Result<double> tune(const Tuning& tuning, cudaStream_t stream);
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
   struct Library;
   struct Plans;
+  struct Plan;
   CublasLt();
+  Plan describe(const Gemm& gemm) const;
+  void forget(const Plan& plan) const;
+  Status choose(const Gemm& gemm, size_t workspace_bytes, Plan& plan) const;
+  bool run(const Plan& plan, const Gemm& gemm, void* workspace, size_t workspace_bytes,
+           cudaStream_t stream) const;
   std::string path_;
   std::unique_ptr<Library> library_;
   std::unique_ptr<Plans> plans_;

@@ -177,6 +177,8 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   TR_TRY(grow(last_tokens_, n * 4, "last tokens", true));
   TR_TRY(grow(tails_, n * kTail * 4, "tails", true));
   TR_TRY(grow(tail_counts_, n * 4, "tails", true));
+  TR_TRY(grow(greedy_rows_, static_cast<size_t>(std::max(logit_rows_max, 1)) * sizeof(GreedyRow),
+              "greedy rows", true));
   // Everything a slot remembers is forgotten.
   TR_TRY(status_of(cudaMemsetAsync(last_tokens_.as(), 0xFF, n * 4, stream_), "clearing slots"));
   TR_TRY(status_of(cudaMemsetAsync(tail_counts_.as(), 0, n * 4, stream_), "clearing slots"));
@@ -187,7 +189,7 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   rows_max_ = rows_max;
   logit_rows_max_ = logit_rows_max;
   vocab_ = vocab;
-  return ok_status();
+  return tune_products();
 }
 
 // ---- a step ----
@@ -241,7 +243,7 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   Batch batch;
   TR_ASSIGN(batch.plan, PlanView::parse(f.plan_bytes));
   const PlanView& plan = batch.plan;
-  StepShape shape{heads_per_kv_, 1, multiprocessors_};
+  StepShape shape{heads_per_kv_, 1, multiprocessors_, rows_independent_};
   if (!caches.empty()) shape.kv_heads = caches[0]->spec().kv_heads;
   TR_TRY(f.plan.build(plan, caches, shape));
   const StepCounts& c = f.plan.counts;
@@ -253,12 +255,14 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
     partial =
         std::max(partial, heads * decode_partials_floats(cache->spec().key_dim) * sizeof(float));
   }
+  partial = std::max(partial, latent_partials_floats(latent_heads_) * sizeof(float));
+  kv_heads = std::max(kv_heads, static_cast<size_t>(latent_heads_) / kLatentHeads + 1);
   if (c.shares_max > 1) {
     TR_TRY(grow(attention_partials_, partial * static_cast<size_t>(c.decode_items) * 5 / 4,
                 "shares of attention"));
   }
   TR_TRY(grow(attention_counters_,
-              std::max<size_t>(static_cast<size_t>(c.sequences), 256) * kv_heads * 4, "counters",
+              std::max<size_t>(static_cast<size_t>(c.decode_runs), 256) * kv_heads * 4, "counters",
               true));
   if (f.plan.penalties) {
     TR_TRY(grow(counts_, static_cast<size_t>(slots_) * static_cast<size_t>(vocab_) * 4,
@@ -299,6 +303,8 @@ uint64_t CudaBackend::graph_key(const Batch& batch, uint64_t shape_key) const {
 bool CudaBackend::replay(const Batch& batch, uint64_t shape_key) {
   use();
   flush();
+  const StepCounts& c = plan_of(batch).counts;
+  if (c.span_ends || c.prefill_items > 0) return false;  // as in record()
   const auto found = graphs_.find(graph_key(batch, shape_key));
   if (found == graphs_.end() || found->second.exec == nullptr) return false;
   check(cudaGraphLaunch(found->second.exec, stream_), "replaying a step");
@@ -363,8 +369,11 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
     s.mask_rows = static_cast<int32_t>(a.grammar_mask.size() /
                                        ((static_cast<size_t>(a.logits.cols) + 31) / 32));
   }
-  check(take_histories(s, stream_), "sampling: histories");
-  check(cuda::sample(s, stream_), "sampling");
+  s.greedy = greedy_rows_.as<GreedyRow>();
+  const bool greedy = plan.greedy && !plan.changes && a.scale == 1.0F && a.softcap <= 0.0F;
+  if (plan.fresh) check(take_histories(s, stream_), "sampling: histories");
+  check(greedy ? sample_greedy(s, multiprocessors_, stream_) : cuda::sample(s, stream_),
+        "sampling");
   const size_t bytes =
       rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
   if (bytes > 0) {

@@ -10,9 +10,13 @@
 #pragma once
 
 #include <array>
+#include <compare>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -43,6 +47,7 @@ class CudaBackend final : public Backend {
                        std::vector<std::unique_ptr<DeviceBuffer>>& arena) override;
   Result<std::unique_ptr<KvCache>> create_cache(const KvCacheSpec& spec) override;
   [[nodiscard]] size_t cache_block_bytes(const KvCacheSpec& spec) const override;
+  void keep_rows_independent() override { rows_independent_ = true; }
   Status reserve_steps(int32_t slots, int32_t rows_max, int32_t logit_rows_max,
                        int32_t vocab) override;
 
@@ -87,6 +92,15 @@ class CudaBackend final : public Backend {
     cudaGraphExec_t exec = nullptr;
   };
 
+  struct ProductShape {
+    int64_t n, k;
+    DType dtype;
+    bool bias, gated;
+    auto operator<=>(const ProductShape&) const = default;
+  };
+
+  struct Bench;
+
   CudaBackend() = default;
   Status start(int32_t device);
   void use() const;  // makes this device the thread's
@@ -100,27 +114,39 @@ class CudaBackend final : public Backend {
 
   void flush();  // starts the product that waits for its gate
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
+  [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
+  cudaError_t run_skinny(SkinnyGemm gemm);
   [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input,
                                      const Matrix& output) const;
+  bool attend_latent(const Batch& batch, const AttentionArgs& args, const AttentionShape& shape);
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
+  void remember_product(const LinearPart& part);
+  [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
+  double time_cut(const Bench& bench, const SkinnyCut& cut);
+  Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
+  Status tune_products();
 
   mutable DeviceInfo info_;
+  bool rows_independent_ = false;  // deterministic mode: one way to compute a row, batch or not
   int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CublasLt> lt_;
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
   DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_,
       expert_work_, packed_, mixed_;
-  DeviceArea last_tokens_, tails_, tail_counts_, counts_;
+  DeviceArea last_tokens_, tails_, tail_counts_, counts_, greedy_rows_;
   PinnedArea loading_[2];
   cudaEvent_t loaded_[2] = {};
   std::array<InFlight, kRing> ring_;
   uint32_t next_ = 0;
-  int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1;
+  int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1,
+          latent_heads_ = 0;
   std::unordered_map<uint64_t, Graph> graphs_;
   Graph* recording_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
+  std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
+  std::set<ProductShape> products_;  // placed since products were last tuned
   std::optional<LinearArgs> waiting_;
   // What the last rope_write() wrote into the cache, until any other op: attention may read it
   // there.

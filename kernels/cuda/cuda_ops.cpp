@@ -1,21 +1,17 @@
-// The ops of the CUDA backend: which kernel takes what.
+// The ops of the CUDA backend but for attention: which kernel takes what.
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/kv_cache.hpp"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/portable_gemm.hpp"
 
 namespace troupe::cuda {
 namespace {
 
 static_assert(static_cast<int>(Curve::relu2) == static_cast<int>(Activation::relu2));
-
-bool aligned(const Matrix& m) {
-  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 &&
-         static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0;
-}
 
 Status check_dtype(const Matrix& m, const char* what) {
   if (m.dtype == DType::f32 || m.dtype == DType::f16 || m.dtype == DType::bf16) return ok_status();
@@ -29,24 +25,6 @@ constexpr int kSkinnyRowsBest = 32, kLongInner = 8192, kManyOutputs = 65536;
 bool skinny_pays(const SkinnyGemm& g) {
   return skinny_gemm_fits(g) &&
          (g.m <= kSkinnyRowsBest || g.k >= kLongInner || g.n >= kManyOutputs);
-}
-
-Rope rope_of(const RopeSpec& s) {
-  Rope r;
-  r.interleaved = s.style == RopeStyle::interleaved;
-  r.rotary_dim = s.rotary_dim;
-  r.frequencies = static_cast<const float*>(s.frequencies.data);
-  r.short_length = s.short_length;
-  r.two_tables = s.frequencies.rows > 1;
-  r.table_stride = s.frequencies.stride;
-  r.attention_scale = s.attention_scale;
-  r.attention_scale_long = s.attention_scale_long;
-  r.dynamic_base = s.dynamic_base;
-  r.dynamic_factor = s.dynamic_factor;
-  r.dynamic_length = s.dynamic_length;
-  std::copy(std::begin(s.sections), std::end(s.sections), std::begin(r.sections));
-  r.sections_interleaved = s.sections_interleaved;
-  return r;
 }
 
 }  // namespace
@@ -127,6 +105,7 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host,
   // Two equal halves may be a gate and what it opens: gated_activation() looks at this.
   merged.group_size =
       host.parts.size() == 2 && host.parts[0].values.rows == host.parts[1].values.rows ? 2 : 0;
+  remember_product(merged);
   arena.push_back(std::move(values));
   arena.push_back(std::move(bias));
   return placed;
@@ -152,15 +131,45 @@ SkinnyGemm CudaBackend::skinny_of(const LinearPart& w, const Matrix& x, const Ma
   return g;
 }
 
+bool CudaBackend::takes_skinny(const SkinnyGemm& gemm) const {
+  if (major_ != 9) return false;
+  if (!rows_independent_) {
+    const SkinnyCut* cut = cut_of(gemm);
+    return cut != nullptr ? cut->skinny && skinny_gemm_fits(gemm) : skinny_pays(gemm);
+  }
+  SkinnyGemm slice = gemm;
+  slice.m = std::min(slice.m, kSkinnyRowsMax);
+  return skinny_gemm_fits(slice);
+}
+
+cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
+  g.fixed_cut = rows_independent_;
+  if (const SkinnyCut* cut = rows_independent_ ? nullptr : cut_of(g)) {
+    g.strips = cut->strips;
+    g.parts = cut->parts;
+  }
+  const int rows = g.m;
+  for (int begin = 0; begin < rows; begin += kSkinnyRowsMax) {
+    SkinnyGemm slice = g;
+    slice.m = std::min(rows - begin, kSkinnyRowsMax);
+    slice.input = static_cast<const std::byte*>(g.input) +
+                  static_cast<size_t>(begin * g.input_stride) * dtype_bytes(g.dtype);
+    slice.output = static_cast<std::byte*>(g.output) +
+                   static_cast<size_t>(begin * g.output_stride) *
+                       (g.output_f32 ? sizeof(float) : dtype_bytes(g.dtype));
+    TR_CUDA_TRY(skinny_gemm(slice, multiprocessors_, stream_));
+  }
+  return cudaSuccess;
+}
+
 void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y) {
   if (x.rows == 0 || y.cols == 0) return;
   const SkinnyGemm skinny = skinny_of(w, x, y);
-  if (major_ == 9 && skinny_pays(skinny)) {
-    return check(skinny_gemm(skinny, multiprocessors_, stream_), "linear");
-  }
+  if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
   // A bias of another type than the output is the portable kernel's.
   const bool plain_bias = !w.bias || w.bias.dtype == y.dtype;
-  if (!aligned(x) || !aligned(y) || !aligned(w.values) || !plain_bias) {
+  if (!is_aligned(x) || !is_aligned(y) || !is_aligned(w.values) || !plain_bias ||
+      rows_independent_) {
     return check(portable_gemm({x, w.values, w.bias, y}, stream_), "linear");
   }
   Gemm g;
@@ -193,7 +202,7 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
     SkinnyGemm gated = skinny_of(w, a.input, a.output);
     gated.gated_silu = true;
     const bool may_gate =
-        w.group_size == 2 && a.output.dtype == w.values.dtype && major_ == 9 && skinny_pays(gated);
+        w.group_size == 2 && a.output.dtype == w.values.dtype && takes_skinny(gated);
     if (may_gate) {
       waiting_ = a;
       return;
@@ -217,7 +226,9 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
 
 void CudaBackend::head_linear(const HeadLinearArgs& a) {
   flush();
-  check(head_gemm({a.input, a.weight, a.output, a.transposed, a.heads}, stream_), "head_linear");
+  const HeadGemm g = {a.input, a.weight, a.output, a.transposed, a.heads};
+  const bool few = !rows_independent_ && head_rows_fits(g);
+  check(few ? head_rows(g, stream_) : head_gemm(g, stream_), "head_linear");
 }
 
 void CudaBackend::gated_activation(const ActivationArgs& a) {
@@ -227,7 +238,7 @@ void CudaBackend::gated_activation(const ActivationArgs& a) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     SkinnyGemm g = skinny_of(waited.weight->parts[0], waited.input, a.output);
     g.gated_silu = true;
-    return check(skinny_gemm(g, multiprocessors_, stream_), "linear with its gate");
+    return check(run_skinny(g), "linear with its gate");
   }
   flush();
   check(cuda::activation(static_cast<Curve>(a.kind), true, a.input, a.output, stream_),
@@ -357,186 +368,6 @@ void CudaBackend::add(const AddArgs& a) {
 void CudaBackend::gather(const Batch& batch, const GatherArgs& a) {
   flush();
   check(cuda::gather(a.input, plan_of(batch).at.gather_rows, a.output, stream_), "gather");
-}
-
-// ---- attention ----
-
-void CudaBackend::rope_write(const Batch& batch, const RopeWriteArgs& a) {
-  flush();
-  const StepPlan& plan = plan_of(batch);
-  RopeWrite r;
-  if (a.rope != nullptr) r.rope = rope_of(*a.rope);
-  r.query = a.query;
-  r.key = a.key;
-  r.value = a.value;
-  r.heads = a.heads;
-  r.head_dim = a.head_dim;
-  r.rotary_begin = a.rotary_begin;
-  r.key_dim = a.head_dim;
-  r.kv_heads = a.key && a.head_dim > 0 ? static_cast<int32_t>(a.key.cols / a.head_dim) : 0;
-  r.positions = plan.at.positions;
-  r.rope_positions = plan.at.rope_positions;
-  r.prompt_lengths = plan.at.prompts;
-  if (a.cache != nullptr) {
-    const KvCacheSpec& spec = a.cache->spec();
-    r.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
-    r.cache_rows = plan.at.cache_rows + int64_t{a.group} * plan.counts.rows;
-    r.kv_heads = spec.kv_heads;
-    r.key_dim = spec.key_dim;
-    r.value_dim = spec.value_dim;
-    if (spec.values_in_keys) r.value = {};
-  }
-  check(cuda::rope_write(r, stream_), "rope_write");
-  if (a.cache != nullptr && a.key && a.value) written_ = a;
-}
-
-void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32_t rows_above) {
-  const StepPlan& plan = plan_of(batch);
-  PlainAttention p;
-  p.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
-  p.shape = {a.query.dtype,
-             a.heads,
-             p.cache.key_dim,
-             a.window,
-             a.scale,
-             a.softcap,
-             static_cast<const float*>(a.alibi_slopes.data),
-             static_cast<const float*>(a.sinks.data)};
-  p.query = a.query;
-  p.output = a.output;
-  p.row_sequence = plan.at.row_sequence;
-  p.positions = plan.at.positions;
-  p.span_ends = plan.at.span_ends;
-  p.cross = a.span == AttentionSpan::cross;
-  p.sequences =
-      (p.cross ? plan.at.encoders : plan.at.sequences) + int64_t{a.group} * plan.counts.sequences;
-  p.blocks = plan.at.blocks;
-  p.rows_above = rows_above;
-  if (const auto spans = batch.plan.cross_spans(); p.cross && !spans.empty()) {
-    if (Status s = grow(mixed_, spans.size_bytes(), "encoder rows seen"); !s.ok())
-      return fail(std::move(s));
-    check(cudaMemcpyAsync(mixed_.as(), spans.data(), spans.size_bytes(), cudaMemcpyHostToDevice,
-                          stream_),
-          "attention");
-    p.cross_spans = mixed_.as<int32_t>();
-  }
-  check(plain_attention(p, stream_), "attention");
-}
-
-void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
-  const auto written = written_;
-  flush();
-  if (a.query.rows == 0) return;
-  const StepPlan& plan = plan_of(batch);
-  const auto* cache = static_cast<const CudaKvCache*>(a.cache);
-  const KvCacheSpec& spec = cache->spec();
-  const int32_t group = a.heads / spec.kv_heads;
-  if (group <= kDecodeRowsMax) heads_per_kv_ = std::max(heads_per_kv_, group);
-  const AttentionShape shape = {a.query.dtype,
-                                a.heads,
-                                spec.key_dim,
-                                a.window,
-                                a.scale,
-                                a.softcap,
-                                static_cast<const float*>(a.alibi_slopes.data),
-                                static_cast<const float*>(a.sinks.data)};
-  const PagedLayer layer = cache->paged(a.layer);
-  const bool simple = a.span == AttentionSpan::causal && !plan.counts.span_ends &&
-                      spec.key_dim == spec.value_dim && !spec.values_in_keys &&
-                      spec.dtype == a.query.dtype && aligned(a.query) && aligned(a.output);
-  const bool decodes = simple && decode_attention_fits(shape, layer) &&
-                       group * plan.counts.decode_rows_max <= kDecodeRowsMax;
-  // Whole prompts read keys and values where they still lie in rows: larger copies than cache
-  // blocks.
-  const bool in_rows = written && plan.counts.prefills_whole && written->cache == a.cache &&
-                       written->layer == a.layer && written->key.stride == written->value.stride &&
-                       aligned(written->key) && aligned(written->value) &&
-                       prefill_attention_fits_rows(shape);
-  const bool prefills = simple && major_ == 9 && (in_rows || prefill_attention_fits(shape, layer));
-  if (!decodes && (!prefills || plan.counts.decode_items > 0)) return attend_plain(batch, a, 0);
-  const AttentionSequence* sequences = plan.at.sequences + int64_t{a.group} * plan.counts.sequences;
-  if (plan.counts.prefill_items > 0 && !prefills)
-    attend_plain(batch, a, plan.counts.decode_longest);
-  if (plan.counts.prefill_items > 0 && prefills) {
-    PrefillAttention p = {
-        shape,         layer,           a.query.data, a.query.stride,  a.query.rows,
-        a.output.data, a.output.stride, sequences,    plan.at.prefill, plan.counts.prefill_items,
-        plan.at.blocks};
-    if (in_rows) {
-      p.layer.keys = written->key.data;
-      p.layer.values = written->value.data;
-      p.row_stride = written->key.stride;
-    }
-    check(prefill_attention(p, stream_), "attention");
-  }
-  if (plan.counts.decode_items == 0) return;
-  DecodeAttention d;
-  d.shape = shape;
-  d.layer = layer;
-  d.query = a.query.data;
-  d.query_stride = a.query.stride;
-  d.output = a.output.data;
-  d.output_stride = a.output.stride;
-  d.work = plan.at.decode + a.group;
-  d.work_stride = plan.counts.groups;
-  d.work_count = plan.at.decode_count;
-  d.blocks = plan.at.blocks;
-  d.rows_max = plan.counts.decode_rows_max;
-  d.partials = attention_partials_.as<float>();
-  d.counters = attention_counters_.as<uint32_t>();
-  check(decode_attention(d, multiprocessors_, stream_), "attention");
-}
-
-void CudaBackend::cross_write(const Batch& batch, const CrossWriteArgs& a) {
-  flush();
-  const StepPlan& plan = plan_of(batch);
-  const PlanTable& table = batch.plan.table(a.sequence, a.group);
-  check(cuda::cross_write({a.key, a.value, static_cast<CudaKvCache*>(a.cache)->layer(a.layer),
-                           plan.at.blocks + table.begin},
-                          stream_),
-        "cross_write");
-}
-
-void CudaBackend::packed_attention(const PackedAttentionArgs& a) {
-  flush();
-  if (a.query.rows == 0) return;
-  // One sequence an item; rows behind the last item belong to none.
-  std::vector<AttentionSequence> sequences;
-  std::vector<int32_t> row_sequence(static_cast<size_t>(a.query.rows), -1);
-  const auto key_ends = a.key_ends.empty() ? a.ends : a.key_ends;
-  int32_t begin = 0, first_key = 0;
-  for (size_t i = 0; i < a.ends.size(); ++i) {
-    const int32_t end = a.ends[i];
-    std::fill(row_sequence.begin() + begin, row_sequence.begin() + end,
-              static_cast<int32_t>(sequences.size()));
-    sequences.push_back(
-        {first_key, std::max(end - begin, 1), key_ends[i] - first_key, 0, 0, 0});
-    begin = end;
-    first_key = key_ends[i];
-  }
-  const size_t first = row_sequence.size() * 4,
-               second = sequences.size() * sizeof(AttentionSequence);
-  if (Status s = grow(packed_, first + 16 + second, "packed attention"); !s.ok())
-    return fail(std::move(s));
-  auto* rows = packed_.as<std::byte>();
-  auto* items = rows + (first + 15) / 16 * 16;
-  check(cudaMemcpyAsync(rows, row_sequence.data(), first, cudaMemcpyHostToDevice, stream_),
-        "packed_attention");
-  check(cudaMemcpyAsync(items, sequences.data(), second, cudaMemcpyHostToDevice, stream_),
-        "packed_attention");
-  PlainAttention p;
-  p.shape.dtype = a.query.dtype;
-  p.shape.heads = a.heads;
-  p.shape.head_dim = static_cast<int32_t>(a.query.cols / a.heads);
-  p.shape.scale = a.scale;
-  p.query = a.query;
-  p.output = a.output;
-  p.keys = a.key;
-  p.values = a.value;
-  p.row_sequence = reinterpret_cast<const int32_t*>(rows);
-  p.sequences = reinterpret_cast<const AttentionSequence*>(items);
-  p.cross = true;
-  check(plain_attention(p, stream_), "packed_attention");
 }
 
 }  // namespace troupe::cuda

@@ -205,6 +205,17 @@ cudaError_t copy_from(const CopyRows& p, cudaStream_t stream) {
   }
 }
 
+// Small normal numbers of random sign and digits, whether read as f16 or as bf16.
+__global__ void __launch_bounds__(256) noise_kernel(uint16_t* to, size_t count) {
+  const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
+  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count;
+       i += stride) {
+    uint64_t z = (i + 1) * 0x9E3779B97F4A7C15ULL;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    to[i] = static_cast<uint16_t>((z >> 40 & 0x83FF) | 0x3800);
+  }
+}
+
 }  // namespace
 
 cudaError_t copy_rows(const CopyRows& p, cudaStream_t stream) {
@@ -234,8 +245,8 @@ cudaError_t scale_columns(const Matrix& input, const Matrix& weight, const Matri
 
 cudaError_t mix_rows(const MixRows& p, cudaStream_t stream) {
   if (p.output.rows == 0) return cudaSuccess;
-  TR_DISPATCH_FLOAT(p.output.dtype, return launch(mix_kernel<T>, over<T, 1>(p.output, p.output.cols),
-                                                  stream, p));
+  TR_DISPATCH_FLOAT(p.output.dtype,
+                    return launch(mix_kernel<T>, over<T, 1>(p.output, p.output.cols), stream, p));
 }
 
 cudaError_t activation(Curve curve, bool gated, const Matrix& input, const Matrix& output,
@@ -255,6 +266,11 @@ cudaError_t embed(const Embed& p, cudaStream_t stream) {
       if (wide<T>(p.table, n) && wide<T>(p.output, n)) {
         return launch(embed_kernel<T, kWide<T>>, over<T, kWide<T>>(p.output, n), stream, p);
       } return launch(embed_kernel<T, 1>, over<T, 1>(p.output, n), stream, p));
+}
+
+cudaError_t fill_noise(void* to, size_t halves, cudaStream_t stream) {
+  noise_kernel<<<1056, 256, 0, stream>>>(static_cast<uint16_t*>(to), halves);
+  return cudaGetLastError();
 }
 
 cudaError_t gather(const Matrix& input, const int32_t* rows, const Matrix& output,

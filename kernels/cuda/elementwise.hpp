@@ -11,6 +11,12 @@
 
 namespace troupe::cuda {
 
+// Rows that kernels may read and write 16 bytes at a time.
+inline bool is_aligned(const Matrix& m) {
+  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 &&
+         static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0;
+}
+
 // residual += input (when there is one); output = norm(residual or input) * (weight + offset) +
 // bias
 struct Norm {
@@ -112,5 +118,8 @@ struct CopyRows {
   int32_t keep = 0;
 };
 cudaError_t copy_rows(const CopyRows& args, cudaStream_t stream);
+
+// 16-bit numbers to time products with: zeros run faster than life.
+cudaError_t fill_noise(void* to, size_t halves, cudaStream_t stream);
 
 }  // namespace troupe::cuda

@@ -24,4 +24,9 @@ struct HeadGemm {
 };
 cudaError_t head_gemm(const HeadGemm& args, cudaStream_t stream);
 
+// The same for few rows, in f16 and bf16.
+constexpr int kHeadRowsMax = 16;
+bool head_rows_fits(const HeadGemm& args);
+cudaError_t head_rows(const HeadGemm& args, cudaStream_t stream);
+
 }  // namespace troupe::cuda

@@ -10,6 +10,7 @@
 #include "base/philox.hpp"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/sampling_row.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -31,6 +32,7 @@ struct Stats {
 
 struct Shared {
   unsigned long long bins[kBins];
+  uint32_t counts[kBins];
   unsigned long long keys[kListMax], measures[kListMax];
   unsigned long long of_warp[kWarps];
   float values[kWarps];
@@ -39,13 +41,6 @@ struct Shared {
   int32_t bin, count;
   int32_t token;
 };
-
-// Orders tokens: larger is better; equal logits by lower id.
-__device__ __forceinline__ unsigned long long key_of(float logit, int32_t token) {
-  uint32_t bits = __float_as_uint(logit == 0.0F ? 0.0F : logit);
-  bits = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
-  return static_cast<unsigned long long>(bits) << 32 | (0xFFFFFFFFU - static_cast<uint32_t>(token));
-}
 
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {
@@ -70,20 +65,42 @@ __device__ float block_sum(Shared& s, float x) {
   return warp_sum(s.values[threadIdx.x % 32]);
 }
 
+// visit(logit, token) for every token that is this thread's, in rising order.
+template <class Visit>
+__device__ __forceinline__ void each_logit(const float* row, int32_t n, const Visit& visit) {
+  constexpr int kAhead = 4;
+  const int32_t pieces = (n + 3) / 4;
+  for (int32_t first = threadIdx.x; first < pieces; first += kAhead * kThreads) {
+    float4 x[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int32_t piece = first + a * kThreads;
+      if (piece < pieces) x[a] = load_piece(row, piece, n);
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int32_t i = (first + a * kThreads) * 4;
+      if (i < n) visit(x[a].x, i);
+      if (i + 1 < n) visit(x[a].y, i + 1);
+      if (i + 2 < n) visit(x[a].z, i + 2);
+      if (i + 3 < n) visit(x[a].w, i + 3);
+    }
+  }
+}
+
 // The best token of the row below `ceiling` (a key).
 __device__ Stats best_of(Shared& s, const float* logits, int32_t n, unsigned long long ceiling) {
   float top = -INFINITY;
   int32_t token = n;
   bool poisoned = false;
-#pragma unroll 4
-  for (int32_t i = threadIdx.x; i < n; i += kThreads) {
-    const float x = logits[i];
+  const bool all = ceiling == ~0ULL;
+  each_logit(logits, n, [&](float x, int32_t i) {
     poisoned |= isnan(x);
-    if ((x > top || token == n) && key_of(x, i) < ceiling) {
+    if ((x > top || token == n) && (all || key_of(x, i) < ceiling)) {
       top = x;
       token = i;
     }
-  }
+  });
 #pragma unroll
   for (int d = 16; d > 0; d /= 2) {
     const float x = __shfl_xor_sync(0xffffffff, top, d);
@@ -117,8 +134,8 @@ struct Weigh {
   const float* logits;
   int32_t n;
   float top, inverse_temperature;
-  __device__ __forceinline__ unsigned long long at(int32_t i) const {
-    return static_cast<unsigned long long>(expf((logits[i] - top) * inverse_temperature) * kUnit);
+  __device__ __forceinline__ unsigned long long of(float logit) const {
+    return static_cast<unsigned long long>(expf((logit - top) * inverse_temperature) * kUnit);
   }
 };
 
@@ -130,34 +147,41 @@ __device__ unsigned long long find_cut(Shared& s, const Weigh& w, bool by_weight
     const float d = (w.top - x) * kBinsPerUnit;
     return d < static_cast<float>(kBins - 1) ? static_cast<int32_t>(d) : kBins - 1;
   };
-  const auto measure = [&](int32_t i) { return by_weight ? w.at(i) : 1ULL; };
-  for (int i = threadIdx.x; i < kBins; i += kThreads) s.bins[i] = 0;
+  const auto measure = [&](float x) { return by_weight ? w.of(x) : 1ULL; };
+  for (int i = threadIdx.x; i < kBins; i += kThreads) {
+    s.bins[i] = 0;
+    s.counts[i] = 0;
+  }
   if (threadIdx.x == 0) s.count = 0;
   __syncthreads();
-  for (int32_t i = threadIdx.x; i < w.n; i += kThreads) {
-    if (key_of(w.logits[i], i) < floor) continue;
-    const unsigned long long m = measure(i);
-    if (m > 0) atomicAdd(s.bins + bin_of(w.logits[i]), m);
-  }
+  each_logit(w.logits, w.n, [&](float x, int32_t i) {
+    if (floor > 0 && key_of(x, i) < floor) return;
+    if (!by_weight) {
+      atomicAdd(s.counts + bin_of(x), 1U);
+    } else if (const unsigned long long m = w.of(x); m > 0) {
+      atomicAdd(s.bins + bin_of(x), m);
+    }
+  });
   __syncthreads();
   if (threadIdx.x == 0) {  // few bins in practice: the prefix ends near the top
+    const auto held = [&](int b) { return by_weight ? s.bins[b] : s.counts[b]; };
     unsigned long long before = 0;
     int b = 0;
-    while (b < kBins - 1 && static_cast<double>(before + s.bins[b]) < goal) before += s.bins[b++];
+    while (b < kBins - 1 && static_cast<double>(before + held(b)) < goal) before += held(b++);
     s.bin = b;
     s.cut = before;
   }
   __syncthreads();
   const unsigned long long before_bin = s.cut;
   const int32_t bin = s.bin;
-  for (int32_t i = threadIdx.x; i < w.n; i += kThreads) {
-    if (bin_of(w.logits[i]) != bin || key_of(w.logits[i], i) < floor) continue;
+  each_logit(w.logits, w.n, [&](float x, int32_t i) {
+    if (bin_of(x) != bin || key_of(x, i) < floor) return;
     const int32_t at = atomicAdd(&s.count, 1);
     if (at < kListMax) {
-      s.keys[at] = key_of(w.logits[i], i);
-      s.measures[at] = measure(i);
+      s.keys[at] = key_of(x, i);
+      s.measures[at] = measure(x);
     }
-  }
+  });
   __syncthreads();
   const int32_t count = s.count;
   if (threadIdx.x == 0) s.cut = ~0ULL;
@@ -179,10 +203,10 @@ __device__ unsigned long long find_cut(Shared& s, const Weigh& w, bool by_weight
   while (low < high) {
     const unsigned long long middle = low + (high - low) / 2;
     unsigned long long above = 0;  // measures of the bin's tokens with keys above middle
-    for (int32_t i = threadIdx.x; i < w.n; i += kThreads) {
-      const unsigned long long key = key_of(w.logits[i], i);
-      if (key > middle && key >= floor && bin_of(w.logits[i]) == bin) above += measure(i);
-    }
+    each_logit(w.logits, w.n, [&](float x, int32_t i) {
+      const unsigned long long key = key_of(x, i);
+      if (key > middle && key >= floor && bin_of(x) == bin) above += measure(x);
+    });
     above = block_sum(s, above) + before_bin;
     if (static_cast<double>(above) < goal)
       high = middle;
@@ -193,22 +217,96 @@ __device__ unsigned long long find_cut(Shared& s, const Weigh& w, bool by_weight
 }
 
 // The first token, in order of ids, at which the weights of the kept tokens exceed share * their
-// sum.
+// sum. Warps take stretches of the row, lanes pieces of four tokens.
+class Keeper {
+ public:
+  static constexpr int kAhead = 4;
+  __device__ Keeper(const Weigh& w, unsigned long long cut, float min_p)
+      : w_(w), cut_(cut), best_(key_of(w.top, 0)), min_p_(min_p) {}
+
+  __device__ __forceinline__ void pieces(int32_t first, float4 (&x)[kAhead]) const {
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) x[a] = load_piece(w_.logits, first + a * 32, w_.n);
+  }
+  // The weights of a piece's tokens; zero: not kept.
+  __device__ __forceinline__ void weigh(const float4& x, int32_t piece,
+                                        unsigned long long (&kept)[4]) const {
+    const float logits[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) kept[e] = weight(logits[e], piece * 4 + e);
+  }
+
+ private:
+  __device__ __forceinline__ unsigned long long weight(float x, int32_t i) const {
+    if (i >= w_.n || key_of(x, i) < cut_) return 0;
+    if (min_p_ > 0.0F && expf((x - w_.top) * w_.inverse_temperature) < min_p_ &&
+        key_of(x, 0) != best_)
+      return 0;
+    return w_.of(x);
+  }
+  const Weigh& w_;
+  unsigned long long cut_, best_;
+  float min_p_;
+};
+
+// One warp: the token of [begin, end) (pieces) at which sums from `before` on exceed the goal, or
+// the last token that is kept.
+__device__ int32_t walk(const Keeper& k, int32_t begin, int32_t end, unsigned long long before,
+                        double goal) {
+  const int lane = threadIdx.x % 32;
+  int32_t last = -1;
+  for (int32_t base = begin; base < end; base += 32 * Keeper::kAhead) {
+    float4 x[Keeper::kAhead];
+    k.pieces(base + lane, x);
+#pragma unroll
+    for (int a = 0; a < Keeper::kAhead; ++a) {
+      const int32_t piece = base + a * 32 + lane;
+      unsigned long long kept[4] = {};
+      if (piece < end) k.weigh(x[a], piece, kept);
+      const unsigned long long own = kept[0] + kept[1] + kept[2] + kept[3];
+      unsigned long long sum = own;
+#pragma unroll
+      for (int d = 1; d < 32; d *= 2) {
+        const unsigned long long y = __shfl_up_sync(0xffffffff, sum, d);
+        if (lane >= d) sum += y;
+      }
+      int32_t found = -1, latest = -1;
+      unsigned long long upto = before + sum - own;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        upto += kept[e];
+        if (kept[e] == 0) continue;
+        latest = piece * 4 + e;
+        if (found < 0 && static_cast<double>(upto) > goal) found = latest;
+      }
+      const uint32_t some = __ballot_sync(0xffffffff, latest >= 0);
+      const uint32_t past = __ballot_sync(0xffffffff, found >= 0);
+      if (past != 0) return __shfl_sync(0xffffffff, found, __ffs(static_cast<int>(past)) - 1);
+      if (some != 0) last = __shfl_sync(0xffffffff, latest, 31 - __clz(static_cast<int>(some)));
+      before += __shfl_sync(0xffffffff, sum, 31);
+    }
+  }
+  return last;
+}
+
 __device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, float min_p,
                              float share) {
-  const unsigned long long best = key_of(w.top, 0);
-  const auto kept = [&](int32_t i) -> unsigned long long {
-    const float x = w.logits[i];
-    if (key_of(x, i) < cut) return 0;
-    if (min_p > 0.0F && expf((x - w.top) * w.inverse_temperature) < min_p && (key_of(x, 0) != best))
-      return 0;
-    return w.at(i);
-  };
+  const Keeper keeper(w, cut, min_p);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int32_t each = ((w.n + kWarps - 1) / kWarps + 31) / 32 * 32;
-  const int32_t begin = min(warp * each, w.n), end = min(begin + each, w.n);
+  const int32_t pieces = (w.n + 3) / 4;
+  const int32_t each = ((pieces + kWarps - 1) / kWarps + 31) / 32 * 32;
+  const int32_t begin = min(warp * each, pieces), end = min(begin + each, pieces);
   unsigned long long mine = 0;
-  for (int32_t i = begin + lane; i < end; i += 32) mine += kept(i);
+  for (int32_t base = begin + lane; base < end; base += 32 * Keeper::kAhead) {
+    float4 x[Keeper::kAhead];
+    keeper.pieces(base, x);
+#pragma unroll
+    for (int a = 0; a < Keeper::kAhead; ++a) {
+      unsigned long long kept[4] = {};
+      if (base + a * 32 < end) keeper.weigh(x[a], base + a * 32, kept);
+      mine += kept[0] + kept[1] + kept[2] + kept[3];
+    }
+  }
   mine = warp_sum(mine);
   __syncthreads();
   if (lane == 0) s.of_warp[warp] = mine;
@@ -225,31 +323,19 @@ __device__ int32_t draw_kept(Shared& s, const Weigh& w, unsigned long long cut, 
   const bool here =
       static_cast<double>(before) <= goal && static_cast<double>(before + mine) > goal;
   if (here || (warp == last_warp && static_cast<double>(total) <= goal)) {
-    int32_t found = -1, last = -1;
-    for (int32_t base = begin; base < end && found < 0; base += 32) {
-      const int32_t i = base + lane;
-      const unsigned long long x = i < end ? kept(i) : 0;
-      unsigned long long sum = x;
-#pragma unroll
-      for (int d = 1; d < 32; d *= 2) {
-        const unsigned long long y = __shfl_up_sync(0xffffffff, sum, d);
-        if (lane >= d) sum += y;
-      }
-      const uint32_t some = __ballot_sync(0xffffffff, x > 0);
-      const uint32_t past =
-          __ballot_sync(0xffffffff, x > 0 && static_cast<double>(before + sum) > goal);
-      if (some != 0) last = base + 31 - __clz(static_cast<int>(some));
-      if (past != 0) found = base + __ffs(static_cast<int>(past)) - 1;
-      before += __shfl_sync(0xffffffff, sum, 31);
-    }
-    if (lane == 0) s.token = found >= 0 ? found : last;
+    const int32_t token = walk(keeper, begin, end, before, goal);
+    if (lane == 0) s.token = token;
   }
   __syncthreads();
   return s.token;
 }
 
+// kPoisoned: the row has a NaN.
+constexpr int32_t kPoisoned = -2;
+
 __device__ int32_t draw(Shared& s, const DrawRule& r, const float* logits, int32_t n) {
   const Stats best = best_of(s, logits, n, ~0ULL);
+  if (best.poisoned) return kPoisoned;
   if (!(best.top > -INFINITY)) return -1;
   if (r.temperature <= 0.0F) return best.token;
   const Weigh w = {logits, n, best.top, 1.0F / r.temperature};
@@ -257,9 +343,9 @@ __device__ int32_t draw(Shared& s, const DrawRule& r, const float* logits, int32
   if (r.top_k > 0 && r.top_k < n) cut = find_cut(s, w, false, static_cast<double>(r.top_k), 0);
   if (r.top_p < 1.0F) {
     unsigned long long total = 0;
-    for (int32_t i = threadIdx.x; i < n; i += kThreads) {
-      if (key_of(logits[i], i) >= cut) total += w.at(i);
-    }
+    each_logit(logits, n, [&](float x, int32_t i) {
+      if (key_of(x, i) >= cut) total += w.of(x);
+    });
     total = block_sum(s, total);
     const double goal = static_cast<double>(r.top_p) * static_cast<double>(total);
     cut = goal > 0.0 ? find_cut(s, w, true, goal, cut) : key_of(best.top, best.token);
@@ -280,14 +366,22 @@ __device__ __forceinline__ bool has_penalties(const DrawRule& r) {
   return r.repetition_penalty != 1.0F || r.presence_penalty != 0.0F || r.frequency_penalty != 0.0F;
 }
 
+__device__ __forceinline__ bool is_masked(const Sampling& p, const DrawRule& r) {
+  return r.mask_row >= 0 && r.mask_row < p.mask_rows;
+}
+__device__ __forceinline__ bool is_penalised(const Sampling& p, const DrawRule& r) {
+  return has_penalties(r) && p.slots.counts != nullptr;
+}
+__device__ __forceinline__ bool changes_row(const Sampling& p, const DrawRule& r) {
+  return p.changed != nullptr &&
+         (r.bias_count > 0 || r.bad_count > 0 || is_masked(p, r) || is_penalised(p, r));
+}
+
 // Bias, bad words, grammar mask, penalties, on a copy of the row.
 __device__ const float* changed_row(const Sampling& p, const DrawRule& r, const float* raw,
                                     float* row) {
   const auto n = static_cast<int32_t>(p.logits.cols);
-  const bool masked = r.mask_row >= 0 && r.mask_row < p.mask_rows;
-  const bool penalised = has_penalties(r) && p.slots.counts != nullptr;
-  if (row == nullptr || (r.bias_count == 0 && r.bad_count == 0 && !masked && !penalised))
-    return raw;
+  const bool masked = is_masked(p, r), penalised = is_penalised(p, r);
   for (int32_t i = threadIdx.x; i < n; i += kThreads) row[i] = raw[i];
   __syncthreads();
   for (int32_t i = threadIdx.x; i < r.bias_count; i += kThreads) {
@@ -325,32 +419,22 @@ __device__ const float* changed_row(const Sampling& p, const DrawRule& r, const 
   return row;
 }
 
-__device__ void append(const SlotMemory& m, int32_t slot, int32_t token) {
-  m.last_token[slot] = token;
-  int32_t* tail = m.tail + slot * kTail;
-  int32_t count = m.tail_count[slot];
-  if (count == kTail) {
-    for (int i = 0; i + 1 < kTail; ++i) tail[i] = tail[i + 1];
-    --count;
-  }
-  tail[count] = token;
-  m.tail_count[slot] = count + 1;
+__device__ __forceinline__ bool is_final(const Sampling& p) {
+  return p.scale == 1.0F && p.softcap <= 0.0F;
 }
 
 // Scales and caps the row; says whether a NaN is among it.
 __device__ bool prepare(const Sampling& p, float* row, int32_t n) {
   bool poisoned = false;
-  const bool same = p.scale == 1.0F && p.softcap <= 0.0F;
-#pragma unroll 4
-  for (int32_t i = threadIdx.x; i < n; i += kThreads) {
-    float x = row[i];
+  const bool same = is_final(p);
+  each_logit(row, n, [&](float x, int32_t i) {
     if (!same) {
       x *= p.scale;
       if (p.softcap > 0.0F) x = p.softcap * tanhf(x / p.softcap);
       row[i] = x;
     }
     poisoned |= isnan(x);
-  }
+  });
   return __syncthreads_or(poisoned);
 }
 
@@ -362,11 +446,10 @@ __device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, con
   unsigned long long above = 0;
   const bool scored = token >= 0 && token < n;
   const float own = scored ? raw[token] : INFINITY;
-#pragma unroll 4
-  for (int32_t i = threadIdx.x; i < n; i += kThreads) {
-    sum += expf(raw[i] - best.top);
-    above += raw[i] > own ? 1 : 0;
-  }
+  each_logit(raw, n, [&](float x, int32_t) {
+    sum += expf(x - best.top);
+    above += x > own ? 1 : 0;
+  });
   const float log_sum = best.top + logf(block_sum(s, sum));
   above = block_sum(s, above);
   if (scored) {
@@ -393,12 +476,17 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   float* raw =
       static_cast<float*>(p.logits.data) + static_cast<int64_t>(blockIdx.x) * p.logits.stride;
   Drawn out = {-1, 0, 0.0F};
-  const bool poisoned = prepare(p, raw, n);
-  if (wanted.sampling >= 0 && !poisoned) {
+  const bool draws = wanted.sampling >= 0;
+  const bool changes = draws && changes_row(p, p.draws[wanted.sampling]);
+  // A row that is drawn from as it lies is looked through once: draw() finds a NaN by itself.
+  bool poisoned = is_final(p) && draws && !changes ? false : prepare(p, raw, n);
+  if (draws && !poisoned) {
     const DrawRule& r = p.draws[wanted.sampling];
-    float* changed =
-        p.changed != nullptr ? p.changed + static_cast<int64_t>(blockIdx.x) * n : nullptr;
-    out.token = draw(s, r, changed_row(p, r, raw, changed), n);
+    const float* row = raw;
+    if (changes) row = changed_row(p, r, raw, p.changed + static_cast<int64_t>(blockIdx.x) * n);
+    out.token = draw(s, r, row, n);
+    poisoned = out.token == kPoisoned;
+    if (poisoned) out.token = -1;
     if (out.token >= 0 && threadIdx.x == 0) {
       append(p.slots, r.slot, out.token);
       if (has_penalties(r) && p.slots.counts != nullptr) {

@@ -50,6 +50,12 @@ struct TopToken {
   float logprob;
 };
 
+// Where the blocks of a greedy row meet; zero before the first use.
+struct GreedyRow {
+  unsigned long long best;
+  uint32_t arrived;
+};
+
 struct Sampling {
   Matrix logits;  // f32; scaled and capped in place
   float scale = 1.0F, softcap = 0.0F;
@@ -66,10 +72,13 @@ struct Sampling {
   Drawn* drawn = nullptr;  // per logit row
   TopToken* tops = nullptr;  // per logit row: tops_stride
   int32_t tops_stride = 0;
+  GreedyRow* greedy = nullptr;  // per logit row; for sample_greedy()
 };
 
 // Resets and histories of the rules; before sample().
 cudaError_t take_histories(const Sampling& args, cudaStream_t stream);
 cudaError_t sample(const Sampling& args, cudaStream_t stream);
+// The same for rows that are all drawn greedily from logits as they are, with nothing reported.
+cudaError_t sample_greedy(const Sampling& args, int multiprocessors, cudaStream_t stream);
 
 }  // namespace troupe::cuda

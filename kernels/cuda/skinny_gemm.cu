@@ -1,15 +1,19 @@
 // A matrix product for few rows. The weight is read once, and everything serves that: the weight
 // takes the place of A in the warpgroup product (64 of its rows at a time), the input that of B.
 //
-// One block per multiprocessor. The work is cut into chunks: a tile of 64 or 128 weight rows times
-// a part of k. A block begins with the chunk of its own number and then takes the next free one,
-// since multiprocessors do not get memory at the same speed; a tile's parts are summed by whichever
-// block finishes it last, in the order of the parts, so results do not depend on timing. A producer
-// thread keeps kStages steps in flight; it asks for weights before the kernel in front has finished
-// (they do not depend on it), which hides part of the small kernels between two products. Weights
-// pass through L2 marked as first to go.
+// One block per multiprocessor. The work is cut into chunks: a tile of some strips of 16 weight
+// rows times a part of k. The tile's height is chosen so that chunks come out even over the blocks:
+// where it is less than the 64 rows that the instruction takes, the rest is whatever lies behind
+// the tile in shared memory, and its results are dropped. A block begins with the chunk of its own
+// number and then takes the next free one, since multiprocessors do not get memory at the same
+// speed; a tile's parts are summed by whichever block finishes it last, in the order of the parts,
+// so results do not depend on timing. A producer thread keeps several steps in flight; it asks for
+// weights before the kernel in front has finished (they do not depend on it), which hides part of
+// the small kernels between two products. Weights pass through L2 marked as first to go.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+
+#include <algorithm>
 
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -24,6 +28,8 @@ namespace {
 
 struct Params {
   int m, n, steps, tiles, parts;
+  int strips;  // of 16 weight rows, in a tile
+  int stages;  // steps in flight
   const void* bias;
   void* output;
   int64_t output_stride;
@@ -62,17 +68,31 @@ __device__ __forceinline__ void write_pair(const Params& p, int strip, int x, fl
   }
 }
 
-template <int kN, int kGroups, int kBoxes>
+// A step in shared memory: kBoxes boxes of weights (64 elements of k each), then as many of input.
+template <int kN, int kBoxes>
 struct Stage {
-  static constexpr int kWeightBox = kGroups * 64 * 128;
   static constexpr int kInputBox = kN * 128;
-  static constexpr int kWeightBytes = kBoxes * kWeightBox;
-  static constexpr int kBytes = kBoxes * (kWeightBox + kInputBox);
+  __host__ __device__ explicit Stage(int strips) : weight_box(strips * 16 * 128) {}
+  __host__ __device__ int input() const { return kBoxes * weight_box; }
+  __host__ __device__ int bytes() const { return kBoxes * (weight_box + kInputBox); }
+  int weight_box;
 };
 
-template <class T, int kN, int kGroups>
+// Goes round the ring of stages; the parity of a stage's barriers changes with every turn.
+struct Cursor {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void next(int stages) {
+    if (++slot < stages) return;
+    slot = 0;
+    parity ^= 1;
+  }
+};
+
+template <class T, int kN>
 __device__ __forceinline__ void write_tile(const Params& p, int tile, const float (&sum)[kN / 2]) {
-  const int strip = tile * kGroups * 4 + static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32, strip = tile * p.strips + warp;
+  if (warp >= p.strips) return;
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int j = 0; j < kN / 8; ++j) {
@@ -110,26 +130,120 @@ __device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) sum[i] += __ldcg(share + i * kThreads);
   }
-  write_tile<T, kN, kGroups>(p, tile, sum);
+  write_tile<T, kN>(p, tile, sum);
 }
 
 constexpr int kNone = -1;
+constexpr int kStagesMax = 12;
+constexpr int kChunksMax = 1024;  // of a weight whose tiles are cut: bounds the memory for sums
 
-constexpr int kChunksMax = 4096;  // of a weight whose tiles are cut: bounds the memory for sums
+// The one thread that starts copies, chunk after chunk.
+template <int kN, int kBoxes>
+class Producer {
+ public:
+  __device__ Producer(const Params& p, const CUtensorMap& weight, const CUtensorMap& input,
+                      uint8_t* stages, uint64_t* full, uint64_t* empty, int* held)
+      : p_(p),
+        weight_(weight),
+        input_(input),
+        stages_(stages),
+        full_(full),
+        empty_(empty),
+        held_(held),
+        stage_(p.strips) {}
 
-template <class T, int kN, int kGroups, int kBoxes, int kStages>
+  __device__ void run() {
+    ptx::prefetch_descriptor(&weight_);
+    ptx::prefetch_descriptor(&input_);
+    const int chunks = p_.tiles * p_.parts;
+    auto chunk = static_cast<int>(blockIdx.x);
+    const int first = first_step(chunk), own = end_step(chunk) - first;
+    const int ahead = own < p_.stages ? own : p_.stages;
+    for (int i = 0; i < ahead; ++i) load_weight(i, chunk, first + i);
+    ptx::wait_for_earlier_kernels();
+    for (int i = 0; i < ahead; ++i) {
+      load_input(i, first + i);
+      advance();
+    }
+    int step = first + ahead;
+    while (chunk < chunks) {
+      // Asked for before it is needed: the answer takes as long as a step.
+      const int next = static_cast<int>(atomicAdd(p_.counters, 1U) + gridDim.x);
+      for (; step < end_step(chunk); ++step) {
+        const int slot = free_slot();
+        load_weight(slot, chunk, step);
+        load_input(slot, step);
+        advance();
+      }
+      chunk = next;
+      step = first_step(chunk);
+    }
+    const int slot = free_slot();
+    held_[slot] = kNone;
+    ptx::mbarrier_arrive(full_ + slot);
+    if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
+      p_.counters[0] = 0;
+      p_.counters[1] = 0;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int first_step(int chunk) const {
+    return p_.steps * (chunk % p_.parts) / p_.parts;
+  }
+  __device__ __forceinline__ int end_step(int chunk) const {
+    return p_.steps * (chunk % p_.parts + 1) / p_.parts;
+  }
+  __device__ __forceinline__ void advance() {
+    at_.next(p_.stages);
+    fresh_ = fresh_ && at_.slot != 0;
+  }
+  __device__ __forceinline__ int free_slot() {
+    if (!fresh_) ptx::mbarrier_wait(empty_ + at_.slot, at_.parity ^ 1);
+    return at_.slot;
+  }
+  __device__ __forceinline__ void load_weight(int slot, int chunk, int step) {
+    uint8_t* to = stages_ + slot * stage_.bytes();
+    held_[slot] = chunk;
+    ptx::mbarrier_expect_bytes(full_ + slot, static_cast<uint32_t>(stage_.bytes()));
+#pragma unroll
+    for (int b = 0; b < kBoxes; ++b) {
+      ptx::load_box(to + b * stage_.weight_box, &weight_, full_ + slot, ptx::kEvictFirst,
+                    (step * kBoxes + b) * 64, 0, 0, chunk / p_.parts * p_.strips);
+    }
+  }
+  __device__ __forceinline__ void load_input(int slot, int step) {
+    uint8_t* to = stages_ + slot * stage_.bytes() + stage_.input();
+#pragma unroll
+    for (int b = 0; b < kBoxes; ++b) {
+      ptx::load_box(to + b * stage_.kInputBox, &input_, full_ + slot, ptx::kEvictNormal,
+                    (step * kBoxes + b) * 64, 0);
+    }
+  }
+
+  const Params& p_;
+  const CUtensorMap &weight_, &input_;
+  uint8_t* stages_;
+  uint64_t *full_, *empty_;
+  int* held_;
+  Stage<kN, kBoxes> stage_;
+  Cursor at_;
+  bool fresh_ = true;  // the ring has not been round yet: stages are free without waiting
+};
+
+template <class T, int kN, int kGroups, int kBoxes>
 __global__ void __launch_bounds__(kGroups * 128 + 32)
     skinny_gemm_kernel(const __grid_constant__ CUtensorMap weight,
-                       const __grid_constant__ CUtensorMap input, const Params p) {
+                       const __grid_constant__ CUtensorMap input,
+                       const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900
-  using S = Stage<kN, kGroups, kBoxes>;
   extern __shared__ uint8_t dynamic[];
   uint8_t* stages = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
-  __shared__ uint64_t full[kStages], empty[kStages];
-  __shared__ int held[kStages];  // the chunk that a stage belongs to, or kNone: no more work
+  __shared__ uint64_t full[kStagesMax], empty[kStagesMax];
+  __shared__ int held[kStagesMax];  // the chunk that a stage belongs to, or kNone: no more work
   const int warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < kStages; ++s) {
+    for (int s = 0; s < p.stages; ++s) {
       ptx::mbarrier_init(full + s, 1);
       ptx::mbarrier_init(empty + s, kGroups * 4);
     }
@@ -137,129 +251,108 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   }
   __syncthreads();
   ptx::let_next_kernel_start();
-  const auto chunks = p.tiles * p.parts;
-  const auto first_step = [&](int chunk) { return p.steps * (chunk % p.parts) / p.parts; };
-  const auto end_step = [&](int chunk) { return p.steps * (chunk % p.parts + 1) / p.parts; };
-
   if (warp == kGroups * 4) {
-    if (threadIdx.x % 32 != 0) return;
-    const auto load_weight = [&](int slot, int chunk, int step) {
-      uint8_t* to = stages + slot * S::kBytes;
-      held[slot] = chunk;
-      ptx::mbarrier_expect_bytes(full + slot, S::kBytes);
-#pragma unroll
-      for (int b = 0; b < kBoxes; ++b) {
-        ptx::load_box(to + b * S::kWeightBox, &weight, full + slot, ptx::kEvictFirst,
-                      (step * kBoxes + b) * 64, 0, 0, chunk / p.parts * kGroups * 4);
-      }
-    };
-    const auto load_input = [&](int slot, int step) {
-      uint8_t* to = stages + slot * S::kBytes + S::kWeightBytes;
-#pragma unroll
-      for (int b = 0; b < kBoxes; ++b) {
-        ptx::load_box(to + b * S::kInputBox, &input, full + slot, ptx::kEvictNormal,
-                      (step * kBoxes + b) * 64, 0);
-      }
-    };
-    ptx::prefetch_descriptor(&weight);
-    ptx::prefetch_descriptor(&input);
-    auto chunk = static_cast<int>(blockIdx.x);
-    const int first = first_step(chunk), own = end_step(chunk) - first;
-    const int ahead = own < kStages ? own : kStages;
-    for (int i = 0; i < ahead; ++i) load_weight(i, chunk, first + i);
-    ptx::wait_for_earlier_kernels();
-    for (int i = 0; i < ahead; ++i) load_input(i, first + i);
-    int used = ahead;
-    const auto free_slot = [&] {
-      const int slot = used % kStages;
-      if (used >= kStages) ptx::mbarrier_wait(empty + slot, (used / kStages - 1) & 1);
-      ++used;
-      return slot;
-    };
-    int step = first + ahead;
-    while (chunk < chunks) {
-      // Asked for before it is needed: the answer takes as long as a step.
-      const int next = static_cast<int>(atomicAdd(p.counters, 1U) + gridDim.x);
-      for (; step < end_step(chunk); ++step) {
-        const int slot = free_slot();
-        load_weight(slot, chunk, step);
-        load_input(slot, step);
-      }
-      chunk = next;
-      step = first_step(chunk);
-    }
-    const int slot = free_slot();
-    held[slot] = kNone;
-    ptx::mbarrier_arrive(full + slot);
-    if (atomicAdd(p.counters + 1, 1U) + 1 == gridDim.x) {
-      p.counters[0] = 0;
-      p.counters[1] = 0;
-    }
+    if (threadIdx.x % 32 == 0)
+      Producer<kN, kBoxes>(p, weight, input, stages, full, empty, held).run();
     return;
   }
 
   ptx::wait_for_earlier_kernels();
-  const int group = warp / 4;
-  int i = 0;
+  const Stage<kN, kBoxes> stage(p.strips);
+  const uint8_t* rows = stages + warp / 4 * 64 * 128;
+  // An instruction of so few columns is over long before its sums can be added to again, so the
+  // boxes of a step go to sums of their own.
+  constexpr int kChains = kN <= 32 ? kBoxes : 2;
+  Cursor at;
   for (;;) {
-    ptx::mbarrier_wait(full + i % kStages, i / kStages & 1);
-    const int chunk = __shfl_sync(0xffffffff, held[i % kStages], 0);
+    ptx::mbarrier_wait(full + at.slot, at.parity);
+    const int chunk = __shfl_sync(0xffffffff, held[at.slot], 0);
     if (chunk == kNone) break;
-    const int steps = end_step(chunk) - first_step(chunk);
-    float sum[kN / 2];
+    const int part = chunk % p.parts;
+    const int steps = p.steps * (part + 1) / p.parts - p.steps * part / p.parts;
+    float sum[kChains][kN / 2];
 #pragma unroll
-    for (int j = 0; j < kN / 2; ++j) sum[j] = 0.0F;
-    for (int step = 0; step < steps; ++step, ++i) {
-      const int s = i % kStages;
-      const uint8_t* at = stages + s * S::kBytes;
-      ptx::mbarrier_wait(full + s, i / kStages & 1);
+    for (int c = 0; c < kChains; ++c) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; ++j) sum[c][j] = 0.0F;
+    }
+    int before = 0;  // the step that may still be under way
+    for (int step = 0; step < steps; ++step) {
+      const int from = at.slot * stage.bytes();
+      ptx::mbarrier_wait(full + at.slot, at.parity);
       ptx::wgmma_begin();
 #pragma unroll
-      for (int b = 0; b < kBoxes; ++b) {
-        const uint64_t rows = ptx::swizzled_operand(at + b * S::kWeightBox + group * 64 * 128);
-        const uint64_t columns = ptx::swizzled_operand(at + S::kWeightBytes + b * S::kInputBox);
+      for (int k = 0; k < 4; ++k) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) ptx::wgmma_ss<T, kN>(sum, rows + k * 2, columns + k * 2, true);
+        for (int b = 0; b < kBoxes; ++b) {
+          const uint64_t weights = ptx::swizzled_operand(rows + from + b * stage.weight_box);
+          const uint64_t inputs =
+              ptx::swizzled_operand(stages + from + stage.input() + b * stage.kInputBox);
+          ptx::wgmma_ss<T, kN>(sum[b % kChains], weights + k * 2, inputs + k * 2, true);
+        }
       }
       ptx::wgmma_commit();
-      ptx::wgmma_wait<0>();
-      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(empty + s);
+      ptx::wgmma_wait<1>();
+      if (step > 0 && threadIdx.x % 32 == 0) ptx::mbarrier_arrive(empty + before);
+      before = at.slot;
+      at.next(p.stages);
+    }
+    ptx::wgmma_wait<0>();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(empty + before);
+#pragma unroll
+    for (int c = 1; c < kChains; ++c) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; ++j) sum[0][j] += sum[c][j];
     }
     if (p.parts == 1) {
-      write_tile<T, kN, kGroups>(p, chunk, sum);
+      write_tile<T, kN>(p, chunk, sum[0]);
     } else {
-      share_tile<T, kN, kGroups>(p, chunk, sum);
+      share_tile<T, kN, kGroups>(p, chunk, sum[0]);
     }
   }
 #endif
 }
 
-// Parts of k per tile. A multiprocessor alone can take steps about 1.7 times as fast as memory
-// feeds all of them, so a product may leave some idle and still run at memory's speed; only where a
-// tile is too much for one multiprocessor is k cut, and the sums then cost about one and a half
-// steps.
-int parts_of(int tiles, int steps, int blocks) {
-  constexpr double kFastestStep = 0.6, kSums = 1.5;
-  int best = 1;
+// How a product is cut: strips of 16 rows in a tile, and parts of k.
+struct Cut {
+  int strips, parts;
+};
+
+// A multiprocessor alone can take steps about 1.7 times as fast as memory feeds all of them, so a
+// last round that leaves some idle still runs faster than its share; sums of parts cost about one
+// and a half steps. Times are in units of the whole weight at memory's speed.
+Cut cut_of(int strips_all, int steps, int strips_max, int rows, int blocks, double strip_us) {
+  constexpr double kAlone = 0.6, kSums_us = 3.0, kRound_us = 0.4;
+  constexpr double kInput = 0.4 / 16.0;  // the input comes from L2, again for every tile
+  Cut best = {strips_max, 1};
   double best_cost = 1e30;
-  for (int parts = 1;
-       parts <= 16 && parts * 2 <= steps && (parts == 1 || tiles * parts <= kChunksMax);
-       parts *= 2) {
-    const int rounds = (tiles * parts + blocks - 1) / blocks;
-    const double memory = static_cast<double>(tiles) * steps / blocks;
-    const double alone = static_cast<double>(rounds) * steps / parts * kFastestStep;
-    const double cost =
-        (alone > memory ? alone : memory) + (parts > 1 ? kSums + 0.3 * rounds : 0.0);
-    if (cost < best_cost) {
-      best_cost = cost;
-      best = parts;
+  for (int strips = strips_max; strips >= strips_max - 1; --strips) {
+    const int tiles = (strips_all + strips - 1) / strips;
+    for (int parts = 1; parts <= 16 && parts * 2 <= steps; parts *= 2) {
+      if (parts > 1 && tiles * parts > kChunksMax) break;
+      const int chunks = tiles * parts, rounds = chunks / blocks, rest = chunks % blocks;
+      const double chunk_us = strip_us * (strips + kInput * rows) * steps / parts;
+      const double last = rest == 0 ? 0.0 : std::max(static_cast<double>(rest) / blocks, kAlone);
+      const double cost = chunk_us * (rounds + last) + kRound_us * rounds +
+                          (parts > 1 ? kSums_us + 0.4 * rounds : 0.0);
+      if (cost < best_cost - 1e-9) {
+        best_cost = cost;
+        best = {strips, parts};
+      }
     }
   }
   return best;
 }
 
-template <class T, int kN, int kGroups, int kBoxes, int kStages>
+template <class T, int kN, int kGroups, int kBoxes>
 cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
+  constexpr int kSharedMax = 226 << 10;  // the kernel's own variables take the rest
+  constexpr double kStrip_us = 16 * 128 * kBoxes / 34'000.0;  // a step's, all multiprocessors busy
+  const int steps = (a.k + 64 * kBoxes - 1) / (64 * kBoxes);
+  Cut cut = cut_of((a.n + 15) / 16, steps, kGroups * 4, a.fixed_cut ? kN : a.m, multiprocessors,
+                   kStrip_us);
+  if (a.strips > 0) cut.strips = a.strips < kGroups * 4 ? a.strips : kGroups * 4;
+  if (a.parts > 0) cut.parts = a.parts < steps ? a.parts : steps;
   const auto n = static_cast<uint64_t>(a.n), k = static_cast<uint64_t>(a.k);
   const uint64_t row_bytes = k * 2;
   TensorShape w;
@@ -268,7 +361,7 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   const uint64_t sizes[4] = {k, 8, 2, strips};
   const uint64_t strides[3] = {row_bytes, a.gated_silu ? n / 2 * row_bytes : 8 * row_bytes,
                                a.gated_silu ? 8 * row_bytes : 16 * row_bytes};
-  const uint32_t box[4] = {64, 8, 2, kGroups * 4};
+  const uint32_t box[4] = {64, 8, 2, static_cast<uint32_t>(cut.strips)};
   for (int i = 0; i < 4; ++i) {
     w.sizes[i] = sizes[i];
     w.box[i] = box[i];
@@ -285,12 +378,13 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   TR_CUDA_TRY(make_tensor_map(&weight, a.weight, a.dtype, w));
   TR_CUDA_TRY(make_tensor_map(&input, a.input, a.dtype, x));
 
-  using S = Stage<kN, kGroups, kBoxes>;
   Params p = {};
   p.m = a.m;
   p.n = a.n;
-  p.steps = (a.k + 64 * kBoxes - 1) / (64 * kBoxes);
-  p.tiles = (a.n + 64 * kGroups - 1) / (64 * kGroups);
+  p.steps = steps;
+  p.strips = cut.strips;
+  p.tiles = ((a.n + 15) / 16 + cut.strips - 1) / cut.strips;
+  p.parts = p.tiles * cut.parts <= kChunksMax ? cut.parts : 1;
   p.bias = a.bias;
   p.output = a.output;
   p.output_stride = a.output_stride;
@@ -298,29 +392,31 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.gated = a.gated_silu;
   p.partials = a.partials;
   p.counters = a.counters;
-  p.parts = a.parts > 0 ? a.parts : parts_of(p.tiles, p.steps, multiprocessors);
   const int chunks = p.tiles * p.parts;
   const auto grid = static_cast<unsigned>(chunks < multiprocessors ? chunks : multiprocessors);
+  // The instruction reads 64 rows per group, also where a tile has fewer.
+  const int bytes = Stage<kN, kBoxes>(cut.strips).bytes();
+  const int behind = (kGroups * 4 - cut.strips) * 16 * 128;
+  const int fit = (kSharedMax - 2048 - behind) / bytes;
+  p.stages = fit < kStagesMax ? fit : kStagesMax;
   // More than half of a multiprocessor's memory: two blocks of one product on one multiprocessor
   // would leave another without any, and all would wait for these two.
   constexpr size_t kMoreThanHalf = 116 << 10;
-  const size_t needed = static_cast<size_t>(S::kBytes) * kStages + 1024;
+  const size_t needed = static_cast<size_t>(bytes * p.stages + behind + 1024);
   const size_t shared = needed < kMoreThanHalf ? kMoreThanHalf : needed;
-  const auto kernel = skinny_gemm_kernel<T, kN, kGroups, kBoxes, kStages>;
-  TR_CUDA_TRY(allow_shared(kernel, shared));
+  const auto kernel = skinny_gemm_kernel<T, kN, kGroups, kBoxes>;
+  TR_CUDA_TRY(allow_shared(kernel, kSharedMax));
   return launch(kernel, {dim3(grid), dim3(kGroups * 128 + 32), shared}, stream, weight, input, p);
 }
 
 template <class T>
 cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
-  if (a.m <= 8) {
-    if (a.variant == 1) return run<T, 8, 1, 4, 3>(a, sms, stream);
-    return run<T, 8, 1, 4, 6>(a, sms, stream);
-  }
-  if (a.m <= 16) return run<T, 16, 1, 4, 5>(a, sms, stream);
-  if (a.m <= 32) return run<T, 32, 1, 4, 4>(a, sms, stream);
-  if (a.variant == 1) return run<T, 64, 2, 2, 4>(a, sms, stream);
-  return run<T, 64, 1, 4, 3>(a, sms, stream);
+  if (a.fixed_cut) return run<T, 64, 1, 4>(a, sms, stream);
+  if (a.m <= 8) return run<T, 8, 1, 4>(a, sms, stream);
+  if (a.m <= 16) return run<T, 16, 1, 4>(a, sms, stream);
+  if (a.m <= 32) return run<T, 32, 1, 4>(a, sms, stream);
+  if (a.variant == 1) return run<T, 64, 2, 2>(a, sms, stream);
+  return run<T, 64, 1, 4>(a, sms, stream);
 }
 
 }  // namespace
@@ -330,7 +426,7 @@ size_t skinny_gemm_partials_bytes(int rows) {
   return kChunksMax * share * sizeof(float);
 }
 size_t skinny_gemm_counters(int64_t n_max) {
-  return static_cast<size_t>(n_max / 64 + 3);
+  return static_cast<size_t>(n_max / 16 + 3);
 }
 
 bool skinny_gemm_fits(const SkinnyGemm& a) {

@@ -24,11 +24,20 @@ struct SkinnyGemm {
   bool output_f32 = false;
   // The weight is [gate; up]: output[m, n / 2] = silu(gate) * up. n a multiple of 16.
   bool gated_silu = false;
+  // Rows come out alike whatever their number: all are computed as if there were 64.
+  bool fixed_cut = false;
   int variant = -1;  // benchmarks choose; -1: by shape
   int parts = -1;  // of k per tile; -1: by shape
+  int strips = -1;  // of 16 weight rows in a tile; -1: by shape
   // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
   float* partials = nullptr;
   uint32_t* counters = nullptr;
+};
+
+// What timing found best for a shape (tuning.cpp): this kernel cut so, or another's product.
+struct SkinnyCut {
+  bool skinny = true;
+  int strips = -1, parts = -1;
 };
 
 constexpr int kSkinnyVariants = 2;

@@ -13,7 +13,7 @@ struct Case {
   int m, n, k;
   DType dtype = DType::bf16;
   bool bias = false, gated = false, f32 = false;
-  int variant = -1;
+  int variant = -1, strips = -1, parts = -1;
 };
 
 std::vector<float> product(const Case& c, const std::vector<float>& x, const std::vector<float>& w,
@@ -77,6 +77,8 @@ void check(const Case& c) {
   g.output_f32 = c.f32;
   g.gated_silu = c.gated;
   g.variant = c.variant;
+  g.strips = c.strips;
+  g.parts = c.parts;
   for (int repeat = 0; repeat < 2; ++repeat) TR_CUDA_OK(skinny_gemm(g, sms, nullptr));
   TR_CUDA_OK(cudaDeviceSynchronize());
   std::vector<float> got = out32.read();
@@ -89,7 +91,7 @@ void check(const Case& c) {
   if (c.gated) want = gate(c, want);
   EXPECT_LT(relative_error(got, want), c.f32 ? 1e-5 : 5e-3)
       << "m " << c.m << " n " << c.n << " k " << c.k << " " << dtype_name(c.dtype) << " variant "
-      << c.variant;
+      << c.variant << " strips " << c.strips << " parts " << c.parts;
 }
 
 TEST(SkinnyGemm, EqualsThePlainProduct) {
@@ -123,6 +125,24 @@ TEST(SkinnyGemm, EveryVariantAgrees) {
     for (int v = 0; v < kSkinnyVariants; ++v) {
       check({m, 4096, 1024, DType::bf16, false, false, true, v});
       check({m, 9000, 2048, DType::bf16, true, false, false, v});
+    }
+  }
+}
+
+TEST(SkinnyGemm, EveryCutAgrees) {
+  TR_NEEDS_SM90();
+  for (const int m : {1, 8, 30, 64}) {
+    for (int strips = 1; strips <= 8; ++strips) {
+      for (const int parts : {1, 3}) {
+        Case c{m, 1200, 1096, DType::bf16, true};
+        c.variant = strips > 4 ? 1 : 0;
+        c.strips = strips;
+        c.parts = parts;
+        check(c);
+        c.n = 1216;
+        c.gated = true;
+        check(c);
+      }
     }
   }
 }

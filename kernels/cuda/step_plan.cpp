@@ -11,6 +11,22 @@ static_assert(sizeof(LogitRow) == sizeof(PlanLogitRow) &&
               kTail == kSlotTail);
 
 constexpr int32_t kShareLeast = 128;
+constexpr int32_t kShareFixed = 512;
+
+// Which of a sequence's rows decode: those from `decoding` on, `together` at a time.
+struct Split {
+  bool prefills;
+  int32_t decoding, together;
+};
+Split split_of(const PlanSequence& s, int32_t decode_longest, bool rows_independent) {
+  if (rows_independent) {
+    const int32_t past = s.kv_len - s.row_count;
+    const int32_t prompt = std::clamp(s.prompt_len - past, 0, s.row_count);
+    return {prompt > 0, prompt, 1};
+  }
+  const bool prefills = s.row_count > decode_longest;
+  return {prefills, prefills ? s.row_count : 0, std::max(s.row_count, 1)};
+}
 
 int32_t round_up(int64_t x, int64_t to) {
   return static_cast<int32_t>((x + to - 1) / to * to);
@@ -115,28 +131,36 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
 void StepPlan::fill_work(const PlanView& plan, int32_t share) {
   const auto* sequences = host<AttentionSequence>(offset_.sequences);
   auto* decode = host<DecodeWork>(offset_.decode);
-  auto* prefill = host<PrefillWork>(offset_.prefill);
-  int32_t items = 0;
+  int32_t items = 0, runs = 0;
   std::vector<PrefillWork> tiles;
   for (int32_t i = 0; i < counts.sequences; ++i) {
     const PlanSequence& s = plan.sequences()[static_cast<size_t>(i)];
-    if (s.row_count > counts.decode_longest) {
-      for (int32_t t = 0; t * 128 < s.row_count; ++t) tiles.push_back({i, t});
-      continue;
-    }
-    const int32_t shares = (s.kv_len + share - 1) / share, partial = items;
-    for (int32_t k = 0; k < shares; ++k, ++items) {
-      for (int32_t g = 0; g < counts.groups; ++g) {
-        const AttentionSequence& seq =
-            sequences[static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) +
-                      static_cast<size_t>(i)];
-        decode[static_cast<size_t>(items) * static_cast<size_t>(counts.groups) +
-               static_cast<size_t>(g)] = {
-            seq, k * share, std::min(s.kv_len, (k + 1) * share), k, shares, partial, i};
+    const Split split = split_of(s, counts.decode_longest, rows_independent_);
+    for (int32_t t = 0; split.prefills && t * 128 < s.row_count; ++t) tiles.push_back({i, t});
+    for (int32_t r = split.decoding; r < s.row_count; r += split.together, ++runs) {
+      const int32_t kv_len = s.kv_len - s.row_count + r + split.together;
+      const int32_t shares = (kv_len + share - 1) / share, partial = items;
+      for (int32_t k = 0; k < shares; ++k, ++items) {
+        for (int32_t g = 0; g < counts.groups; ++g) {
+          AttentionSequence run =
+              sequences[static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) +
+                        static_cast<size_t>(i)];
+          run.row_begin += r;
+          run.row_count = split.together;
+          run.kv_len = kv_len;
+          decode[static_cast<size_t>(items) * static_cast<size_t>(counts.groups) +
+                 static_cast<size_t>(g)] = {
+              run, k * share, std::min(kv_len, (k + 1) * share), k, shares, partial, runs};
+        }
       }
     }
   }
-  // The longest first: what starts last should end soon.
+  sort_prefill(plan, tiles);
+  *host<int32_t>(offset_.decode_count) = items;
+}
+
+// The longest first: what starts last should end soon.
+void StepPlan::sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles) {
   const auto length = [&](const PrefillWork& w) {
     const PlanSequence& s = plan.sequences()[static_cast<size_t>(w.sequence)];
     return s.kv_len - s.row_count + std::min(s.row_count, (w.tile + 1) * 128);
@@ -144,8 +168,7 @@ void StepPlan::fill_work(const PlanView& plan, int32_t share) {
   std::stable_sort(tiles.begin(), tiles.end(), [&](const PrefillWork& a, const PrefillWork& b) {
     return length(a) > length(b);
   });
-  std::copy(tiles.begin(), tiles.end(), prefill);
-  *host<int32_t>(offset_.decode_count) = items;
+  std::copy(tiles.begin(), tiles.end(), host<PrefillWork>(offset_.prefill));
 }
 
 void StepPlan::fill_sampling(const PlanView& plan) {
@@ -155,16 +178,20 @@ void StepPlan::fill_sampling(const PlanView& plan) {
   copy_in(staging_.data() + offset_.lists, plan.token_lists());
   logit_sequences.clear();
   tops_max = 0;
-  penalties = changes = false;
+  penalties = changes = fresh = false;
+  greedy = true;
   for (const PlanLogitRow& l : plan.logit_rows()) {
     host<int32_t>(offset_.gather_rows)[logit_sequences.size()] = l.row;
     logit_sequences.push_back(l.sequence);
     tops_max = std::max(tops_max, l.top_n);
+    greedy = greedy && l.sampling >= 0 && l.top_n < 0;
   }
   for (const PlanSampling& s : plan.sampling()) {
     const bool penalised =
         s.repetition_penalty != 1.0F || s.presence_penalty != 0.0F || s.frequency_penalty != 0.0F;
     penalties = penalties || penalised;
+    fresh = fresh || s.reset != 0 || s.history_count > 0;
+    greedy = greedy && s.temperature <= 0.0F;
     changes = changes || penalised || s.bias_count > 0 || s.bad_count > 0 || s.mask_row >= 0;
   }
 }
@@ -182,17 +209,23 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   c.rope_positions = !plan.rope_positions().empty();
   c.span_ends = !plan.span_ends().empty();
   c.modality = !plan.modality().empty();
-  c.decode_longest = c.span_ends ? 0 : std::max(kDecodeRowsMax / shape.heads_per_kv_max, 1);
-  const int32_t share = share_of(plan, shape, c.decode_longest);
+  rows_independent_ = shape.rows_independent && !c.span_ends;
+  c.decode_longest =
+      c.span_ends || rows_independent_ ? 0 : std::max(kDecodeRowsMax / shape.heads_per_kv_max, 1);
+  const int32_t share = rows_independent_ ? kShareFixed : share_of(plan, shape, c.decode_longest);
   for (const PlanSequence& s : plan.sequences()) {
-    if (s.row_count > c.decode_longest) {
+    const Split split = split_of(s, c.decode_longest, rows_independent_);
+    if (split.prefills) {
       c.prefill_items += (s.row_count + 127) / 128;
       c.prefills_whole = c.prefills_whole && s.kv_len == s.row_count;
-      continue;
     }
-    c.decode_items += (s.kv_len + share - 1) / share;
-    c.shares_max = std::max(c.shares_max, (s.kv_len + share - 1) / share);
-    c.decode_rows_max = std::max(c.decode_rows_max, s.row_count);
+    for (int32_t r = split.decoding; r < s.row_count; r += split.together) {
+      const int32_t shares = (s.kv_len - s.row_count + r + split.together + share - 1) / share;
+      c.decode_items += shares;
+      c.shares_max = std::max(c.shares_max, shares);
+      c.decode_rows_max = std::max(c.decode_rows_max, split.together);
+      ++c.decode_runs;
+    }
   }
   lay_out(plan);
   TR_TRY(staging_.grow(used_, "a step's plan"));

@@ -22,6 +22,7 @@ namespace troupe::cuda {
 struct StepCounts {
   int32_t rows = 0, sequences = 0, logit_rows = 0, groups = 0, rules = 0, lists = 0;
   int32_t decode_items = 0;  // the same in every group
+  int32_t decode_runs = 0;  // rows that decode together: a sequence's, or single ones
   int32_t decode_rows_max = 0;  // longest query among decoding sequences
   int32_t shares_max = 1;
   int32_t prefill_items = 0;
@@ -58,6 +59,9 @@ struct StepShape {
   int32_t heads_per_kv_max = 1;  // of any attention seen so far: bounds the rows that decode
   int32_t kv_heads = 1;
   int32_t multiprocessors = 1;
+  // What becomes of a row depends on its own past alone: rows of a prompt prefill, all others
+  // decode one by one, in shares of one length.
+  bool rows_independent = false;
 };
 
 class StepPlan {
@@ -71,11 +75,14 @@ class StepPlan {
   std::vector<int32_t> logit_sequences;  // per logit row
   int32_t tops_max = 0;
   bool penalties = false, changes = false;
+  bool fresh = false;  // some rule resets its slot or brings a history
+  bool greedy = false;  // every logit row is drawn greedily, unchanged, with nothing reported
 
  private:
   size_t reserve(size_t bytes);
   PinnedArea staging_, block_staging_;
   size_t used_ = 0, block_bytes_ = 0;
+  bool rows_independent_ = false;
   struct Offsets {
     size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality,
         gather_rows, cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows,
@@ -85,6 +92,7 @@ class StepPlan {
   void fill_rows(const PlanView& plan);
   void fill_groups(const PlanView& plan, std::span<KvCache* const> caches);
   void fill_work(const PlanView& plan, int32_t share);
+  void sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles);
   void fill_sampling(const PlanView& plan);
   template <class T>
   T* host(size_t offset) {

@@ -21,6 +21,7 @@ constexpr Names kMistral = {"MistralForCausalLM"};
 constexpr Names kQwen2 = {"Qwen2ForCausalLM"};
 constexpr Names kQwen2Moe = {"Qwen2MoeForCausalLM"};
 constexpr Names kQwen3 = {"Qwen3ForCausalLM"};
+constexpr Names kQwen3Moe = {"Qwen3MoeForCausalLM"};
 constexpr Names kGemma2 = {"Gemma2ForCausalLM"};
 constexpr Names kGptNeox = {"GPTNeoXForCausalLM"};
 constexpr Names kBloom = {"BloomForCausalLM"};
@@ -39,12 +40,13 @@ constexpr Names kMllama = {"MllamaForConditionalGeneration"};
 
 constexpr Names kInternLm2 = {"InternLM2ForCausalLM"};
 
-constexpr std::array<Family, 17> kFamilies = {
+constexpr std::array<Family, 18> kFamilies = {
     {{"llama", "llama", kLlama, describe_llama},
      {"mistral", "mistral", kMistral, describe_mistral},
      {"qwen2", "qwen2", kQwen2, describe_qwen2},
      {"qwen2_moe", "qwen2_moe", kQwen2Moe, describe_qwen2_moe},
      {"qwen3", "qwen3", kQwen3, describe_qwen3},
+     {"qwen3_moe", "qwen3_moe", kQwen3Moe, describe_qwen3_moe},
      {"gemma2", "gemma2", kGemma2, describe_gemma2},
      {"gemma3", "gemma3_text", kGemma3, describe_gemma3},
      {"gpt_neox", "gpt_neox", kGptNeox, describe_gpt_neox},

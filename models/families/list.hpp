@@ -12,6 +12,7 @@ void describe_qwen2(const Fields& config, ModelDescription& out);
 void describe_qwen2_vl(const Fields& config, ModelDescription& out);
 void describe_qwen2_moe(const Fields& config, ModelDescription& out);
 void describe_qwen3(const Fields& config, ModelDescription& out);
+void describe_qwen3_moe(const Fields& config, ModelDescription& out);
 void describe_gemma2(const Fields& config, ModelDescription& out);
 void describe_gemma3(const Fields& config, ModelDescription& out);
 void describe_cogvlm2(const Fields& config, ModelDescription& out);

@@ -1,5 +1,6 @@
-// Qwen1.5-MoE and Qwen2-MoE: Qwen2's attention; the experts run beside a shared one, which a gate
-// of its own weighs per token.
+// Qwen1.5-MoE, Qwen2-MoE and Qwen3-MoE: the attention of their dense relatives, and a mixture of
+// experts in place of the feed-forward; before Qwen3 beside a shared one, which a gate of its own
+// weighs per token.
 #include <algorithm>
 
 #include "base/limits.hpp"
@@ -7,13 +8,13 @@
 #include "models/families/list.hpp"
 
 namespace troupe::models {
+namespace {
 
-void describe_qwen2_moe(const Fields& config, ModelDescription& out) {
-  describe_qwen2(config, out);
+void describe_experts(const Fields& config, bool shared, ModelDescription& out) {
   const Sizes s = read_sizes(config);
   const Activation activation = read_activation(config, "hidden_act");
   const int64_t inner = config.count("moe_intermediate_size", limits::inner);
-  const int64_t shared = config.count("shared_expert_intermediate_size", limits::inner);
+  const int64_t beside = shared ? config.count("shared_expert_intermediate_size", limits::inner) : 0;
   const int64_t every = config.integer("decoder_sparse_step", 1, limits::layers, 1);
   const auto dense = config.integers("mlp_only_layers", 0, limits::layers);
   RoutingSpec routing;
@@ -35,10 +36,24 @@ void describe_qwen2_moe(const Fields& config, ModelDescription& out) {
       ffn.up.push_back(std::move(one.up));
       ffn.down.push_back(std::move(one.down));
     }
-    ffn.shared = gated_ffn(prefix + "shared_expert.", s.hidden, shared, activation);
-    ffn.shared_gate.parts = {whole(prefix + "shared_expert_gate", 1, s.hidden)};
+    if (shared) {
+      ffn.shared = gated_ffn(prefix + "shared_expert.", s.hidden, beside, activation);
+      ffn.shared_gate.parts = {whole(prefix + "shared_expert_gate", 1, s.hidden)};
+    }
     out.layers[static_cast<size_t>(i)].ffn = std::move(ffn);
   }
+}
+
+}  // namespace
+
+void describe_qwen2_moe(const Fields& config, ModelDescription& out) {
+  describe_qwen2(config, out);
+  describe_experts(config, true, out);
+}
+
+void describe_qwen3_moe(const Fields& config, ModelDescription& out) {
+  describe_qwen3(config, out);
+  describe_experts(config, false, out);
 }
 
 }  // namespace troupe::models

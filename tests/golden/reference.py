@@ -41,7 +41,7 @@ class Routing:
         self.handles = []
         for name, module in model.named_modules():
             if type(module).__name__ in ("MixtralTopKRouter", "DeepseekV2TopkRouter",
-                                         "Qwen2MoeTopKRouter"):
+                                         "Qwen2MoeTopKRouter", "Qwen3MoeTopKRouter"):
                 layer = int(name.split("layers.")[1].split(".")[0])
                 self.handles.append(module.register_forward_hook(self.watch(layer)))
 

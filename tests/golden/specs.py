@@ -187,6 +187,14 @@ QWEN_MOE = [
           "shared_expert_intermediate_size": 40, "decoder_sparse_step": 1, "mlp_only_layers": [0],
           "use_sliding_window": False, "sliding_window": 64, "max_window_layers": 3,
           "output_router_logits": False}),
+    Spec("qwen3-moe", "norms on q and k, weights renormalised, no shared expert, a dense layer last",
+         {**without(llama(rope_theta=1e6, vocab_size=157, num_hidden_layers=3, intermediate_size=48,
+                          head_dim=16),
+                    "rope_scaling", "mlp_bias"),
+          "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 8,
+          "num_experts_per_tok": 3, "norm_topk_prob": True, "moe_intermediate_size": 24,
+          "decoder_sparse_step": 1, "mlp_only_layers": [2], "use_sliding_window": False,
+          "sliding_window": None, "output_router_logits": False}),
 ]
 
 

@@ -1,0 +1,115 @@
+// Per-head products of few rows (latent attention's way into the latent space and out of it): bound
+// by how fast a block gets its 64 outputs' weights, so every thread has many loads under way.
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/portable_gemm.hpp"
+#include "kernels/cuda/ptx/grid.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kOutputs = 64, kWarps = 8;
+constexpr int kInnerMax = 1024;
+
+struct View {
+  Matrix input, weight, output;
+  int n = 0, k = 0;  // of one head
+};
+
+// weight[n, k]: a warp an output.
+template <class T>
+__device__ void by_rows(const View& v, const T* weight, const float* x, T* to) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < kOutputs / kWarps; ++i) {
+    const int o = static_cast<int>(blockIdx.x) * kOutputs + i * kWarps + warp;
+    if (o >= v.n) return;
+    const auto* row = reinterpret_cast<const uint4*>(weight + o * v.weight.stride);
+    float sum = 0.0F;
+    for (int c = lane; c < v.k / 8; c += 32) {
+      const uint4 bits = row[c];
+      const T* w = reinterpret_cast<const T*>(&bits);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) sum += to_float(w[e]) * x[c * 8 + e];
+    }
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffff, sum, d);
+    if (lane == 0) to[o] = from_float<T>(sum);
+  }
+}
+
+// weight[k, n]: a lane two neighbouring outputs, a warp every eighth of k.
+template <class T>
+__device__ void by_columns(const View& v, const T* weight, const float* x, T* to) {
+  __shared__ float parts[kWarps][kOutputs];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int o = static_cast<int>(blockIdx.x) * kOutputs + lane * 2;
+  float sum[2] = {};
+  if (o < v.n) {
+#pragma unroll 16
+    for (int k = warp; k < v.k; k += kWarps) {
+      const uint32_t bits = *reinterpret_cast<const uint32_t*>(weight + k * v.weight.stride + o);
+      const T* w = reinterpret_cast<const T*>(&bits);
+      sum[0] += to_float(w[0]) * x[k];
+      sum[1] += to_float(w[1]) * x[k];
+    }
+  }
+  parts[warp][lane * 2] = sum[0];
+  parts[warp][lane * 2 + 1] = sum[1];
+  __syncthreads();
+  const int mine = static_cast<int>(blockIdx.x) * kOutputs + static_cast<int>(threadIdx.x);
+  if (threadIdx.x >= kOutputs || mine >= v.n) return;
+  float all = 0.0F;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) all += parts[w][threadIdx.x];
+  to[mine] = from_float<T>(all);
+}
+
+template <class T, bool kByColumns>
+__global__ void __launch_bounds__(kWarps * 32) head_rows_kernel(const __grid_constant__ View v) {
+  __shared__ float x[kInnerMax];
+  ptx::let_next_kernel_start();
+  const int64_t head = blockIdx.y, row = blockIdx.z;
+  const T* weight =
+      static_cast<const T*>(v.weight.data) + head * (kByColumns ? v.k : v.n) * v.weight.stride;
+  ptx::wait_for_earlier_kernels();
+  const T* input = static_cast<const T*>(v.input.data) + row * v.input.stride + head * v.k;
+  for (int i = threadIdx.x; i < v.k; i += kWarps * 32) x[i] = to_float(input[i]);
+  __syncthreads();
+  T* to = static_cast<T*>(v.output.data) + row * v.output.stride + head * v.n;
+  if (kByColumns) {
+    by_columns<T>(v, weight, x, to);
+  } else {
+    by_rows<T>(v, weight, x, to);
+  }
+}
+
+template <class T>
+cudaError_t run(const HeadGemm& a, cudaStream_t stream) {
+  const View v = {a.input, a.weight, a.output, static_cast<int>(a.output.cols / a.heads),
+                  static_cast<int>(a.input.cols / a.heads)};
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>((v.n + kOutputs - 1) / kOutputs), static_cast<unsigned>(a.heads),
+           static_cast<unsigned>(a.input.rows)),
+      dim3(kWarps * 32)};
+  return a.transposed ? launch(head_rows_kernel<T, true>, shape, stream, v)
+                      : launch(head_rows_kernel<T, false>, shape, stream, v);
+}
+
+}  // namespace
+
+bool head_rows_fits(const HeadGemm& a) {
+  if (a.heads == 0 || a.input.rows == 0 || a.input.rows > kHeadRowsMax ||
+      a.weight.dtype == DType::f32)
+    return false;
+  const int64_t n = a.output.cols / a.heads, k = a.input.cols / a.heads;
+  return k <= kInnerMax && k % 8 == 0 && n % 2 == 0 && a.weight.stride % 8 == 0 &&
+         a.input.dtype == a.weight.dtype && a.output.dtype == a.weight.dtype &&
+         reinterpret_cast<uintptr_t>(a.weight.data) % 16 == 0;
+}
+
+cudaError_t head_rows(const HeadGemm& a, cudaStream_t stream) {
+  return a.weight.dtype == DType::f16 ? run<__half>(a, stream) : run<__nv_bfloat16>(a, stream);
+}
+
+}  // namespace troupe::cuda

@@ -1,0 +1,308 @@
+// Latent attention of single rows over the paged cache: all heads look at one key per token, whose
+// first kValue elements are also its value.
+//
+// A work item is one share of one sequence's positions for 16 heads, which are the rows of one
+// matrix instruction. A block's four warps work on the same tile of 32 tokens: each scores eight of
+// them, all read all scores and go through the softmax alike, and each sums a quarter of the
+// value's columns; so the tile is read from memory once. Shares leave unnormalised sums; the block
+// that finishes a sequence's last share adds them up in order.
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+constexpr int kWarps = 4, kThreads = kWarps * 32;
+constexpr int kTile = 32, kStages = 3;
+constexpr int kHeads = kLatentHeads;
+constexpr float kLog2e = 1.44269504F;
+constexpr float kNone = -1e30F;  // stands for minus infinity without making NaNs
+
+template <int kKey>
+struct Layout {
+  static constexpr int kPieces = kKey / 8;  // 16-byte pieces of a key
+  static constexpr int kTileBytes = kTile * kKey * 2;
+  static constexpr int kScores = kHeads * (kTile + 2);  // floats, twice
+  static constexpr int kBytes = kStages * kTileBytes + 2 * kScores * 4;
+  static constexpr int kFetched = kTile * kPieces / kThreads;
+  static_assert(kTile * kPieces % kThreads == 0 && kPieces % 8 == 0);
+};
+
+// Pieces are permuted within 128 bytes so that neither copies nor matrix loads collide on banks.
+template <int kKey>
+__device__ __forceinline__ uint32_t piece(int token, int chunk) {
+  return static_cast<uint32_t>(token * kKey * 2 + ((chunk ^ (token & 7)) << 4));
+}
+
+template <int kKey>
+__device__ void fetch(const LatentAttention& p, const DecodeWork& w, uint32_t to, int position) {
+  using L = Layout<kKey>;
+  if (position < w.end) {
+#pragma unroll 6
+    for (int i = 0; i < L::kFetched; ++i) {
+      const int at = i * kThreads + static_cast<int>(threadIdx.x);
+      const int token = at / L::kPieces, chunk = at % L::kPieces;
+      const bool there = position + token < w.end;
+      const int relative = (there ? position + token : position) - w.sequence.first_position;
+      const int64_t block = p.blocks[w.sequence.table_begin + relative / p.cache.block_tokens];
+      const int64_t row = block * p.cache.block_tokens + relative % p.cache.block_tokens;
+      const auto* key = static_cast<const uint16_t*>(p.cache.keys) + row * kKey + chunk * 8;
+      ptx::copy16_async(to + piece<kKey>(token, chunk), key, there);
+    }
+  }
+  ptx::commit_copies();
+}
+
+template <class T, int kKey>
+__device__ __forceinline__ void load_query(const LatentAttention& p, const DecodeWork& w, int head,
+                                           uint32_t (&query)[kKey / 16][4]) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = head + g + half * 8;
+    const bool there = row < p.shape.heads;
+    const auto* words = reinterpret_cast<const uint32_t*>(
+        static_cast<const T*>(p.query) + w.sequence.row_begin * p.query_stride +
+        static_cast<int64_t>(there ? row : 0) * kKey);
+#pragma unroll
+    for (int k = 0; k < kKey / 16; ++k) {
+      query[k][half] = there ? words[k * 8 + t] : 0;
+      query[k][half + 2] = there ? words[k * 8 + t + 4] : 0;
+    }
+  }
+}
+
+// Scores of this warp's eight tokens, in powers of two, into shared memory.
+template <class T, int kKey>
+__device__ void score_tile(const LatentAttention& p, const DecodeWork& w, uint32_t tile,
+                           int position, const uint32_t (&query)[kKey / 16][4], float* scores) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  float score[4] = {};
+#pragma unroll
+  for (int k = 0; k < kKey / 32; ++k) {
+    uint32_t b[4];
+    ptx::load_matrix(b, tile + piece<kKey>(warp * 8 + lane % 8, k * 4 + lane / 8));
+    ptx::mma_16x8x16<T>(score, query[k * 2], b[0], b[1]);
+    ptx::mma_16x8x16<T>(score, query[k * 2 + 1], b[2], b[3]);
+  }
+  const int g = lane / 4, column = warp * 8 + lane % 4 * 2;
+  const float scale = p.shape.scale * kLog2e;
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const bool seen = position + column + c % 2 < w.end;
+    scores[(g + c / 2 * 8) * (kTile + 2) + column + c % 2] = seen ? score[c] * scale : kNone;
+  }
+}
+
+template <int kValue>
+struct Sums {
+  float sum[kValue / kWarps / 8][4] = {};
+  float top[2] = {kNone, kNone}, weight[2] = {};
+};
+
+template <class T, int kKey, int kValue>
+__device__ void take_tile(uint32_t tile, const float* scores, Sums<kValue>& s) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  uint32_t a[kTile / 16][4];
+  float grown[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float* row = scores + (g + half * 8) * (kTile + 2);
+    float2 x[kTile / 8];
+    float top = s.top[half];
+#pragma unroll
+    for (int i = 0; i < kTile / 8; ++i) {
+      x[i] = *reinterpret_cast<const float2*>(row + i * 8 + t * 2);
+      top = fmaxf(top, fmaxf(x[i].x, x[i].y));
+    }
+    top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
+    grown[half] = exp2f(s.top[half] - top);
+    s.top[half] = top;
+    float weight = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kTile / 8; ++i) {
+      const float u = x[i].x <= kNone ? 0.0F : exp2f(x[i].x - top);
+      const float v = x[i].y <= kNone ? 0.0F : exp2f(x[i].y - top);
+      weight += u + v;
+      a[i / 2][i % 2 * 2 + half] = pack<T>(u, v);
+    }
+    s.weight[half] = s.weight[half] * grown[half] + weight;
+  }
+  constexpr int kPairs = kValue / kWarps / 16;
+  const int i = lane / 8;
+#pragma unroll
+  for (int n = 0; n < kPairs; ++n) {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      float(&sum)[4] = s.sum[n * 2 + j];
+      sum[0] *= grown[0];
+      sum[1] *= grown[0];
+      sum[2] *= grown[1];
+      sum[3] *= grown[1];
+    }
+#pragma unroll
+    for (int k = 0; k < kTile / 16; ++k) {
+      uint32_t b[4];
+      ptx::load_matrix_transposed(b, tile + piece<kKey>(k * 16 + (i & 1) * 8 + lane % 8,
+                                                        (warp * kPairs + n) * 2 + (i >> 1)));
+      ptx::mma_16x8x16<T>(s.sum[n * 2], a[k], b[0], b[1]);
+      ptx::mma_16x8x16<T>(s.sum[n * 2 + 1], a[k], b[2], b[3]);
+    }
+  }
+}
+
+// Calls put(row of 16, column, value pair) for all that this thread holds.
+template <int kValue, class Put>
+__device__ __forceinline__ void each_pair(const Sums<kValue>& s, const Put& put) {
+  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int n = 0; n < kValue / kWarps / 8; ++n) {
+      put(g + half * 8, warp * (kValue / kWarps) + n * 8 + t * 2,
+          make_float2(s.sum[n][half * 2], s.sum[n][half * 2 + 1]));
+    }
+  }
+}
+
+template <class T, int kValue>
+__device__ __forceinline__ void write_pair(const LatentAttention& p, const DecodeWork& w, int head,
+                                           int column, float2 x, float weight) {
+  if (head >= p.shape.heads) return;
+  const float factor = weight > 0.0F ? 1.0F / weight : 0.0F;
+  T* to = static_cast<T*>(p.output) + w.sequence.row_begin * p.output_stride +
+          static_cast<int64_t>(head) * kValue + column;
+  *reinterpret_cast<uint32_t*>(to) = pack<T>(x.x * factor, x.y * factor);
+}
+
+// A share's sums in memory: 16 x kValue, then (top, weight) of each row.
+template <class T, int kValue>
+__device__ void share_sums(const LatentAttention& p, const DecodeWork& w, int head,
+                           const Sums<kValue>& s) {
+  __shared__ bool last;
+  constexpr int kShare = kHeads * (kValue + 2);
+  const int groups = gridDim.y, group = blockIdx.y;
+  float* first = p.partials + (static_cast<int64_t>(w.partial) * groups + group) * kShare;
+  const int64_t stride = static_cast<int64_t>(groups) * kShare;
+  float* mine = first + w.share * stride;
+  each_pair<kValue>(s, [&](int row, int column, float2 x) {
+    *reinterpret_cast<float2*>(mine + row * kValue + column) = x;
+  });
+  const int g = threadIdx.x % 32 / 4;
+  if (threadIdx.x < 32 && threadIdx.x % 4 == 0) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      *reinterpret_cast<float2*>(mine + kHeads * kValue + (g + half * 8) * 2) = {s.top[half],
+                                                                                 s.weight[half]};
+    }
+  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t* counter = p.counters + w.counter * groups + group;
+    last = atomicAdd(counter, 1U) + 1 == static_cast<uint32_t>(w.shares);
+    if (last) *counter = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!last) return;
+  for (int i = threadIdx.x; i < kHeads * kValue / 2; i += kThreads) {
+    const int row = i / (kValue / 2), column = i % (kValue / 2) * 2;
+    float top = kNone, weight = 0.0F;
+    float2 sum = {};
+    for (int k = 0; k < w.shares; ++k) {
+      const float* share = first + k * stride;
+      const float2 of = __ldcg(reinterpret_cast<const float2*>(share + kHeads * kValue + row * 2));
+      const float2 x = __ldcg(reinterpret_cast<const float2*>(share + row * kValue + column));
+      const float higher = fmaxf(top, of.x);
+      const float old = exp2f(top - higher), factor = exp2f(of.x - higher);
+      weight = weight * old + of.y * factor;
+      sum = {sum.x * old + x.x * factor, sum.y * old + x.y * factor};
+      top = higher;
+    }
+    write_pair<T, kValue>(p, w, head + row, column, sum, weight);
+  }
+}
+
+template <class T, int kKey, int kValue>
+__global__ void __launch_bounds__(kThreads, 1)
+    latent_attention_kernel(const __grid_constant__ LatentAttention p) {
+  using L = Layout<kKey>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  ptx::let_next_kernel_start();
+  const uint32_t ring = ptx::shared_address(shared);
+  auto* scores = reinterpret_cast<float*>(shared + kStages * L::kTileBytes);
+  const int items = *p.work_count, head = static_cast<int>(blockIdx.y) * kHeads;
+  ptx::wait_for_earlier_kernels();
+  for (int index = static_cast<int>(blockIdx.x); index < items;
+       index += static_cast<int>(gridDim.x)) {
+    const DecodeWork w = p.work[index * p.work_stride];
+    const int tiles = (w.end - w.begin + kTile - 1) / kTile;
+    __syncthreads();  // the ring and the scores are free
+    for (int i = 0; i < kStages - 1; ++i)
+      fetch<kKey>(p, w, ring + static_cast<uint32_t>(i * L::kTileBytes), w.begin + i * kTile);
+    uint32_t query[kKey / 16][4];
+    load_query<T, kKey>(p, w, head, query);
+    Sums<kValue> s;
+    for (int i = 0; i < tiles; ++i) {
+      const uint32_t tile = ring + static_cast<uint32_t>(i % kStages * L::kTileBytes);
+      float* of_tile = scores + i % 2 * L::kScores;
+      ptx::wait_copies<kStages - 2>();
+      __syncthreads();
+      score_tile<T, kKey>(p, w, tile, w.begin + i * kTile, query, of_tile);
+      const int ahead = i + kStages - 1;
+      fetch<kKey>(p, w, ring + static_cast<uint32_t>(ahead % kStages * L::kTileBytes),
+                  w.begin + ahead * kTile);
+      __syncthreads();
+      take_tile<T, kKey, kValue>(tile, of_tile, s);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 1);
+      s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 2);
+    }
+    if (w.shares > 1) {
+      share_sums<T, kValue>(p, w, head, s);
+    } else {
+      each_pair<kValue>(s, [&](int row, int column, float2 x) {
+        write_pair<T, kValue>(p, w, head + row, column, x, s.weight[row / 8]);
+      });
+    }
+  }
+  ptx::wait_copies<0>();
+}
+
+template <class T>
+cudaError_t run(const LatentAttention& p, int multiprocessors, cudaStream_t stream) {
+  const auto kernel = latent_attention_kernel<T, 576, 512>;
+  constexpr int kBytes = Layout<576>::kBytes;
+  TR_CUDA_TRY(allow_shared(kernel, kBytes));
+  const auto groups = static_cast<unsigned>((p.shape.heads + kHeads - 1) / kHeads);
+  return launch(kernel,
+                {dim3(static_cast<unsigned>(multiprocessors), groups), dim3(kThreads),
+                 static_cast<size_t>(kBytes)},
+                stream, p);
+}
+
+}  // namespace
+
+bool latent_attention_fits(const AttentionShape& s, const CacheLayer& c) {
+  return s.head_dim == 576 && c.key_dim == 576 && c.value_dim == 512 && c.keys == c.values &&
+         c.kv_heads == 1 && c.dtype == s.dtype && s.dtype != DType::f32 && s.window == 0 &&
+         s.softcap == 0.0F && s.alibi_slopes == nullptr && s.sinks == nullptr;
+}
+
+size_t latent_partials_floats(int heads) {
+  return static_cast<size_t>((heads + kHeads - 1) / kHeads * kHeads) * (512 + 2);
+}
+
+cudaError_t latent_attention(const LatentAttention& p, int multiprocessors, cudaStream_t stream) {
+  return p.shape.dtype == DType::f16 ? run<__half>(p, multiprocessors, stream)
+                                     : run<__nv_bfloat16>(p, multiprocessors, stream);
+}
+
+}  // namespace troupe::cuda

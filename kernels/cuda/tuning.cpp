@@ -1,0 +1,175 @@
+// Once, when a model has been placed: the products that its steps will ask for are timed. Few rows:
+// every way to cut skinny_gemm, against cuBLASLt; more rows: every algorithm that cuBLASLt offers
+// (cublaslt.hpp). Weights and inputs are noise in memory of its own, given back at the end; where
+// there is no room for it nothing is tuned, and the choices made from shapes alone hold.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/elementwise.hpp"
+
+namespace troupe::cuda {
+namespace {
+
+// Between two of these the upper one's choice serves. At 64 rows a cut that wins alone loses in a
+// step (5.83 against 5.57 ms, 8B): there only cuBLASLt's candidates are timed, and the rule from
+// shapes says which kernel takes what.
+constexpr int kRowsSkinny[] = {8, 16, 32};
+// For more, the first guess of cuBLASLt held against timings taken at the chip's power limit.
+constexpr int64_t kRowsLarge[] = {64, 128, 256, 512};
+constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
+constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
+constexpr int kLaunches = 8, kRounds = 3;
+constexpr double kNever = 1e30;
+// A gate apart costs a launch and three passes over the inner rows, at about this speed.
+constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
+
+std::vector<SkinnyCut> cuts() {
+  std::vector<SkinnyCut> all;
+  for (const int parts : {1, 2, 4}) {
+    for (const int strips : {4, 3, 2}) all.push_back({true, strips, parts});
+  }
+  return all;
+}
+
+}  // namespace
+
+struct CudaBackend::Bench {
+  std::vector<const void*> weights;
+  Gemm gemm;
+  bool gated = false;
+  cudaEvent_t begin = nullptr, end = nullptr;
+};
+
+void CudaBackend::remember_product(const LinearPart& part) {
+  const Matrix& w = part.values;
+  if (w.dtype == DType::f32 || w.rows * w.cols < kElementsLeast) return;
+  products_.insert({w.rows, w.cols, w.dtype, static_cast<bool>(part.bias), part.group_size == 2});
+}
+
+const SkinnyCut* CudaBackend::cut_of(const SkinnyGemm& g) const {
+  for (const int rows : kRowsSkinny) {
+    if (g.m > rows) continue;
+    const auto found = cuts_.find({g.n, g.k, g.gated_silu, rows});
+    return found == cuts_.end() ? nullptr : &found->second;
+  }
+  return nullptr;
+}
+
+double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
+  SkinnyGemm g;
+  g.m = static_cast<int>(b.gemm.m);
+  g.n = static_cast<int>(b.gemm.n);
+  g.k = static_cast<int>(b.gemm.k);
+  g.dtype = b.gemm.dtype;
+  g.input = b.gemm.input;
+  g.input_stride = b.gemm.input_stride;
+  g.output = b.gemm.output;
+  g.output_f32 = b.gemm.output_dtype == DType::f32;
+  g.gated_silu = b.gated;
+  g.output_stride = b.gated ? b.gemm.n / 2 : b.gemm.n;
+  g.strips = cut.strips;
+  g.parts = cut.parts;
+  g.partials = partials_.as<float>();
+  g.counters = counters_.as<uint32_t>();
+  double best = kNever;
+  for (int round = 0; round < kRounds; ++round) {
+    cudaEventRecord(b.begin, stream_);
+    for (int i = 0; i < kLaunches; ++i) {
+      g.weight = b.weights[static_cast<size_t>(i) % b.weights.size()];
+      if (skinny_gemm(g, multiprocessors_, stream_) != cudaSuccess) {
+        cudaGetLastError();
+        return kNever;
+      }
+    }
+    cudaEventRecord(b.end, stream_);
+    float ms = 0;
+    if (cudaEventSynchronize(b.end) != cudaSuccess ||
+        cudaEventElapsedTime(&ms, b.begin, b.end) != cudaSuccess)
+      return kNever;
+    if (round > 0) best = std::min(best, static_cast<double>(ms) / kLaunches);
+  }
+  return best;
+}
+
+Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_most) {
+  Tuning t;
+  t.weights = b.weights;
+  t.workspace = gemm_workspace_.as();
+  t.workspace_bytes = gemm_workspace_.bytes();
+  b.gated = s.gated;
+  for (const int rows : kRowsSkinny) {
+    if (rows > rows_most || major_ != 9) break;
+    b.gemm.m = rows;
+    t.gemm = b.gemm;
+    TR_ASSIGN(double apart, lt_->tune(t, stream_));
+    if (s.gated) apart += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
+    SkinnyCut best = {false, 0, 0};
+    double best_ms = apart;
+    for (const SkinnyCut& cut : cuts()) {
+      const double ms = time_cut(b, cut);
+      if (ms >= best_ms) continue;
+      best_ms = ms;
+      best = cut;
+    }
+    cuts_[{static_cast<int>(s.n), static_cast<int>(s.k), s.gated, rows}] = best;
+  }
+  for (const int64_t rows : kRowsLarge) {
+    if (rows > rows_most) break;
+    b.gemm.m = rows;
+    t.gemm = b.gemm;
+    TR_TRY(lt_->tune(t, stream_).status());
+  }
+  return ok_status();
+}
+
+Status CudaBackend::tune_products() {
+  const std::set<ProductShape> shapes = std::exchange(products_, {});
+  if (rows_independent_) return ok_status();  // one way for all row counts
+  size_t weight = 0, input = 0, output = 0;
+  for (const ProductShape& s : shapes) {
+    weight = std::max(weight, static_cast<size_t>(s.n * s.k) * 2);
+    input = std::max(input, static_cast<size_t>(s.k) * static_cast<size_t>(rows_max_) * 2);
+    const bool head = s.n == vocab_;
+    output = std::max(output, static_cast<size_t>(s.n) * (head ? 4 : 2) *
+                                  static_cast<size_t>(head ? logit_rows_max_ : rows_max_));
+  }
+  if (weight == 0) return ok_status();
+  weight = std::max(weight, kWeightPool);
+  if (info().memory_free < 2 * (weight + input + output)) return ok_status();
+  TR_ASSIGN(const auto weights, allocate_device(weight, "timing products"));
+  TR_ASSIGN(const auto inputs, allocate_device(input, "timing products"));
+  TR_ASSIGN(const auto outputs, allocate_device(output, "timing products"));
+  TR_TRY(status_of(fill_noise(weights->data(), weight / 2, stream_), "timing products"));
+  TR_TRY(status_of(fill_noise(inputs->data(), input / 2, stream_), "timing products"));
+  Bench b;
+  TR_TRY(status_of(cudaEventCreate(&b.begin), "timing products"));
+  TR_TRY(status_of(cudaEventCreate(&b.end), "timing products"));
+  Status status;
+  for (const ProductShape& s : shapes) {
+    const bool head = s.n == vocab_;
+    const size_t bytes = static_cast<size_t>(s.n * s.k) * 2, step = (bytes + 255) / 256 * 256;
+    b.weights.clear();
+    for (size_t at = 0; at + bytes <= weight && b.weights.size() < 32; at += step)
+      b.weights.push_back(static_cast<const std::byte*>(weights->data()) + at);
+    b.gemm = {0,
+              s.n,
+              s.k,
+              s.dtype,
+              head ? DType::f32 : s.dtype,
+              b.weights[0],
+              inputs->data(),
+              s.k,
+              s.bias ? weights->data() : nullptr,
+              outputs->data(),
+              s.n};
+    if (status.ok()) status = tune_product(s, b, head ? logit_rows_max_ : rows_max_);
+  }
+  cudaEventDestroy(b.begin);
+  cudaEventDestroy(b.end);
+  TR_TRY(status);
+  return status_of(cudaStreamSynchronize(stream_), "timing products");
+}
+
+}  // namespace troupe::cuda
