@@ -3,7 +3,7 @@
 #include <caf/send.hpp>
 
 #include "actors/shells.hpp"
-#include "kernels/tensor.hpp"
+#include "kernels/backend.hpp"
 #include "models/convert.hpp"
 
 namespace troupe::actors {
@@ -74,23 +74,39 @@ void decode(const Decoding& d) {
   cut_tiles(d, image, piece.ns);
 }
 
+// A picture's rows behind those that are there already, as f32.
+Status append_rows(const engine::Embedding& picture, Event& event) {
+  const Matrix& m = picture.rows;
+  const auto columns = static_cast<size_t>(m.cols);
+  const size_t row_bytes = static_cast<size_t>(m.stride) * dtype_bytes(m.dtype);
+  const std::byte* from = m.row<std::byte>(0);
+  std::vector<std::byte> copy;
+  if (picture.buffer != nullptr) {
+    copy.resize(static_cast<size_t>(m.rows) * row_bytes);
+    const auto begin = static_cast<size_t>(from - static_cast<const std::byte*>(picture.buffer->data()));
+    TR_TRY(picture.buffer->read(copy.data(), begin, copy.size()));
+    from = copy.data();
+  }
+  const size_t at = event.data.size();
+  event.data.resize(at + static_cast<size_t>(m.rows) * columns);
+  for (size_t r = 0; r < static_cast<size_t>(m.rows); ++r) {
+    models::convert(from + r * row_bytes, m.dtype, event.data.data() + at + r * columns, DType::f32, columns);
+  }
+  event.data_shape[0] += m.rows;
+  event.data_shape[1] = m.cols;
+  event.usage.image_tokens += m.rows;
+  return {};
+}
+
 void answer_with_rows(const TicketPtr& ticket, const std::vector<engine::EmbeddingPtr>& rows) {
   Event event;
   event.kind = EventKind::done;
   event.finish = FinishReason::stop;
   for (const engine::EmbeddingPtr& picture : rows) {
-    const Matrix& m = picture->rows;
-    const size_t at = event.data.size();
-    const auto columns = static_cast<size_t>(m.cols);
-    event.data.resize(at + static_cast<size_t>(m.rows) * columns);
-    for (int64_t r = 0; r < m.rows; ++r) {
-      models::convert(m.row<std::byte>(0) + static_cast<size_t>(r * m.stride) * dtype_bytes(m.dtype),
-                      m.dtype, event.data.data() + at + static_cast<size_t>(r) * columns, DType::f32,
-                      columns);
+    if (const Status s = append_rows(*picture, event); !s.ok()) {
+      ticket->end(s);
+      return;
     }
-    event.data_shape[0] += m.rows;
-    event.data_shape[1] = m.cols;
-    event.usage.image_tokens += m.rows;
   }
   event.timings.total_ns = steady_now_ns() - ticket->stub().submitted_ns;
   ticket->push(std::move(event));

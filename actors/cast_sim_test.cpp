@@ -305,7 +305,6 @@ class Simulation {
     eyes->row_bytes = 16;
     eyes->images_max = 8;
     eyes->pixels_max = 1000;
-    eyes->rows_on_host = true;
     vision.eyes = std::move(eyes);
     vision.devices = static_cast<int32_t>(1 + pick(3));
     vision.runner = decoders_;

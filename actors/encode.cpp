@@ -125,9 +125,6 @@ Status check_images(const Request& request, const EncodeParts& parts) {
     return unsupported("task: encode_image needs a vision encoder, and this model has none (family " +
                        parts.facts.family + ")");
   }
-  if (!parts.eyes->rows_on_host) {
-    return unsupported("task: encode_image gives rows that lie in host memory, and this device keeps its own");
-  }
   return request.images.empty() ? invalid("images: the task encode_image needs at least one") : Status();
 }
 

@@ -68,7 +68,6 @@ Status open_eyes(const std::string& folder, LoadRequest& request) {
   eyes->images_max = limits::images_per_request;
   if (rules.images_max > 0) eyes->images_max = std::min(eyes->images_max, rules.images_max);
   eyes->seed = {random_word(), random_word()};
-  eyes->rows_on_host = request.device.cpu();
   request.vision = plan_vision(request, *eyes);
   vision::DecodeLimits limits;
   limits.pixels = std::min(limits.pixels, request.vision.work_bytes / kPixelBytes);

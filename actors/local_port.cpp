@@ -144,8 +144,7 @@ Result<std::unique_ptr<EnginePort>> make_port(EngineInfo info, const EngineOptio
 }
 
 void describe_eyes(EngineInfo& info, const Eyes& eyes) {
-  info.capabilities |= kCanSeeImages | kCanTakeImageEmbeddings;
-  if (eyes.rows_on_host) info.capabilities |= kCanEncodeImages;
+  info.capabilities |= kCanSeeImages | kCanTakeImageEmbeddings | kCanEncodeImages;
   info.images_max = eyes.images_max;
   info.image_pixels_max = eyes.pixels_max;
   info.weight_bytes += eyes.folder->weight_bytes();

@@ -32,7 +32,6 @@ struct Eyes {
   int64_t row_bytes = 0;        // of a row as it is kept
   int32_t images_max = 0;       // of one request
   int64_t pixels_max = 0;       // of one picture
-  bool rows_on_host = false;    // rows can be read where they lie: task encode_image
   // Of one tile, by the memory plan of the encoders; known once they are open.
   std::shared_ptr<std::atomic<int64_t>> patches_max = std::make_shared<std::atomic<int64_t>>(INT64_MAX);
 };

@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernels/tensor.hpp"
+#include "kernels/backend.hpp"
 
 namespace troupe::engine {
 
 struct Embedding {
   Matrix rows;
   std::shared_ptr<const void> owner;  // of the memory behind `rows`
+  // That memory, where the host may not be able to read it; null: it can.
+  const DeviceBuffer* buffer = nullptr;
 };
 using EmbeddingPtr = std::shared_ptr<const Embedding>;
 

@@ -59,6 +59,7 @@ Result<EmbeddingPtr> VisionCore::allocate(int64_t rows) {
   TR_ASSIGN(kept->buffer, backend_->allocate(bytes, "image rows"));
   Embedding out;
   out.rows = {kept->buffer->data(), dtype_, rows, hidden_, hidden_};
+  out.buffer = kept->buffer.get();
   out.owner = std::move(kept);
   return EmbeddingPtr(std::make_shared<const Embedding>(std::move(out)));
 }

@@ -8,6 +8,7 @@
 // kernels/ops_suite/ holds every backend against it.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,7 +19,7 @@
 
 namespace troupe {
 
-inline constexpr uint32_t kBackendInterface = 1;  // raised whenever this header changes meaning
+inline constexpr uint32_t kBackendInterface = 2;  // raised whenever this header changes meaning
 
 struct DeviceInfo {
   std::string name;          // "cpu:0", "cuda:1"
@@ -35,6 +36,12 @@ class DeviceBuffer {
   virtual ~DeviceBuffer() = default;
   [[nodiscard]] virtual void* data() const = 0;
   [[nodiscard]] virtual size_t bytes() const = 0;
+  // Copies bytes [begin, begin + count) to the host, as the last synchronize() left them; the one
+  // call that any thread may make. Memory that the host can read need not say more than this.
+  virtual Status read(void* host, size_t begin, size_t count) const {
+    std::memcpy(host, static_cast<const std::byte*>(data()) + begin, count);
+    return ok_status();
+  }
 };
 
 // One cache group: layers that share block tables. The layout inside a block is the backend's own.

@@ -7,14 +7,21 @@ namespace {
 
 class Buffer final : public DeviceBuffer {
  public:
-  Buffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  Buffer(void* data, size_t bytes) : data_(data), bytes_(bytes) { cudaGetDevice(&device_); }
   ~Buffer() override { cudaFree(data_); }
   [[nodiscard]] void* data() const override { return data_; }
   [[nodiscard]] size_t bytes() const override { return bytes_; }
+  Status read(void* host, size_t begin, size_t count) const override {
+    cudaSetDevice(device_);
+    return status_of(cudaMemcpy(host, static_cast<const std::byte*>(data_) + begin, count,
+                                cudaMemcpyDeviceToHost),
+                     "reading device memory");
+  }
 
  private:
   void* data_;
   size_t bytes_;
+  int device_ = 0;
 };
 
 constexpr size_t kLeast = 256;
