@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <thread>
 
 #include "models/convert.hpp"
 #include "vision/unpad.hpp"
@@ -11,6 +12,8 @@ namespace troupe::vision {
 
 using models::Scratch;
 using models::Step;
+
+constexpr size_t kConvertThreads = 6, kPatchesEach = 512;
 
 struct VisionEncoder::Run {
   Step& step;
@@ -182,13 +185,25 @@ Status VisionEncoder::upload_patches(std::span<const Tile> tiles, const TowerRow
     }
   }
   const auto columns = static_cast<size_t>(to.cols);
-  const size_t row_bytes = columns * dtype_bytes(activation_);
-  std::vector<std::byte> host(row_bytes * sources.size());
-  for (size_t i = 0; i < sources.size(); ++i) {
-    const size_t from = rows.patch_order.empty() ? i : static_cast<size_t>(rows.patch_order[i]);
-    models::convert(sources[from], DType::f32, host.data() + i * row_bytes, activation_, columns);
+  const size_t row_bytes = columns * dtype_bytes(activation_), bytes = row_bytes * sources.size();
+  if (converted_.size() < bytes) converted_.resize(bytes);
+  const auto convert = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t from = rows.patch_order.empty() ? i : static_cast<size_t>(rows.patch_order[i]);
+      models::convert(sources[from], DType::f32, converted_.data() + i * row_bytes, activation_,
+                      columns);
+    }
+  };
+  // A device would wait for one thread longer than for its own work.
+  const size_t threads = backend_.info().unified_memory ? 1 : kConvertThreads;
+  const size_t each = std::max(sources.size() / threads + 1, kPatchesEach);
+  {
+    std::vector<std::jthread> helpers;
+    for (size_t begin = each; begin < sources.size(); begin += each)
+      helpers.emplace_back(convert, begin, std::min(begin + each, sources.size()));
+    convert(0, std::min(each, sources.size()));
   }
-  return backend_.upload(to.data, host.data(), host.size());
+  return backend_.upload(to.data, converted_.data(), bytes);
 }
 
 void VisionEncoder::embed(Run& run) {

@@ -79,6 +79,7 @@ class VisionEncoder final : public VisionModel {
   std::unique_ptr<DeviceBuffer> workspace_;
   int64_t patches_max_ = 0;  // of one pass
   uint64_t steps_ = 0;
+  std::vector<std::byte> converted_;  // patches on their way to the device
 };
 
 }  // namespace troupe::vision

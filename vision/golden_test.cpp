@@ -10,10 +10,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/plain/plain_backend.hpp"
+#include "models/convert.hpp"
 #include "models/test_runner.hpp"
 #include "vision/folder.hpp"
+#include "vision/golden_backend.hpp"
 #include "vision/golden_weights.hpp"
 #include "vision/processors/processors.hpp"
 #include "vision/prompt.hpp"
@@ -38,12 +39,6 @@ std::vector<std::string> model_names() {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-std::unique_ptr<Backend> open_cpu() {
-  auto opened = cpu::open_cpu_backend({.threads = 1, .device = 0, .cores = {}});
-  EXPECT_TRUE(opened.ok()) << opened.status().message();
-  return std::move(opened).value();
 }
 
 // A picture's rows, and what keeps them.
@@ -110,6 +105,10 @@ Piece Case::piece(int32_t sequence, size_t begin, size_t count) const {
 // One golden model with its two halves on backends of their own.
 class Golden : public ::testing::TestWithParam<std::string> {
  protected:
+  void SetUp() override {
+    static const bool there = open_golden_backend() != nullptr;
+    if (!there) GTEST_SKIP() << "no CUDA device on this machine";
+  }
   void open(const std::string& dtype, std::unique_ptr<Backend> first,
             std::unique_ptr<Backend> second) {
     language_ = std::move(first);
@@ -131,6 +130,7 @@ class Golden : public ::testing::TestWithParam<std::string> {
     ASSERT_TRUE(eyes.ok()) << eyes.status().message();
     ASSERT_NE(*eyes, nullptr);
     eyes_ = *eyes;
+    type_ = vision_->activation_dtype((*text)->facts().dtype);
     rules_ = eyes_->rules();
     const int32_t token = expected_["image_token"];
     if (rules_.image_token < 0) rules_.image_token = token;  // named by the tokenizer
@@ -193,41 +193,46 @@ class Golden : public ::testing::TestWithParam<std::string> {
 
   // Encoder rows of all pictures, one below the other.
   void stack(Case& c) {
-    const int32_t hidden = eyes_->rules().hidden;
-    auto memory = vision_->allocate(static_cast<size_t>(c.places.cross_rows * hidden) * 4, "rows");
-    ASSERT_TRUE(memory.ok());
-    c.encoder_memory = std::move(memory).value();
-    c.encoder_rows = {c.encoder_memory->data(), DType::f32, c.places.cross_rows, hidden, hidden};
-    int64_t at = 0;
+    std::vector<std::byte> rows;
     for (const Seen& seen : c.pictures) {
-      std::memcpy(c.encoder_rows.row<float>(at), seen.rows.data, seen.rows.bytes());
-      at += seen.rows.rows;
+      const size_t at = rows.size();
+      rows.resize(at + seen.rows.bytes());
+      ASSERT_TRUE(vision_->download(rows.data() + at, seen.rows.data, seen.rows.bytes()).ok());
     }
+    c.encoder_rows = make_rows(c.places.cross_rows, c.encoder_memory);
+    ASSERT_EQ(rows.size(), c.encoder_rows.bytes());
+    ASSERT_TRUE(vision_->upload(c.encoder_rows.data, rows.data(), rows.size()).ok());
+    ASSERT_TRUE(vision_->synchronize().ok());
+  }
+
+  Matrix make_rows(int64_t rows, std::unique_ptr<DeviceBuffer>& memory) {
+    const int32_t hidden = eyes_->rules().hidden;
+    const size_t bytes = static_cast<size_t>(rows * hidden) * dtype_bytes(type_);
+    auto made = vision_->allocate(std::max<size_t>(bytes, 4), "rows");
+    EXPECT_TRUE(made.ok());
+    if (!made.ok()) return {};
+    memory = std::move(made).value();
+    return {memory->data(), type_, rows, hidden, hidden};
   }
 
   void look_at(Seen& seen) {
-    const int32_t hidden = eyes_->rules().hidden;
-    std::vector<Matrix> tiles;
     int64_t rows = 0;
     for (const Tile& t : seen.tiles) rows += tower_->rows_of(t.grid);
-    auto memory = vision_->allocate(static_cast<size_t>(rows * hidden) * 4, "tiles");
-    ASSERT_TRUE(memory.ok());
-    const Matrix all{(*memory)->data(), DType::f32, rows, hidden, hidden};
+    std::unique_ptr<DeviceBuffer> memory;
+    const Matrix all = make_rows(rows, memory);
     const Status encoded = tower_->encode(seen.tiles, all);
     ASSERT_TRUE(encoded.ok()) << encoded.message();
+    std::vector<Matrix> tiles;
     int64_t at = 0;
     for (const Tile& t : seen.tiles) {
-      const int32_t count = tower_->rows_of(t.grid);
-      tiles.push_back({all.row<float>(at), DType::f32, count, hidden, hidden});
-      at += count;
+      tiles.push_back(all.first_rows(tower_->rows_of(t.grid)));
+      tiles.back().data = all.row<std::byte>(0) + static_cast<size_t>(at * all.cols) * dtype_bytes(type_);
+      at += tiles.back().rows;
     }
-    auto joined = vision_->allocate(
-        std::max<size_t>(static_cast<size_t>(seen.layout.rows * hidden) * 4, 4), "picture");
-    ASSERT_TRUE(joined.ok());
-    seen.memory = std::move(joined).value();
-    seen.rows = {seen.memory->data(), DType::f32, seen.layout.rows, hidden, hidden};
+    seen.rows = make_rows(seen.layout.rows, seen.memory);
     const Status status = tower_->join(seen.layout, tiles, seen.rows);
     ASSERT_TRUE(status.ok()) << status.message();
+    ASSERT_TRUE(vision_->synchronize().ok());
   }
 
   void check(const Case& c, const Scored& got, size_t at) const {
@@ -265,13 +270,14 @@ class Golden : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<Runner> runner_;
   std::shared_ptr<const VisionFolder> eyes_;
   PromptRules rules_;
+  DType type_ = DType::f32;  // of the rows
   std::unique_ptr<VisionModel> tower_;
   json expected_;
   std::vector<Case> cases_;
 };
 
 TEST_P(Golden, F32TokensAndLogprobs) {
-  ASSERT_NO_FATAL_FAILURE(open("auto", open_cpu(), open_cpu()));
+  ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   ASSERT_NO_FATAL_FAILURE(look(4096));
   size_t pictures = 0;
   for (const Case& c : cases_) {
@@ -293,7 +299,7 @@ TEST_P(Golden, PlainBackend) {
 }
 
 TEST_P(Golden, ChunksCutPictures) {
-  ASSERT_NO_FATAL_FAILURE(open("auto", open_cpu(), open_cpu()));
+  ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   if (!cuts()) GTEST_SKIP() << "rows of a picture look at those behind them";
   int64_t largest = 0;
   for (const Case& c : cases_) {
@@ -313,7 +319,7 @@ TEST_P(Golden, ChunksCutPictures) {
 
 // Every case several times over, starting at different steps: pictures, text, prefill and decode.
 TEST_P(Golden, BatchedWithText) {
-  ASSERT_NO_FATAL_FAILURE(open("auto", open_cpu(), open_cpu()));
+  ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   ASSERT_NO_FATAL_FAILURE(look(4096));
   constexpr size_t kLanes = 7;
   std::vector<size_t> fed(kLanes, 0), scored(kLanes, 0);
@@ -344,7 +350,7 @@ TEST_P(Golden, BatchedWithText) {
 TEST_P(Golden, HalfPrecisionTeacherForced) {
   for (const std::string type : {"bf16", "f16"}) {
     cases_.clear();
-    ASSERT_NO_FATAL_FAILURE(open(type, open_cpu(), open_cpu()));
+    ASSERT_NO_FATAL_FAILURE(open(type, open_golden_backend(), open_golden_backend()));
     EXPECT_EQ(runner_->model().facts().dtype, type == "bf16" ? DType::bf16 : DType::f16);
     ASSERT_NO_FATAL_FAILURE(look(4096));
     for (const Case& c : cases_) {
@@ -360,19 +366,18 @@ TEST_P(Golden, HalfPrecisionTeacherForced) {
 }
 
 TEST_P(Golden, ATileBeyondWhatWasReservedIsRefused) {
-  ASSERT_NO_FATAL_FAILURE(open("auto", open_cpu(), open_cpu()));
+  ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   ASSERT_TRUE(tower_->reserve(1).ok());
   Tile tile = cases_.at(1).pictures.at(0).tiles.at(0);
   tile.grid.frames *= 64;
   tile.patches.resize(static_cast<size_t>(tile.grid.patches() * tile.patch_values), 0.0F);
-  const int32_t rows = tower_->rows_of(tile.grid), hidden = eyes_->rules().hidden;
-  std::vector<float> out(static_cast<size_t>(rows * hidden));
-  const Status status = tower_->encode({&tile, 1}, {out.data(), DType::f32, rows, hidden, hidden});
-  EXPECT_FALSE(status.ok());
+  std::unique_ptr<DeviceBuffer> memory;
+  const Matrix out = make_rows(tower_->rows_of(tile.grid), memory);
+  EXPECT_FALSE(tower_->encode({&tile, 1}, out).ok());
 }
 
 TEST_P(Golden, WorkAndWeightsAreCounted) {
-  ASSERT_NO_FATAL_FAILURE(open("auto", open_cpu(), open_cpu()));
+  ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   EXPECT_GT(eyes_->weight_bytes(), 0);
   const PatchGrid tile = cases_.at(1).pictures.at(0).tiles.at(0).grid;
   const PatchGrid twice{tile.frames * 2, tile.rows, tile.columns};
@@ -403,7 +408,7 @@ TEST_P(Golden, DummyWeights) {
   options.format = models::LoadFormat::dummy;
   const auto eyes = OpenedFolder::open_tower(folder.path(), options);
   ASSERT_TRUE(eyes.ok()) << eyes.status().message();
-  const auto backend = open_cpu();
+  const auto backend = open_golden_backend();
   auto tower = VisionModel::load(*eyes, *backend, options);
   ASSERT_TRUE(tower.ok()) << tower.status().message();
   ASSERT_TRUE((*tower)->reserve(64).ok());
@@ -412,10 +417,16 @@ TEST_P(Golden, DummyWeights) {
   tile.patch_values = (*eyes)->description().tower.patch_values;
   tile.patches.assign(static_cast<size_t>(16 * tile.patch_values), 0.5F);
   const int32_t rows = (*tower)->rows_of(tile.grid), hidden = (*eyes)->rules().hidden;
-  std::vector<float> out(static_cast<size_t>(rows * hidden));
+  std::vector<std::byte> bytes(static_cast<size_t>(rows * hidden) * sizeof(float));
+  const auto memory = backend->allocate(bytes.size(), "rows");
+  ASSERT_TRUE(memory.ok());
+  const DType type = backend->activation_dtype((*eyes)->dtype());
   const Status status =
-      (*tower)->encode({&tile, 1}, {out.data(), DType::f32, rows, hidden, hidden});
+      (*tower)->encode({&tile, 1}, {(*memory)->data(), type, rows, hidden, hidden});
   ASSERT_TRUE(status.ok()) << status.message();
+  std::vector<float> out(static_cast<size_t>(rows * hidden));
+  ASSERT_TRUE((*memory)->read(bytes.data(), 0, bytes.size()).ok());
+  models::convert(bytes.data(), type, out.data(), DType::f32, out.size());
   for (const float x : out) ASSERT_TRUE(std::isfinite(x));
 }
 

@@ -88,7 +88,7 @@ struct DecodeAttention {
   const int32_t* blocks = nullptr;
   int32_t rows_max = 1;  // query rows of any sequence in the work
   float* partials = nullptr;  // per share and kv head: 16 x (head_dim + 2)
-  uint32_t* counters = nullptr;  // per sequence and kv head, zero
+  uint32_t* counters = nullptr;  // zero: two of the kernel's own, then per sequence and kv head
 };
 bool decode_attention_fits(const AttentionShape& shape, const PagedLayer& layer);
 size_t decode_partials_floats(int head_dim);

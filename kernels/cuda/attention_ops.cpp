@@ -201,9 +201,67 @@ void CudaBackend::cross_write(const Batch& batch, const CrossWriteArgs& a) {
         "cross_write");
 }
 
+// Items whose keys are their own rows, in tiles on tensor cores. The lists of the last call are
+// kept: a tower asks with the same ones in every layer.
+bool CudaBackend::attend_packed(const PackedAttentionArgs& a) {
+  AttentionShape shape;
+  shape.dtype = a.query.dtype;
+  shape.heads = a.heads;
+  shape.head_dim = static_cast<int32_t>(a.query.cols / a.heads);
+  shape.scale = a.scale;
+  if (major_ != 9 || !a.key_ends.empty() || !prefill_attention_fits_rows(shape) ||
+      a.key.dtype != a.query.dtype || a.key.stride != a.value.stride ||
+      a.value.cols != a.key.cols || !is_aligned(a.query) || !is_aligned(a.key) ||
+      !is_aligned(a.value) || !is_aligned(a.output))
+    return false;
+  std::vector<AttentionSequence> sequences;
+  std::vector<PrefillWork> tiles;
+  int32_t begin = 0;
+  for (const int32_t end : a.ends) {
+    const auto index = static_cast<int32_t>(sequences.size());
+    for (int32_t t = 0; t * 128 < end - begin; ++t) tiles.push_back({index, t});
+    sequences.push_back({begin, end - begin, end - begin, 0, 0, 0});
+    begin = end;
+  }
+  if (tiles.empty()) return true;
+  const size_t first = (sequences.size() * sizeof(AttentionSequence) + 15) / 16 * 16;
+  if (!std::equal(a.ends.begin(), a.ends.end(), packed_ends_.begin(), packed_ends_.end())) {
+    if (Status s = grow(packed_, first + tiles.size() * sizeof(PrefillWork), "packed attention");
+        !s.ok()) {
+      fail(std::move(s));
+      return true;
+    }
+    check(cudaMemcpyAsync(packed_.as(), sequences.data(),
+                          sequences.size() * sizeof(AttentionSequence), cudaMemcpyHostToDevice,
+                          stream_),
+          "packed_attention");
+    check(cudaMemcpyAsync(packed_.as<std::byte>() + first, tiles.data(),
+                          tiles.size() * sizeof(PrefillWork), cudaMemcpyHostToDevice, stream_),
+          "packed_attention");
+    packed_ends_.assign(a.ends.begin(), a.ends.end());
+  }
+  PrefillAttention p;
+  p.shape = shape;
+  p.layer.keys = a.key.data;
+  p.layer.values = a.value.data;
+  p.layer.kv_heads = static_cast<int32_t>(a.key.cols) / shape.head_dim;
+  p.row_stride = a.key.stride;
+  p.query = a.query.data;
+  p.query_stride = a.query.stride;
+  p.query_rows = a.query.rows;
+  p.output = a.output.data;
+  p.output_stride = a.output.stride;
+  p.sequences = packed_.as<AttentionSequence>();
+  p.work = reinterpret_cast<const PrefillWork*>(packed_.as<std::byte>() + first);
+  p.work_count = static_cast<int32_t>(tiles.size());
+  check(prefill_attention(p, stream_), "packed_attention");
+  return true;
+}
+
 void CudaBackend::packed_attention(const PackedAttentionArgs& a) {
   flush();
-  if (a.query.rows == 0) return;
+  if (a.query.rows == 0 || attend_packed(a)) return;
+  packed_ends_.clear();
   // One sequence an item; rows behind the last item belong to none.
   std::vector<AttentionSequence> sequences;
   std::vector<int32_t> row_sequence(static_cast<size_t>(a.query.rows), -1);

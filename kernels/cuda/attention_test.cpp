@@ -212,7 +212,7 @@ void check(const Case& c, bool prefill) {
     OnDevice<int32_t> count(std::vector<int32_t>{static_cast<int32_t>(work.size())});
     OnDevice<float> partials(work.size() * static_cast<size_t>(c.kv_heads) *
                              decode_partials_floats(c.dim));
-    OnDevice<uint32_t> counters(c.sequences.size() * static_cast<size_t>(c.kv_heads));
+    OnDevice<uint32_t> counters(c.sequences.size() * static_cast<size_t>(c.kv_heads) + 2);
     counters.zero();
     int32_t rows_max = 1;
     for (const Sequence& q : c.sequences) rows_max = std::max(rows_max, q.rows);
@@ -241,6 +241,22 @@ TEST(DecodeAttention, EqualsThePlainDefinition) {
   check({ragged, 16, 1, 128, 64}, false);
   check({ragged, 4, 2, 256, 16}, false);
   check({{{2, 400}, {4, 4}, {3, 129}}, 8, 2, 128, 16}, false);
+  check({ragged, 8, 2, 128, 128}, false);
+  check({ragged, 32, 2, 128, 64}, false);
+}
+
+// More items than blocks take by themselves, of every length: the counter that hands out the rest.
+TEST(DecodeAttention, HandsOutManyItems) {
+  TR_NEEDS_SM90();
+  std::vector<Sequence> many;
+  for (int i = 0; i < 200; ++i) many.push_back({1, 1 + (200 - i) * 3});
+  Case c{many, 8, 8, 128, 64};
+  check(c, false);
+  c.share = 128;
+  check(c, false);
+  c.dim = 64;
+  c.window = 70;
+  check(c, false);
 }
 
 TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {
@@ -263,6 +279,7 @@ TEST(PrefillAttention, EqualsThePlainDefinition) {
   check({ragged, 4, 4, 64, 64, DType::f16}, true);
   check({ragged, 4, 1, 128, 128}, true);
   check({{{200, 900}}, 2, 1, 128, 256}, true);
+  check({{{200, 400}}, 4, 2, 96, 64}, true);
 }
 
 TEST(PrefillAttention, ReadsTheProjectionsRows) {
@@ -270,6 +287,16 @@ TEST(PrefillAttention, ReadsTheProjectionsRows) {
   check_rows({{{1, 1}, {130, 130}, {300, 300}, {64, 64}}});
   Case c{{{200, 200}, {129, 129}}, 4, 4, 64, 16, DType::f16};
   c.window = 50;
+  check_rows(c);
+  check_rows({{{1, 1}, {130, 130}, {200, 200}}, 4, 2, 80, 16});
+  check_rows({{{140, 140}}, 3, 3, 72, 16, DType::f16});
+  check_rows({{{129, 129}}, 2, 1, 40, 16});
+}
+
+TEST(PrefillAttention, SeesAllRowsOfAPackedItem) {
+  TR_NEEDS_SM90();
+  Case c{{{1, 1}, {300, 300}, {128, 128}}, 4, 4, 80, 16};
+  c.causal = false;
   check_rows(c);
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/cuda/kv_cache.hpp"
+#include "kernels/cuda/launch.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -53,7 +54,7 @@ Status CudaBackend::start(int32_t device) {
                        "; this build has kernels for 8.0 and later");
   }
   multiprocessors_ = properties.multiProcessorCount;
-  major_ = properties.major;
+  major_ = runs_hopper_code() ? properties.major : std::min(properties.major, 8);
   size_t free = 0, total = 0;
   TR_TRY(status_of(cudaMemGetInfo(&free, &total), "reading free memory"));
   info_ = {"cuda:" + std::to_string(device),
@@ -72,7 +73,11 @@ Status CudaBackend::start(int32_t device) {
   }
   for (cudaEvent_t& e : loaded_)
     TR_TRY(status_of(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "making an event"));
-  TR_ASSIGN(lt_, CublasLt::open());
+  // cuBLASLt has machine code only: where a driver is told to compile PTX (CUDA_FORCE_PTX_JIT, a
+  // check of the portable kernels) it does not open, and portable_gemm takes every product.
+  auto lt = CublasLt::open();
+  if (!lt.ok() && major_ == properties.major) return lt.status();
+  if (lt.ok()) lt_ = std::move(*lt);
   TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
   TR_TRY(grow(partials_, skinny_gemm_partials_bytes(kSkinnyRowsMax), "shared sums"));
   return grow(counters_, skinny_gemm_counters(1 << 22) * sizeof(uint32_t), "counters", true);
@@ -261,9 +266,8 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
     TR_TRY(grow(attention_partials_, partial * static_cast<size_t>(c.decode_items) * 5 / 4,
                 "shares of attention"));
   }
-  TR_TRY(grow(attention_counters_,
-              std::max<size_t>(static_cast<size_t>(c.decode_runs), 256) * kv_heads * 4, "counters",
-              true));
+  const size_t runs = std::max<size_t>(static_cast<size_t>(c.decode_runs), 256);
+  TR_TRY(grow(attention_counters_, (runs * kv_heads + 2) * 4, "counters", true));
   if (f.plan.penalties) {
     TR_TRY(grow(counts_, static_cast<size_t>(slots_) * static_cast<size_t>(vocab_) * 4,
                 "penalty counts", true));

@@ -119,6 +119,7 @@ class CudaBackend final : public Backend {
   [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input,
                                      const Matrix& output) const;
   bool attend_latent(const Batch& batch, const AttentionArgs& args, const AttentionShape& shape);
+  bool attend_packed(const PackedAttentionArgs& args);
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
   void remember_product(const LinearPart& part);
@@ -135,6 +136,7 @@ class CudaBackend final : public Backend {
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
   DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_,
       expert_work_, packed_, mixed_;
+  std::vector<int32_t> packed_ends_;  // of the items whose lists packed_ holds for tensor cores
   DeviceArea last_tokens_, tails_, tail_counts_, counts_, greedy_rows_;
   PinnedArea loading_[2];
   cudaEvent_t loaded_[2] = {};

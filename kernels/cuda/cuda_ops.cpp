@@ -20,11 +20,11 @@ Status check_dtype(const Matrix& m, const char* what) {
 }
 
 // Where our own kernel beats cuBLASLt on Hopper (docs/kernels.md).
-constexpr int kSkinnyRowsBest = 32, kLongInner = 8192, kManyOutputs = 65536;
+constexpr int kSkinnyRowsBest = 32, kManyOutputs = 65536;
 
 bool skinny_pays(const SkinnyGemm& g) {
   return skinny_gemm_fits(g) &&
-         (g.m <= kSkinnyRowsBest || g.k >= kLongInner || g.n >= kManyOutputs);
+         (g.m <= kSkinnyRowsBest || g.n >= kManyOutputs || skinny_takes_tall_tiles(g));
 }
 
 }  // namespace
@@ -169,7 +169,7 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
   // A bias of another type than the output is the portable kernel's.
   const bool plain_bias = !w.bias || w.bias.dtype == y.dtype;
   if (!is_aligned(x) || !is_aligned(y) || !is_aligned(w.values) || !plain_bias ||
-      rows_independent_) {
+      rows_independent_ || lt_ == nullptr) {
     return check(portable_gemm({x, w.values, w.bias, y}, stream_), "linear");
   }
   Gemm g;

@@ -16,16 +16,10 @@ struct LaunchShape {
   unsigned cluster = 1;  // blocks of a cluster, along x
 };
 
-// Devices before compute capability 9.0 run one kernel after the other.
-inline bool kernels_may_overlap() {
-  static const int major = [] {
-    int device = 0, value = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&value, cudaDevAttrComputeCapabilityMajor, device);
-    return value;
-  }();
-  return major >= 9;
-}
+// Whether the code that runs here was compiled for compute capability 9.0: not on older devices,
+// and not where a driver makes code from PTX for 8.0. Else the portable kernels run, one after the
+// other.
+bool runs_hopper_code();
 
 template <class... Params, class... Args>
 cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
@@ -37,13 +31,13 @@ cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStre
   config.stream = stream;
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = kernels_may_overlap() ? 1 : 0;
+  attributes[0].val.programmaticStreamSerializationAllowed = runs_hopper_code() ? 1 : 0;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
   attributes[1].val.clusterDim.x = shape.cluster;
   attributes[1].val.clusterDim.y = 1;
   attributes[1].val.clusterDim.z = 1;
   config.attrs = attributes;
-  config.numAttrs = shape.cluster > 1 ? 2 : kernels_may_overlap() ? 1 : 0;
+  config.numAttrs = shape.cluster > 1 ? 2 : runs_hopper_code() ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
 }
 

@@ -3,10 +3,11 @@
 // A block takes 128 query rows of one head. One producer thread brings key and value tiles of 128
 // tokens from the cache, page by page (or from the projection's rows, when a sequence starts here),
 // into two rings; two consumer warpgroups own 64 query rows
-// each. A consumer starts the scores of the next tile before the weighted sum of this one, and
-// works on the next softmax while that sum runs; the two consumers take turns on the tensor cores
-// so that one's softmax hides behind the other's products. Tiles are walked from the newest back,
-// so only the first ones need the causal mask.
+// each. Heads of other sizes than 64 and 128 are padded with zeros by the copies. A consumer starts
+// the scores of the next tile before the weighted sum of this one, and works on the next softmax
+// while that sum runs; the two consumers take turns on the tensor cores so that one's softmax hides
+// behind the other's products. Tiles are walked from the newest back, so only the first ones need
+// the causal mask.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -87,8 +88,8 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys,
     ptx::mbarrier_expect_bytes(&bar.query, S::kQueryBytes);
 #pragma unroll
     for (int h = 0; h < S::kHalves; ++h) {
-      ptx::load_box(shared + h * kRowTile * 128, &query, &bar.query, ptx::kEvictFirst,
-                    s.head * kDim + h * 64, row);
+      ptx::load_box(shared + h * kRowTile * 128, &query, &bar.query, ptx::kEvictFirst, h * 64, row,
+                    s.head);
     }
   }
   const int32_t* table = p.blocks + s.sequence.table_begin;
@@ -276,13 +277,15 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
     }
   }
   asm volatile("bar.sync %0, 128;" ::"r"(4 + warpgroup) : "memory");
+  const int dim = p.shape.head_dim;
   for (int i = thread; i < 64 * kDim / 8; i += 128) {
     const int row = i / (kDim / 8), n = i % (kDim / 8);
     const int in_sequence = s.first_row + warpgroup * 64 + row;
     if (in_sequence >= s.sequence.row_count) break;
+    if (n * 8 >= dim) continue;
     const uint8_t* at = query + (n / 8) * kRowTile * 128 + row * 128 + ((n % 8) ^ (row & 7)) * 16;
     T* to = static_cast<T*>(p.output) + (s.sequence.row_begin + in_sequence) * p.output_stride +
-            s.head * kDim + n * 8;
+            s.head * dim + n * 8;
     *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(at);
   }
 }
@@ -388,21 +391,25 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class T, int kDim>
 cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   const PagedLayer& l = a.layer;
+  const auto dim = static_cast<uint64_t>(a.shape.head_dim);  // what is left of kDim reads as zeros
   TensorShape q;
-  q.axes = 2;
-  q.sizes[0] = static_cast<uint64_t>(a.shape.heads) * kDim;
+  q.axes = 3;
+  q.sizes[0] = dim;
   q.sizes[1] = static_cast<uint64_t>(a.query_rows);
+  q.sizes[2] = static_cast<uint64_t>(a.shape.heads);
   q.strides_bytes[0] = static_cast<uint64_t>(a.query_stride) * 2;
+  q.strides_bytes[1] = dim * 2;
   q.box[0] = 64;
   q.box[1] = kRowTile;
+  q.box[2] = 1;
   TensorShape kv;
   kv.axes = 4;
   const bool in_rows = a.row_stride > 0;
   const uint64_t sizes[4] = {
-      kDim, in_rows ? static_cast<uint64_t>(a.query_rows) : static_cast<uint64_t>(l.block_tokens),
+      dim, in_rows ? static_cast<uint64_t>(a.query_rows) : static_cast<uint64_t>(l.block_tokens),
       static_cast<uint64_t>(l.kv_heads), in_rows ? 1 : static_cast<uint64_t>(l.blocks)};
   const int64_t strides[3] = {in_rows ? a.row_stride : l.token_stride,
-                              in_rows ? kDim : l.head_stride,
+                              in_rows ? a.shape.head_dim : l.head_stride,
                               in_rows ? a.row_stride * a.query_rows : l.block_stride};
   const auto tokens =
       static_cast<uint32_t>(in_rows || l.block_tokens > kTokens ? kTokens : l.block_tokens);
@@ -428,8 +435,8 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
 }  // namespace
 
 bool prefill_attention_fits_rows(const AttentionShape& s) {
-  return (s.head_dim == 64 || s.head_dim == 128) && s.dtype != DType::f32 && s.softcap == 0.0F &&
-         s.alibi_slopes == nullptr;
+  return s.head_dim >= 40 && s.head_dim <= 128 && s.head_dim % 8 == 0 && s.dtype != DType::f32 &&
+         s.softcap == 0.0F && s.alibi_slopes == nullptr;
 }
 
 bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
@@ -441,7 +448,7 @@ bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
 cudaError_t prefill_attention(const PrefillAttention& a, cudaStream_t stream) {
   if (a.work_count == 0) return cudaSuccess;
   const bool half = a.shape.dtype == DType::f16;
-  if (a.shape.head_dim == 64) {
+  if (a.shape.head_dim <= 64) {
     return half ? run<__half, 64>(a, stream) : run<__nv_bfloat16, 64>(a, stream);
   }
   return half ? run<__half, 128>(a, stream) : run<__nv_bfloat16, 128>(a, stream);

@@ -193,8 +193,8 @@ bool whole_pieces(const Matrix& m) {
 }
 bool fits_pieces(const RopeWrite& p, DType dtype) {
   const int dim = p.rope.rotary_dim;
-  return (dim == 64 || dim == 128) && dim == p.head_dim && dim == p.key_dim &&
-         !p.rope.interleaved && p.key && dtype != DType::f32 &&
+  return (dim == 64 || dim == 80 || dim == 96 || dim == 128) && dim == p.head_dim &&
+         dim == p.key_dim && !p.rope.interleaved && p.key && dtype != DType::f32 &&
          (p.cache.keys == nullptr || p.cache.dtype == dtype) && (!p.value || p.value_dim == dim) &&
          whole_pieces(p.query) && whole_pieces(p.key) && whole_pieces(p.value);
 }
@@ -202,8 +202,16 @@ bool fits_pieces(const RopeWrite& p, DType dtype) {
 template <class T>
 cudaError_t run_pieces(const RopeWrite& p, int64_t rows, cudaStream_t stream) {
   const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 256 ? 1 : 2), dim3(kThreads)};
-  if (p.rope.rotary_dim == 64) return launch(rope_write_pieces<T, 64>, shape, stream, p);
-  return launch(rope_write_pieces<T, 128>, shape, stream, p);
+  switch (p.rope.rotary_dim) {
+    case 64:
+      return launch(rope_write_pieces<T, 64>, shape, stream, p);
+    case 80:
+      return launch(rope_write_pieces<T, 80>, shape, stream, p);
+    case 96:
+      return launch(rope_write_pieces<T, 96>, shape, stream, p);
+    default:
+      return launch(rope_write_pieces<T, 128>, shape, stream, p);
+  }
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace troupe::cuda {
 namespace {
@@ -128,12 +129,27 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
   }
 }
 
+// What decodes is listed with the longest first, since blocks take items as they become free: what
+// starts last should end soon.
+void StepPlan::sort_sequences(const PlanView& plan) {
+  const auto all = plan.sequences();
+  order_.resize(all.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  const auto longer = [all](int32_t a, int32_t b) {
+    return all[static_cast<size_t>(a)].kv_len > all[static_cast<size_t>(b)].kv_len;
+  };
+  if (!std::is_sorted(order_.begin(), order_.end(), longer)) {
+    std::stable_sort(order_.begin(), order_.end(), longer);
+  }
+}
+
 void StepPlan::fill_work(const PlanView& plan, int32_t share) {
   const auto* sequences = host<AttentionSequence>(offset_.sequences);
   auto* decode = host<DecodeWork>(offset_.decode);
   int32_t items = 0, runs = 0;
   std::vector<PrefillWork> tiles;
-  for (int32_t i = 0; i < counts.sequences; ++i) {
+  sort_sequences(plan);
+  for (const int32_t i : order_) {
     const PlanSequence& s = plan.sequences()[static_cast<size_t>(i)];
     const Split split = split_of(s, counts.decode_longest, rows_independent_);
     for (int32_t t = 0; split.prefills && t * 128 < s.row_count; ++t) tiles.push_back({i, t});
@@ -159,7 +175,7 @@ void StepPlan::fill_work(const PlanView& plan, int32_t share) {
   *host<int32_t>(offset_.decode_count) = items;
 }
 
-// The longest first: what starts last should end soon.
+// The longest first here as well.
 void StepPlan::sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles) {
   const auto length = [&](const PrefillWork& w) {
     const PlanSequence& s = plan.sequences()[static_cast<size_t>(w.sequence)];

@@ -1,0 +1,19 @@
+#include "kernels/cuda/launch.cuh"
+
+namespace troupe::cuda {
+namespace {
+
+__global__ void probe_kernel() {}
+
+}  // namespace
+
+bool runs_hopper_code() {
+  static const bool runs = [] {
+    cudaFuncAttributes attributes = {};
+    return cudaFuncGetAttributes(&attributes, probe_kernel) == cudaSuccess &&
+           attributes.ptxVersion >= 90;
+  }();
+  return runs;
+}
+
+}  // namespace troupe::cuda
