@@ -1,5 +1,6 @@
 // troupe bench vision: pictures per second through decoding-free preparation and encoding (raw pixels,
-// task encode_image), then the same pictures again, which cost what the caches do not save.
+// task encode_image), then the same pictures again, which cost what the caches do not save; with
+// --out also whole requests at once, each a picture of its own and a prompt.
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -27,6 +28,7 @@ using nlohmann::ordered_json;
 struct VisionBench {
   EngineFlags engine;
   int images = 16, at_once = 8;
+  int prompt = 64, output = 0;
   std::string size = "1275x1650";
   bool as_json = false;
   int width = 0, height = 0;
@@ -65,7 +67,23 @@ double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-troupe_error* submit(troupe_engine* engine, const VisionBench& bench,
+// Random tokens behind the picture, answered greedily.
+troupe_error* ask(troupe_request* request, const VisionBench& bench, int32_t vocab, uint64_t key) {
+  std::mt19937_64 random(key);
+  std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2), vocab / 2);
+  std::vector<int32_t> prompt(static_cast<size_t>(bench.prompt));
+  for (int32_t& t : prompt) t = token(random);
+  if (troupe_error* e = troupe_request_tokens(request, prompt.data(), prompt.size())) return e;
+  troupe_sampling sampling;
+  troupe_sampling_init(&sampling, sizeof sampling);
+  sampling.temperature = 0.0F;
+  sampling.max_tokens = bench.output;
+  sampling.ignore_eos = 1;
+  return troupe_request_sampling(request, &sampling);
+}
+
+// `vocab` 0: the picture's rows are the answer.
+troupe_error* submit(troupe_engine* engine, const VisionBench& bench, int32_t vocab,
                      const std::vector<unsigned char>& page, troupe_queue* queue, uint64_t key) {
   troupe_request* handle = nullptr;
   if (troupe_error* e = troupe_request_new(&handle)) return e;
@@ -78,11 +96,14 @@ troupe_error* submit(troupe_engine* engine, const VisionBench& bench,
   image.width = bench.width;
   image.height = bench.height;
   if (troupe_error* e = troupe_request_image(handle, &image)) return e;
-  if (troupe_error* e = troupe_request_option(handle, "task", "encode_image")) return e;
+  if (troupe_error* e = vocab == 0 ? troupe_request_option(handle, "task", "encode_image")
+                                   : ask(handle, bench, vocab, key)) {
+    return e;
+  }
   return troupe_submit(engine, handle, queue, key, nullptr);
 }
 
-Pass run_pass(troupe_engine* engine, const VisionBench& bench,
+Pass run_pass(troupe_engine* engine, const VisionBench& bench, int32_t vocab,
               const std::vector<std::vector<unsigned char>>& pages, Interrupt& interrupt) {
   Pass pass;
   troupe_queue* handle = nullptr;
@@ -94,9 +115,9 @@ Pass run_pass(troupe_engine* engine, const VisionBench& bench,
   const double begin = seconds();
   while (!error && pass.problem.empty() && ended < pages.size()) {
     while (!error && submitted < pages.size() &&
-           submitted - ended < static_cast<size_t>(bench.at_once)) {
+           (vocab > 0 || submitted - ended < static_cast<size_t>(bench.at_once))) {
       begun[submitted] = seconds();
-      error.reset(submit(engine, bench, pages[submitted], queue.get(), submitted));
+      error.reset(submit(engine, bench, vocab, pages[submitted], queue.get(), submitted));
       ++submitted;
     }
     if (error) break;
@@ -119,10 +140,11 @@ Pass run_pass(troupe_engine* engine, const VisionBench& bench,
   return pass;
 }
 
-ordered_json figures_of(const VisionBench& bench, const Pass& first, const Pass& again) {
+ordered_json figures_of(const VisionBench& bench, const Pass& first, const Pass& again,
+                        const Pass& asked) {
   const auto n = static_cast<double>(bench.images);
   const auto encoded = static_cast<double>(std::max<int64_t>(first.images.encoded, 1));
-  return {{"images", bench.images},
+  ordered_json figures = {{"images", bench.images},
           {"size", bench.size},
           {"at_once", bench.at_once},
           {"rows_per_image", static_cast<double>(first.rows) / n},
@@ -133,6 +155,13 @@ ordered_json figures_of(const VisionBench& bench, const Pass& first, const Pass&
           {"encoded", first.images.encoded},
           {"again_latency_ms_p50", percentile(again.latency_ms, 0.5)},
           {"again_encoded", again.images.encoded}};
+  if (bench.output > 0) {
+    figures["prompt"] = bench.prompt;
+    figures["output"] = bench.output;
+    figures["requests_per_s"] = n / asked.wall_s;
+    figures["request_ms_p50"] = percentile(asked.latency_ms, 0.5);
+  }
+  return figures;
 }
 
 int VisionBench::run(Interrupt& interrupt) {
@@ -147,16 +176,30 @@ int VisionBench::run(Interrupt& interrupt) {
     return complain(kNoEngine, "UNSUPPORTED: " + engine.model + " does not encode images here (family " +
                                    info.family + ", device " + info.device + ")");
   }
-  std::vector<std::vector<unsigned char>> pages;
-  for (int i = 0; i < images; ++i) pages.push_back(draw_page(width, height, static_cast<uint64_t>(i) + 1));
-  const std::vector<std::vector<unsigned char>> warm(1, draw_page(width, height, 0));
-  Pass pass = run_pass(opened.engine.get(), *this, warm, interrupt);
-  Pass again;
-  if (pass.problem.empty()) pass = run_pass(opened.engine.get(), *this, pages, interrupt);
-  if (pass.problem.empty()) again = run_pass(opened.engine.get(), *this, pages, interrupt);
-  const std::string& problem = pass.problem.empty() ? again.problem : pass.problem;
+  const auto draw = [&](uint64_t seed, int count) {
+    std::vector<std::vector<unsigned char>> pages;
+    for (int i = 0; i < count; ++i) pages.push_back(draw_page(width, height, seed + static_cast<uint64_t>(i)));
+    return pages;
+  };
+  constexpr uint64_t kEncoded = 1, kAsked = 1'000'000, kWarm = 2'000'000;
+  const std::vector<std::vector<unsigned char>> pages = draw(kEncoded, images);
+  std::string problem;
+  const auto pass = [&](int32_t vocab, const std::vector<std::vector<unsigned char>>& of) {
+    Pass out;
+    if (problem.empty()) out = run_pass(opened.engine.get(), *this, vocab, of, interrupt);
+    if (problem.empty()) problem = out.problem;
+    return out;
+  };
+  pass(0, draw(kWarm, at_once));
+  const Pass first = pass(0, pages);
+  const Pass again = pass(0, pages);
+  Pass asked;
+  if (output > 0) {
+    pass(info.vocab_size, draw(kWarm + static_cast<uint64_t>(at_once), images));
+    asked = pass(info.vocab_size, draw(kAsked, images));
+  }
   if (!problem.empty()) return complain(kRequestFailed, problem);
-  const ordered_json figures = figures_of(*this, pass, again);
+  const ordered_json figures = figures_of(*this, first, again, asked);
   if (as_json) {
     const ordered_json out = {{"bench", "vision"},      {"model", engine.model},
                               {"family", info.family},  {"dtype", info.dtype},
@@ -180,6 +223,8 @@ void declare_bench_vision(CLI::App& bench, const std::shared_ptr<Run>& run) {
   sub->add_option("--images", verb->images, "Pictures, each another")->check(CLI::PositiveNumber);
   sub->add_option("--size", verb->size, "WIDTHxHEIGHT of each");
   sub->add_option("--at-once", verb->at_once, "Requests in flight")->check(CLI::PositiveNumber);
+  sub->add_option("--prompt", verb->prompt, "With --out: random tokens behind each picture")->check(CLI::PositiveNumber);
+  sub->add_option("--out", verb->output, "Also answer all pictures at once, with so many tokens each");
   sub->add_flag("--json", verb->as_json, "One JSON object");
   sub->callback([run, verb] {
     *run = [verb](Interrupt& interrupt) { return verb->run(interrupt); };

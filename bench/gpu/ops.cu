@@ -123,7 +123,7 @@ void products(Bench& b) {
     for (const int m : {1, 8, 16, 32, 64}) {
       const double bytes = static_cast<double>(Pool::bytes(p)) + 2.0 * m * (p.k + p.n);
       const std::string name = std::string(p.name) + " m " + std::to_string(m);
-      for (int v = 0; v < (m > 32 ? 2 : 1); ++v) {
+      for (int v = 0; v < (m > 32 ? kSkinnyVariants : 1); ++v) {
         b.report.add({name + " skinny v" + std::to_string(v), skinny(b, pool, p, m, v, -1, -1, 7),
                       bytes, true, b.read_ceiling});
       }
@@ -176,11 +176,11 @@ void sweep(Bench& b) {
   for (const Product& p : kProducts) {
     for (const int m : {1, 8, 32, 64}) {
       std::vector<Try> tries;
-      for (int v = 0; v < (m > 32 ? 2 : 1); ++v) {
+      for (int v = 0; v < (m > 32 ? kSkinnyVariants : 1); ++v) {
         for (int strips = 1; strips <= (v == 1 ? 8 : 4); ++strips) {
           if (v == 1 && strips < 3) continue;
           for (const int parts : {1, 2, 3, 4, 8}) {
-            if (p.n / 16 / strips * parts > (parts > 1 ? 900 : 9000)) continue;
+            if (p.n / 16 / strips * parts > (parts > 1 ? (v == 2 ? 500 : 900) : 9000)) continue;
             tries.push_back({skinny(b, pool, p, m, v, strips, parts, 3), v, strips, parts});
           }
         }
@@ -271,7 +271,7 @@ void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads =
   const Memory d_count = Memory::copy(std::vector<int32_t>{static_cast<int32_t>(work.size())});
   const Memory partials =
       Memory::zeros(work.size() * static_cast<size_t>(kv_heads) * decode_partials_floats(dim) * 4);
-  const Memory counters = Memory::zeros(static_cast<size_t>(c.batch * kv_heads) * 4);
+  const Memory counters = Memory::zeros(static_cast<size_t>(c.batch * kv_heads + 2) * 4);
   DecodeAttention a;
   a.shape.heads = heads;
   a.shape.head_dim = dim;

@@ -4,7 +4,7 @@
     bench/gpu/shapes.py OUT [NAME ...]
 
 Each folder holds the shape's config.json: benches send token ids. Names: llama-3-8b, llama-3.2-1b,
-mixtral-8x7b, qwen3-30b-a3b, deepseek-v2-lite; default: all.
+mixtral-8x7b, qwen3-30b-a3b, deepseek-v2-lite, qwen2-vl-7b; default: all.
 """
 import json
 import pathlib
@@ -63,6 +63,30 @@ SHAPES = {
         "vocab_size": 102400, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
         "bos_token_id": 1, "eos_token_id": 2, "attention_bias": False,
     },
+    "qwen2-vl-7b": {
+        "architectures": ["Qwen2VLForConditionalGeneration"], "model_type": "qwen2_vl",
+        "hidden_act": "silu", "hidden_size": 3584, "intermediate_size": 18944,
+        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        "vocab_size": 152064, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        "bos_token_id": 151643, "eos_token_id": 151645, "vision_start_token_id": 151652,
+        "vision_end_token_id": 151653, "vision_token_id": 151654, "image_token_id": 151655,
+        "video_token_id": 151656,
+        "vision_config": {
+            "depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16, "in_chans": 3,
+            "hidden_size": 3584, "patch_size": 14, "spatial_merge_size": 2,
+            "spatial_patch_size": 14, "temporal_patch_size": 2,
+        },
+    },
+}
+PROCESSORS = {
+    "qwen2-vl-7b": {
+        "image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 3136,
+        "max_pixels": 12845056, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    },
 }
 
 
@@ -75,6 +99,9 @@ def main() -> int:
         folder = pathlib.Path(sys.argv[1]) / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(SHAPES[name], indent=1) + "\n")
+        if name in PROCESSORS:
+            processor = json.dumps(PROCESSORS[name], indent=1) + "\n"
+            (folder / "preprocessor_config.json").write_text(processor)
     return 0
 
 

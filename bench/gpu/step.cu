@@ -1,9 +1,10 @@
 // A whole decode step of a dense model with random weights, as the executor runs it: one flat plan
 // uploaded in one copy, forward pass and sampling as two graphs, sampled ids fed back on the
-// device, the host reading one step late. Needs no model folder: step [batch...] [--plain]
-// [--cublas].
+// device, the host reading one step late. Needs no model folder: step [--json FILE] [--only BATCH];
+// --only: the 8B shape at this batch.
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -26,6 +27,8 @@ struct Shape {
 constexpr Shape kEight = {"8B", 32, 4096, 14336, 32, 8, 128, 128256};
 constexpr Shape kOne = {"1B", 16, 2048, 8192, 32, 8, 64, 128256};
 
+constexpr int kBlock = 64;  // tokens of a cache block, as on a GPU by default
+
 struct Layer {
   Memory qkv, o, gate_up, down, norm1, norm2;
 };
@@ -40,6 +43,8 @@ struct Options {
   const char* name = "";
   bool graphs = true, cublas = false;
   int share = 0, variant = -1, parts = -1;
+  bool other_gate = false;  // gate and up by cuBLASLt for more than 32 rows
+  bool own_down = false;  // down by skinny_gemm likewise
   bool sampled = false;  // top-k, top-p and a seed in place of greedy
   bool attention = true, rope = true, norms = true,
        products = true;  // left out to see what they cost
@@ -84,8 +89,8 @@ class Decoder {
 };
 
 size_t cache_elements(const Shape& s, int batch, int tokens) {
-  return static_cast<size_t>(s.layers) * static_cast<size_t>(batch) *
-         static_cast<size_t>((tokens + 15) / 16 * 16) * static_cast<size_t>(s.kv_heads * s.dim);
+  return static_cast<size_t>(s.layers) * static_cast<size_t>(batch) * static_cast<size_t>(tokens) *
+         static_cast<size_t>(s.kv_heads * s.dim);
 }
 size_t elements(int a, int b) {
   return static_cast<size_t>(a) * static_cast<size_t>(b);
@@ -125,10 +130,10 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
       batch_(batch),
       input_(input),
       output_(output),
-      blocks_per_sequence_((input + output + 16) / 16 + 1),
+      blocks_per_sequence_((input + output) / kBlock + 1),
       options_(options),
-      keys_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * 16), 1.0F, 4)),
-      values_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * 16), 1.0F, 5)),
+      keys_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * kBlock), 1.0F, 4)),
+      values_(Memory::random(cache_elements(s_, batch, blocks_per_sequence_ * kBlock), 1.0F, 5)),
       plan_(Memory::zeros(size_t{8} << 20)),
       slot_tokens_(Memory::zeros(elements(batch, 4))),
       drawn_(Memory::zeros(elements(batch, sizeof(Drawn)))),
@@ -144,7 +149,7 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
       logits_(Memory::zeros(elements(batch, s_.vocab) * 4)),
       attention_partials_(Memory::zeros(elements(batch, s_.kv_heads) * kShares *
                                         decode_partials_floats(s_.dim) * 4)),
-      attention_counters_(Memory::zeros(elements(batch, s_.kv_heads) * 4)),
+      attention_counters_(Memory::zeros((elements(batch, s_.kv_heads) + 2) * 4)),
       partials_(Memory::zeros(skinny_gemm_partials_bytes(64))),
       counters_(Memory::zeros(skinny_gemm_counters(s_.vocab) * 4)),
       greedy_(Memory::zeros(elements(batch, sizeof(GreedyRow)))) {
@@ -225,7 +230,7 @@ void Decoder::plan(int step, char* host) {
     }
     const int begin = i * blocks_per_sequence_;
     for (int b = 0; b < blocks_per_sequence_; ++b) array(at_.blocks)[begin + b] = begin + b;
-    array(at_.cache_rows)[i] = (begin + position / 16) * 16 + position % 16;
+    array(at_.cache_rows)[i] = (begin + position / kBlock) * kBlock + position % kBlock;
     const AttentionSequence sequence = {i, 1, kv_len, begin, 0, 1};
     const int partial = count;
     for (int k = 0; k < shares; ++k)
@@ -239,8 +244,10 @@ void Decoder::product(const Memory& weight, const void* in, void* out, int n, in
                       bool f32) {
   if (!options_.products) return;
   // As the backend chooses (kernels/cuda/cuda_ops.cpp).
-  const bool few = batch_ <= 32 ||
-                   (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || k >= 8192 || n >= 65536));
+  const bool wide = n >= 65536 || (gated && !options_.other_gate && n >= 24576);
+  const bool few =
+      batch_ <= 32 ||
+      (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || wide || (options_.own_down && k > n)));
   if (options_.cublas || !few) {
     large_.multiply(batch_, n, k, in, weight.as(), gated ? wider_.as() : out, stream_, f32);
     if (!gated) return;
@@ -288,7 +295,7 @@ void Decoder::forward() {
     if (options_.norms) check(norm(n, stream_), "norm");
   };
   const size_t layer_elements = static_cast<size_t>(batch_) *
-                                static_cast<size_t>(blocks_per_sequence_ * 16) *
+                                static_cast<size_t>(blocks_per_sequence_ * kBlock) *
                                 static_cast<size_t>(kv);
   for (size_t l = 0; l < model_.layers.size(); ++l) {
     const Layer& w = model_.layers[l];
@@ -296,11 +303,11 @@ void Decoder::forward() {
     product(w.qkv, normed_.as(), qkv_.as(), q + 2 * kv, s_.hidden);
     PagedLayer cache = {keys_.as<__nv_bfloat16>() + l * layer_elements,
                         values_.as<__nv_bfloat16>() + l * layer_elements,
-                        int64_t{kv} * 16,
-                        int64_t{s_.dim} * 16,
+                        int64_t{kv} * kBlock,
+                        int64_t{s_.dim} * kBlock,
                         s_.dim,
                         batch_ * blocks_per_sequence_,
-                        16,
+                        kBlock,
                         s_.kv_heads};
     const Matrix qkv = rows(qkv_, q + 2 * kv);
     RopeWrite r;
@@ -321,7 +328,7 @@ void Decoder::forward() {
                s_.kv_heads,
                s_.dim,
                s_.dim,
-               16,
+               kBlock,
                cache.blocks,
                s_.dim};
     if (options_.rope) check(rope_write(r, stream_), "rope_write");
@@ -467,13 +474,16 @@ int main(int argc, char** argv) {
   using namespace troupe::bench;
   Report report;
   const char* json = nullptr;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc) json = argv[i + 1];
+  int only = 0;
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::strcmp(argv[i], "--json") == 0) json = argv[i + 1];
+    if (std::strcmp(argv[i], "--only") == 0) only = std::atoi(argv[i + 1]);
   }
   const auto run = [&](const Model& m, int batch, const char* name, auto change) {
     Options o;
     o.name = name;
     change(o);
+    if (only > 0 && (batch != only || std::strcmp(m.shape.name, "8B") != 0)) return;
     const bool whole = std::strcmp(name, "default") == 0;
     Decoder(m, batch, whole ? 128 : 224, whole ? 256 : 64, o).run(report);
   };
@@ -485,6 +495,7 @@ int main(int argc, char** argv) {
       run(eight, batch, "products only",
           [](Options& o) { o.attention = o.rope = o.norms = false; });
       run(eight, batch, "no products", [](Options& o) { o.products = false; });
+      run(eight, batch, "attention in shares of 512", [](Options& o) { o.share = 512; });
       run(eight, batch, "cuBLASLt", [](Options& o) { o.cublas = true; });
       run(eight, batch, "no graph", [](Options& o) { o.graphs = false; });
     }
@@ -492,9 +503,13 @@ int main(int argc, char** argv) {
     run(eight, 64, "top-k, top-p, seed", [](Options& o) { o.sampled = true; });
     for (const int v : {0, 1})
       run(eight, 64, ("skinny v" + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
+    run(eight, 64, "gate and up by cuBLASLt", [](Options& o) { o.other_gate = true; });
+    run(eight, 64, "down by skinny_gemm", [](Options& o) { o.own_down = true; });
+    run(eight, 64, "default, from 224", [](Options&) {});
     run(eight, 64, "cuBLASLt", [](Options& o) { o.cublas = true; });
     run(eight, 64, "no products", [](Options& o) { o.products = false; });
   }
+  if (only > 0) return 0;
   const Model one(kOne);
   for (const int batch : {1, 64}) {
     run(one, batch, "default", [](Options&) {});

@@ -1,6 +1,6 @@
 // Routing is one block a row; a product is one warp a row of a chosen expert's weight, which it
 // reads once in 16-byte pieces: memory-bound work for the few rows of decoding. Rows add up their
-// experts' results in the order of the choice, so nothing depends on timing.
+// experts' results in one order, so nothing depends on timing.
 #include "kernels/cuda/experts.hpp"
 
 #include "kernels/cuda/convert.cuh"
@@ -107,26 +107,34 @@ __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ Exper
   for (int k = lane; k < r.top_k; k += 32) p.shares[row * r.top_k + k] /= total + 1e-20F;
 }
 
-// The dot product of two rows by one warp.
-template <class T>
-__device__ __forceinline__ float dot(const T* a, const T* b, int n) {
+// This lane's part of the products of kRows rows of a weight with x.
+template <class T, int kRows>
+__device__ __forceinline__ void multiply(const T* const (&rows)[kRows], const T* x, int n,
+                                         float (&sum)[kRows]) {
   constexpr int kCount = 16 / sizeof(T);
   const int lane = threadIdx.x % 32;
-  float sum = 0.0F;
-  const bool whole = n % kCount == 0 &&
-                     (reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % 16 == 0;
+  bool whole = n % kCount == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) whole = whole && reinterpret_cast<uintptr_t>(rows[r]) % 16 == 0;
   const int pieces = whole ? n / kCount : 0;
 #pragma unroll 4
   for (int i = lane; i < pieces; i += 32) {
-    const uint4 x = __ldcs(reinterpret_cast<const uint4*>(a) + i),
-                y = reinterpret_cast<const uint4*>(b)[i];
-    const T* u = reinterpret_cast<const T*>(&x);
+    uint4 bits[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) bits[r] = __ldcs(reinterpret_cast<const uint4*>(rows[r]) + i);
+    const uint4 y = reinterpret_cast<const uint4*>(x)[i];
     const T* v = reinterpret_cast<const T*>(&y);
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) sum += to_float(u[e]) * to_float(v[e]);
+    for (int r = 0; r < kRows; ++r) {
+      const T* u = reinterpret_cast<const T*>(&bits[r]);
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) sum[r] += to_float(u[e]) * to_float(v[e]);
+    }
   }
-  for (int i = pieces * kCount + lane; i < n; i += 32) sum += to_float(a[i]) * to_float(b[i]);
-  return over_warp(sum, false);
+  for (int i = pieces * kCount + lane; i < n; i += 32) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) sum[r] += to_float(rows[r][i]) * to_float(x[i]);
+  }
 }
 
 __device__ __forceinline__ float bent(Curve curve, float x) {
@@ -160,8 +168,11 @@ __global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__
   const auto hidden = static_cast<int>(p.input.cols);
   const T* x = static_cast<const T*>(p.input.data) + item / p.routing.top_k * p.input.stride;
   const T* rows = static_cast<const T*>(w.gate_up);
-  float gate = dot(rows + static_cast<int64_t>(column) * hidden, x, hidden);
-  float up = dot(rows + static_cast<int64_t>(p.inner + column) * hidden, x, hidden);
+  const T* const both[2] = {rows + static_cast<int64_t>(column) * hidden,
+                            rows + static_cast<int64_t>(p.inner + column) * hidden};
+  float sums[2] = {};
+  multiply(both, x, hidden, sums);
+  float gate = over_warp(sums[0], false), up = over_warp(sums[1], false);
   if (w.gate_up_bias != nullptr) {
     gate += to_float(static_cast<const T*>(w.gate_up_bias)[column]);
     up += to_float(static_cast<const T*>(w.gate_up_bias)[p.inner + column]);
@@ -170,26 +181,41 @@ __global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__
     static_cast<T*>(p.between)[item * p.inner + column] = from_float<T>(bent(p.curve, gate) * up);
 }
 
+// Warps that share a column of the output, each with some of the row's experts.
+__host__ __device__ constexpr int sharers(int top_k) {
+  return top_k >= 4 ? 4 : top_k >= 2 ? 2 : 1;
+}
+
 template <class T>
 __global__ void __launch_bounds__(kWarps * 32) down_kernel(const __grid_constant__ ExpertsWork p) {
+  __shared__ float parts[kWarps];
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
   const int64_t row = blockIdx.x;
-  const int column = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  if (column >= p.output.cols) return;
-  float sum = 0.0F;
-  for (int k = 0; k < p.routing.top_k; ++k) {
-    const int64_t item = row * p.routing.top_k + k;
+  const int warp = static_cast<int>(threadIdx.x) / 32, top_k = p.routing.top_k;
+  const int ways = sharers(top_k);
+  const int column = static_cast<int>(blockIdx.y) * (kWarps / ways) + warp / ways;
+  float sum = 0.0F, bias = 0.0F;
+  for (int k = warp % ways; k < top_k && column < p.output.cols; k += ways) {
+    const int64_t item = row * top_k + k;
     const int e = p.chosen[item] - p.first;
     if (e < 0 || e >= p.local) continue;
+    const float share = p.shares[item];
     const ExpertWeights w = p.weights[e];
-    float y = dot(static_cast<const T*>(w.down) + static_cast<int64_t>(column) * p.inner,
-                  static_cast<const T*>(p.between) + item * p.inner, p.inner);
-    if (w.down_bias != nullptr) y += to_float(static_cast<const T*>(w.down_bias)[column]);
-    sum += p.shares[item] * y;
+    const T* const rows[1] = {static_cast<const T*>(w.down) +
+                              static_cast<int64_t>(column) * p.inner};
+    float part[1] = {};
+    multiply(rows, static_cast<const T*>(p.between) + item * p.inner, p.inner, part);
+    sum += share * part[0];
+    if (w.down_bias != nullptr)
+      bias += share * to_float(static_cast<const T*>(w.down_bias)[column]);
   }
-  if (threadIdx.x % 32 == 0)
-    static_cast<T*>(p.output.data)[row * p.output.stride + column] = from_float<T>(sum);
+  sum = over_warp(sum, false) + bias;
+  if (threadIdx.x % 32 == 0) parts[warp] = sum;
+  __syncthreads();
+  if (threadIdx.x % 32 != 0 || warp % ways != 0 || column >= p.output.cols) return;
+  for (int i = 1; i < ways; ++i) sum += parts[warp + i];
+  static_cast<T*>(p.output.data)[row * p.output.stride + column] = from_float<T>(sum);
 }
 
 }  // namespace
@@ -199,10 +225,14 @@ cudaError_t experts(const ExpertsWork& p, cudaStream_t stream) {
   if (p.routing.experts > kExpertsMax || p.routing.top_k > kTopMax) return cudaErrorInvalidValue;
   const auto rows = static_cast<unsigned>(p.input.rows);
   TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
-  const auto blocks = [](int64_t n) { return static_cast<unsigned>((n + kWarps - 1) / kWarps); };
-  const LaunchShape up = {dim3(rows * static_cast<unsigned>(p.routing.top_k), blocks(p.inner)),
-                          dim3(kWarps * 32)};
-  const LaunchShape down = {dim3(rows, blocks(p.output.cols)), dim3(kWarps * 32)};
+  const auto blocks = [](int64_t n, int each) {
+    return static_cast<unsigned>((n + each - 1) / each);
+  };
+  const LaunchShape up = {
+      dim3(rows * static_cast<unsigned>(p.routing.top_k), blocks(p.inner, kWarps)),
+      dim3(kWarps * 32)};
+  const LaunchShape down = {dim3(rows, blocks(p.output.cols, kWarps / sharers(p.routing.top_k))),
+                            dim3(kWarps * 32)};
   TR_DISPATCH_FLOAT(p.dtype, TR_CUDA_TRY(launch(up_kernel<T>, up, stream, p));
                     return launch(down_kernel<T>, down, stream, p));
 }

@@ -80,20 +80,21 @@ template <class T, int kKey>
 __device__ void score_tile(const LatentAttention& p, const DecodeWork& w, uint32_t tile,
                            int position, const uint32_t (&query)[kKey / 16][4], float* scores) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  float score[4] = {};
+  float chains[4][4] = {};  // one sum would make every instruction wait for the one before
 #pragma unroll
   for (int k = 0; k < kKey / 32; ++k) {
     uint32_t b[4];
     ptx::load_matrix(b, tile + piece<kKey>(warp * 8 + lane % 8, k * 4 + lane / 8));
-    ptx::mma_16x8x16<T>(score, query[k * 2], b[0], b[1]);
-    ptx::mma_16x8x16<T>(score, query[k * 2 + 1], b[2], b[3]);
+    ptx::mma_16x8x16<T>(chains[k % 2 * 2], query[k * 2], b[0], b[1]);
+    ptx::mma_16x8x16<T>(chains[k % 2 * 2 + 1], query[k * 2 + 1], b[2], b[3]);
   }
   const int g = lane / 4, column = warp * 8 + lane % 4 * 2;
   const float scale = p.shape.scale * kLog2e;
 #pragma unroll
   for (int c = 0; c < 4; ++c) {
     const bool seen = position + column + c % 2 < w.end;
-    scores[(g + c / 2 * 8) * (kTile + 2) + column + c % 2] = seen ? score[c] * scale : kNone;
+    const float score = (chains[0][c] + chains[1][c]) + (chains[2][c] + chains[3][c]);
+    scores[(g + c / 2 * 8) * (kTile + 2) + column + c % 2] = seen ? score * scale : kNone;
   }
 }
 
@@ -169,14 +170,72 @@ __device__ __forceinline__ void each_pair(const Sums<kValue>& s, const Put& put)
   }
 }
 
-template <class T, int kValue>
-__device__ __forceinline__ void write_pair(const LatentAttention& p, const DecodeWork& w, int head,
-                                           int column, float2 x, float weight) {
+template <class T, int kValue, class Values>
+__device__ __forceinline__ void write_values(const LatentAttention& p, const DecodeWork& w,
+                                             int head, int column, const Values& x, float weight) {
   if (head >= p.shape.heads) return;
   const float factor = weight > 0.0F ? 1.0F / weight : 0.0F;
   T* to = static_cast<T*>(p.output) + w.sequence.row_begin * p.output_stride +
           static_cast<int64_t>(head) * kValue + column;
-  *reinterpret_cast<uint32_t*>(to) = pack<T>(x.x * factor, x.y * factor);
+  auto* words = reinterpret_cast<uint32_t*>(to);
+  words[0] = pack<T>(x.x * factor, x.y * factor);
+  if constexpr (sizeof(Values) == sizeof(float4)) words[1] = pack<T>(x.z * factor, x.w * factor);
+}
+
+// Adds up the shares in order: of each row first what every share counts for, then the sums, a
+// thread four columns of all rows, so that many loads are under way.
+template <class T, int kValue>
+__device__ void add_shares(const LatentAttention& p, const DecodeWork& w, int head,
+                           const float* first, int64_t stride) {
+  static_assert(kValue == kThreads * 4);
+  constexpr int kAtOnce = 32;
+  __shared__ float factors[kHeads][kAtOnce];
+  __shared__ float2 rows[kHeads];  // top over all shares, and the weights' sum under it
+  const auto row_of = [&](int share, int row) {
+    return __ldcg(
+        reinterpret_cast<const float2*>(first + share * stride + kHeads * kValue + row * 2));
+  };
+  const int row = threadIdx.x / (kThreads / kHeads), part = threadIdx.x % (kThreads / kHeads);
+  float top = kNone, weight = 0.0F;
+  for (int k = part; k < w.shares; k += kThreads / kHeads) {
+    const float2 of = row_of(k, row);
+    const float higher = fmaxf(top, of.x);
+    weight = weight * exp2f(top - higher) + of.y * exp2f(of.x - higher);
+    top = higher;
+  }
+#pragma unroll
+  for (int d = kThreads / kHeads / 2; d > 0; d /= 2) {
+    const float other = __shfl_xor_sync(0xffffffff, top, d);
+    const float other_weight = __shfl_xor_sync(0xffffffff, weight, d);
+    const float higher = fmaxf(top, other);
+    weight = weight * exp2f(top - higher) + other_weight * exp2f(other - higher);
+    top = higher;
+  }
+  if (part == 0) rows[row] = {top, weight};
+  float4 sum[kHeads] = {};
+  for (int begin = 0; begin < w.shares; begin += kAtOnce) {
+    const int count = min(kAtOnce, w.shares - begin);
+    __syncthreads();
+    for (int k = part; k < count; k += kThreads / kHeads)
+      factors[row][k] = exp2f(row_of(begin + k, row).x - top);
+    __syncthreads();
+    for (int k = 0; k < count; ++k) {
+      const auto* share = reinterpret_cast<const float4*>(first + (begin + k) * stride);
+#pragma unroll
+      for (int r = 0; r < kHeads; ++r) {
+        const float4 x = __ldcg(share + r * (kValue / 4) + threadIdx.x);
+        const float factor = factors[r][k];
+        sum[r].x += x.x * factor;
+        sum[r].y += x.y * factor;
+        sum[r].z += x.z * factor;
+        sum[r].w += x.w * factor;
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kHeads; ++r) {
+    write_values<T, kValue>(p, w, head + r, static_cast<int>(threadIdx.x) * 4, sum[r], rows[r].y);
+  }
 }
 
 // A share's sums in memory: 16 x kValue, then (top, weight) of each row.
@@ -209,23 +268,7 @@ __device__ void share_sums(const LatentAttention& p, const DecodeWork& w, int he
     __threadfence();
   }
   __syncthreads();
-  if (!last) return;
-  for (int i = threadIdx.x; i < kHeads * kValue / 2; i += kThreads) {
-    const int row = i / (kValue / 2), column = i % (kValue / 2) * 2;
-    float top = kNone, weight = 0.0F;
-    float2 sum = {};
-    for (int k = 0; k < w.shares; ++k) {
-      const float* share = first + k * stride;
-      const float2 of = __ldcg(reinterpret_cast<const float2*>(share + kHeads * kValue + row * 2));
-      const float2 x = __ldcg(reinterpret_cast<const float2*>(share + row * kValue + column));
-      const float higher = fmaxf(top, of.x);
-      const float old = exp2f(top - higher), factor = exp2f(of.x - higher);
-      weight = weight * old + of.y * factor;
-      sum = {sum.x * old + x.x * factor, sum.y * old + x.y * factor};
-      top = higher;
-    }
-    write_pair<T, kValue>(p, w, head + row, column, sum, weight);
-  }
+  if (last) add_shares<T, kValue>(p, w, head, first, stride);
 }
 
 template <class T, int kKey, int kValue>
@@ -237,14 +280,22 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t ring = ptx::shared_address(shared);
   auto* scores = reinterpret_cast<float*>(shared + kStages * L::kTileBytes);
   const int items = *p.work_count, head = static_cast<int>(blockIdx.y) * kHeads;
-  ptx::wait_for_earlier_kernels();
+  bool waited = false;
   for (int index = static_cast<int>(blockIdx.x); index < items;
        index += static_cast<int>(gridDim.x)) {
     const DecodeWork w = p.work[index * p.work_stride];
     const int tiles = (w.end - w.begin + kTile - 1) / kTile;
     __syncthreads();  // the ring and the scores are free
+    // Tokens of earlier steps do not depend on the kernels in front.
+    const int ahead = min(w.begin + (kStages - 1) * kTile, w.end);
+    if (!waited && ahead > w.sequence.kv_len - w.sequence.row_count) {
+      ptx::wait_for_earlier_kernels();
+      waited = true;
+    }
     for (int i = 0; i < kStages - 1; ++i)
       fetch<kKey>(p, w, ring + static_cast<uint32_t>(i * L::kTileBytes), w.begin + i * kTile);
+    if (!waited) ptx::wait_for_earlier_kernels();
+    waited = true;
     uint32_t query[kKey / 16][4];
     load_query<T, kKey>(p, w, head, query);
     Sums<kValue> s;
@@ -254,9 +305,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       ptx::wait_copies<kStages - 2>();
       __syncthreads();
       score_tile<T, kKey>(p, w, tile, w.begin + i * kTile, query, of_tile);
-      const int ahead = i + kStages - 1;
-      fetch<kKey>(p, w, ring + static_cast<uint32_t>(ahead % kStages * L::kTileBytes),
-                  w.begin + ahead * kTile);
+      const int later = i + kStages - 1;
+      fetch<kKey>(p, w, ring + static_cast<uint32_t>(later % kStages * L::kTileBytes),
+                  w.begin + later * kTile);
       __syncthreads();
       take_tile<T, kKey, kValue>(tile, of_tile, s);
     }
@@ -269,10 +320,11 @@ __global__ void __launch_bounds__(kThreads, 1)
       share_sums<T, kValue>(p, w, head, s);
     } else {
       each_pair<kValue>(s, [&](int row, int column, float2 x) {
-        write_pair<T, kValue>(p, w, head + row, column, x, s.weight[row / 8]);
+        write_values<T, kValue>(p, w, head + row, column, x, s.weight[row / 8]);
       });
     }
   }
+  if (!waited) ptx::wait_for_earlier_kernels();
   ptx::wait_copies<0>();
 }
 

@@ -14,6 +14,7 @@ namespace {
 struct Params {
   Norm n;
   int32_t group, groups;
+  bool whole_weight, whole_bias;  // of the rows' type, in whole 16-byte pieces
 };
 
 __device__ __forceinline__ float load_any(const Matrix& m, int64_t i) {
@@ -56,6 +57,15 @@ __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params 
   const int64_t row = blockIdx.x;
   const int pieces = static_cast<int>(n.input.cols) / P::kCount;
   float value[kPieces][P::kCount];
+  // Weights do not depend on the kernels in front.
+  P weight[kPieces], bias[kPieces];
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const int piece = i * blockDim.x + threadIdx.x;
+    if (piece >= pieces) continue;
+    if (p.whole_weight) weight[i].bits = static_cast<const uint4*>(n.weight.data)[piece];
+    if (p.whole_bias) bias[i].bits = static_cast<const uint4*>(n.bias.data)[piece];
+  }
   ptx::wait_for_earlier_kernels();
   const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride;
   T* residual =
@@ -106,8 +116,16 @@ __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params 
     for (int e = 0; e < P::kCount; ++e) {
       const int column = piece * P::kCount + e;
       float v = (value[i][e] - mean) * factor;
-      if (present(n.weight)) v *= load_any(n.weight, column) + n.weight_offset;
-      if (present(n.bias)) v += load_any(n.bias, column);
+      if (p.whole_weight) {
+        v *= to_float(weight[i].at()[e]) + n.weight_offset;
+      } else if (present(n.weight)) {
+        v *= load_any(n.weight, column) + n.weight_offset;
+      }
+      if (p.whole_bias) {
+        v += to_float(bias[i].at()[e]);
+      } else if (present(n.bias)) {
+        v += load_any(n.bias, column);
+      }
       y.at()[e] = from_float<T>(v);
     }
     reinterpret_cast<uint4*>(output)[piece] = y.bits;
@@ -122,13 +140,23 @@ __device__ __forceinline__ float warp_sum(float x) {
 
 template <class T>
 __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params p) {
+  constexpr int kEarly = 8;
   const Norm& n = p.n;
   ptx::let_next_kernel_start();
-  ptx::wait_for_earlier_kernels();
   const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-  if (item >= n.input.rows * p.groups) return;
+  if (item >= n.input.rows * p.groups) return ptx::wait_for_earlier_kernels();
   const int64_t row = item / p.groups;
   const int begin = static_cast<int>(item % p.groups) * p.group;
+  // Weights do not depend on the kernels in front: those of small groups come before these end.
+  const bool early = p.group <= 32 * kEarly && present(n.weight);
+  float weight[kEarly];
+#pragma unroll
+  for (int k = 0; k < kEarly; ++k) {
+    const int i = k * 32 + static_cast<int>(threadIdx.x) % 32;
+    if (early && i < p.group)
+      weight[k] = load_any(n.weight, n.weight.cols == p.group ? i : begin + i) + n.weight_offset;
+  }
+  ptx::wait_for_earlier_kernels();
   const T* input = static_cast<const T*>(n.input.data) + row * n.input.stride + begin;
   T* residual = present(n.residual)
                     ? static_cast<T*>(n.residual.data) + row * n.residual.stride + begin
@@ -157,13 +185,22 @@ __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params
     sum = warp_sum(sum);
   }
   const float factor = rsqrtf(sum / static_cast<float>(p.group) + n.eps);
-  for (int i = lane; i < p.group; i += 32) {
-    // The weight is one per column of the row, or one group's that all groups share.
-    const int column = n.weight.cols == p.group ? i : begin + i;
-    float v = (to_float(from[i]) - mean) * factor;
-    if (present(n.weight)) v *= load_any(n.weight, column) + n.weight_offset;
+  // The weight is one per column of the row, or one group's that all groups share.
+  const auto finish = [&](int i, float scale) {
+    float v = (to_float(from[i]) - mean) * factor * scale;
     if (present(n.bias)) v += load_any(n.bias, n.bias.cols == p.group ? i : begin + i);
     output[i] = from_float<T>(v);
+  };
+  if (early) {
+#pragma unroll
+    for (int k = 0; k < kEarly; ++k) {
+      if (k * 32 + lane < p.group) finish(k * 32 + lane, weight[k]);
+    }
+    return;
+  }
+  for (int i = lane; i < p.group; i += 32) {
+    const int column = n.weight.cols == p.group ? i : begin + i;
+    finish(i, present(n.weight) ? load_any(n.weight, column) + n.weight_offset : 1.0F);
   }
 }
 
@@ -176,7 +213,11 @@ template <class T>
 cudaError_t run(const Norm& n, cudaStream_t stream) {
   constexpr int kCount = Piece<T>::kCount;
   const auto columns = static_cast<int32_t>(n.input.cols);
-  Params p = {n, n.group == 0 ? columns : n.group, 1};
+  const auto as_pieces = [&](const Matrix& m) {
+    return static_cast<bool>(m) && m.dtype == n.input.dtype &&
+           reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
+  };
+  Params p = {n, n.group == 0 ? columns : n.group, 1, as_pieces(n.weight), as_pieces(n.bias)};
   p.groups = columns / p.group;
   const int pieces = columns / kCount;
   const bool whole = p.groups == 1 && columns % kCount == 0 && pieces <= 4096 && aligned(n.input) &&

@@ -262,7 +262,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   const uint8_t* rows = stages + warp / 4 * 64 * 128;
   // An instruction of so few columns is over long before its sums can be added to again, so the
   // boxes of a step go to sums of their own.
-  constexpr int kChains = kN <= 32 ? kBoxes : 2;
+  constexpr int kChains = kN <= 32 || kBoxes < 2 ? kBoxes : 2;
   Cursor at;
   for (;;) {
     ptx::mbarrier_wait(full + at.slot, at.parity);
@@ -321,15 +321,16 @@ struct Cut {
 // A multiprocessor alone can take steps about 1.7 times as fast as memory feeds all of them, so a
 // last round that leaves some idle still runs faster than its share; sums of parts cost about one
 // and a half steps. Times are in units of the whole weight at memory's speed.
-Cut cut_of(int strips_all, int steps, int strips_max, int rows, int blocks, double strip_us) {
+Cut cut_of(int strips_all, int steps, int strips_max, int strips_least, int rows, int blocks,
+           double strip_us) {
   constexpr double kAlone = 0.6, kSums_us = 3.0, kRound_us = 0.4;
   constexpr double kInput = 0.4 / 16.0;  // the input comes from L2, again for every tile
   Cut best = {strips_max, 1};
   double best_cost = 1e30;
-  for (int strips = strips_max; strips >= strips_max - 1; --strips) {
+  for (int strips = strips_max; strips >= strips_least; --strips) {
     const int tiles = (strips_all + strips - 1) / strips;
     for (int parts = 1; parts <= 16 && parts * 2 <= steps; parts *= 2) {
-      if (parts > 1 && tiles * parts > kChunksMax) break;
+      if (parts > 1 && tiles * parts > kChunksMax / (strips_max > 8 ? 2 : 1)) break;
       const int chunks = tiles * parts, rounds = chunks / blocks, rest = chunks % blocks;
       const double chunk_us = strip_us * (strips + kInput * rows) * steps / parts;
       const double last = rest == 0 ? 0.0 : std::max(static_cast<double>(rest) / blocks, kAlone);
@@ -349,8 +350,10 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   constexpr int kSharedMax = 226 << 10;  // the kernel's own variables take the rest
   constexpr double kStrip_us = 16 * 128 * kBoxes / 34'000.0;  // a step's, all multiprocessors busy
   const int steps = (a.k + 64 * kBoxes - 1) / (64 * kBoxes);
-  Cut cut = cut_of((a.n + 15) / 16, steps, kGroups * 4, a.fixed_cut ? kN : a.m, multiprocessors,
-                   kStrip_us);
+  // Tiles of four warpgroups may end a good deal short of 256 rows: there one round is the aim.
+  constexpr int kStrips = kGroups * 4, kStripsLeast = kGroups > 2 ? kStrips * 3 / 4 : kStrips - 1;
+  Cut cut = cut_of((a.n + 15) / 16, steps, kStrips, kStripsLeast, a.fixed_cut ? kN : a.m,
+                   multiprocessors, kStrip_us);
   if (a.strips > 0) cut.strips = a.strips < kGroups * 4 ? a.strips : kGroups * 4;
   if (a.parts > 0) cut.parts = a.parts < steps ? a.parts : steps;
   const auto n = static_cast<uint64_t>(a.n), k = static_cast<uint64_t>(a.k);
@@ -384,7 +387,8 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.steps = steps;
   p.strips = cut.strips;
   p.tiles = ((a.n + 15) / 16 + cut.strips - 1) / cut.strips;
-  p.parts = p.tiles * cut.parts <= kChunksMax ? cut.parts : 1;
+  constexpr int kChunks = kGroups > 2 ? kChunksMax / 2 : kChunksMax;  // theirs are twice as large
+  p.parts = p.tiles * cut.parts <= kChunks ? cut.parts : 1;
   p.bias = a.bias;
   p.output = a.output;
   p.output_stride = a.output_stride;
@@ -415,7 +419,11 @@ cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
   if (a.m <= 8) return run<T, 8, 1, 4>(a, sms, stream);
   if (a.m <= 16) return run<T, 16, 1, 4>(a, sms, stream);
   if (a.m <= 32) return run<T, 32, 1, 4>(a, sms, stream);
-  if (a.variant == 1) return run<T, 64, 2, 2>(a, sms, stream);
+  constexpr int kManyOutputs = 65536;
+  if (a.variant == 1 || (a.variant < 0 && a.n >= kManyOutputs))
+    return run<T, 64, 2, 2>(a, sms, stream);
+  if (a.variant == 2 || (a.variant < 0 && skinny_takes_tall_tiles(a)))
+    return run<T, 64, 4, 1>(a, sms, stream);
   return run<T, 64, 1, 4>(a, sms, stream);
 }
 
@@ -427,6 +435,11 @@ size_t skinny_gemm_partials_bytes(int rows) {
 }
 size_t skinny_gemm_counters(int64_t n_max) {
   return static_cast<size_t>(n_max / 16 + 3);
+}
+
+bool skinny_takes_tall_tiles(const SkinnyGemm& a) {
+  constexpr int kRowsLeast = 33, kOutputsLeast = 24'576;
+  return a.m >= kRowsLeast && a.gated_silu && a.n >= kOutputsLeast && !a.fixed_cut;
 }
 
 bool skinny_gemm_fits(const SkinnyGemm& a) {
