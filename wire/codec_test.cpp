@@ -213,8 +213,9 @@ TEST(WireCodec, AnotherMsgpackReadsWhatIsWritten) {
   std::string body;
   DeltaView view;
   const std::vector<int32_t> tokens = {0, 127, 128, 65'536};
+  const std::string text(300, 'x');
   view.tokens = tokens;
-  view.text = std::string(300, 'x');
+  view.text = text;
   write_delta(body, id_of(9), 1, view);
   const msgpack::object_handle handle = msgpack::unpack(body.data(), body.size());
   const auto map = handle.get().as<std::map<uint64_t, msgpack::object>>();

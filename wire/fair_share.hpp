@@ -15,7 +15,7 @@ namespace troupe::wire {
 
 class FairShare {
  public:
-  static constexpr int64_t kBurst_ns = 250'000'000;
+  static constexpr int64_t kBurst_ns = 500'000'000;
 
   // True: this went beyond the share.
   bool charge(int64_t cost_ns, int64_t now_ns) {
@@ -29,9 +29,9 @@ class FairShare {
     return paid_until_ns_ + cost_ns - kBurst_ns;
   }
 
-  // What reading a message is worth: 4,000 messages, 2,000 requests or 64 MB in a second.
+  // What reading a message is worth: 2,000 messages, 1,000 requests or 64 MB in a second.
   static int64_t cost_of(Kind kind, size_t bytes) {
-    return (kind == Kind::submit ? 500'000 : 250'000) + cost_of_bytes(bytes);
+    return (kind == Kind::submit ? 1'000'000 : 500'000) + cost_of_bytes(bytes);
   }
   static int64_t cost_of_bytes(size_t bytes) { return static_cast<int64_t>(bytes) * 1'000 / 64; }
 

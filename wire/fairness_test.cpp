@@ -60,9 +60,9 @@ TEST(WireFairness, AFloodIsReadAsItsShareAllowsOnceOthersHaveWorkHere) {
     ASSERT_EQ(knock(world, busy, Kind::ping, ping), 0) << "who stays within its share never rests";
     if (i % 8 == 0) world.now_ns += kMs / 4;
   }
-  EXPECT_NEAR(free_of_charge, 1'000 + 9'000 / 8,
+  EXPECT_NEAR(free_of_charge, 1'000 + 9'000 / 16,
               100);  // the burst, and what its share gave back meanwhile
-  EXPECT_NEAR(static_cast<double>(rested), 0.25e6 * (9'000 - free_of_charge), 1e6);
+  EXPECT_NEAR(static_cast<double>(rested), 0.5e6 * (9'000 - free_of_charge), 1e6);
   EXPECT_EQ(world.server->check_integrity(), "");
 }
 
@@ -104,7 +104,7 @@ TEST(WireFairness, ImagesComeNoFasterThanTheShareOnceOthersHaveWorkHere) {
   while (!sinks.back()->ended() && world.now_ns - begun < 20'000 * kMs) world.round();
   EXPECT_EQ(world.server->counters().rests, rests) << "who sends with leave makes nobody wait";
   const double seconds = static_cast<double>(world.now_ns - begun) / 1e9;
-  const double expected = 4.0 * kImage / 64e6 - 0.25;
+  const double expected = 4.0 * kImage / 64e6 + 4.0 * kImage / kChunkBytes * 0.5e-3 - 0.5;
   EXPECT_NEAR(seconds, expected, 0.15 * expected);
   for (const auto& sink : sinks) EXPECT_EQ(sink->last.kind, EventKind::done);
   EXPECT_EQ(world.server->check_integrity(), "");

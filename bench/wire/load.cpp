@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -112,6 +113,7 @@ class Asker {
 
  private:
   void loop() {
+    std::minstd_rand random(1);
     while (!over_) {
       const int64_t asked = steady_now_ns();
       if (const auto ids = port_->tokenize("how long?", false, false); !ids.ok())
@@ -120,7 +122,8 @@ class Asker {
         const std::scoped_lock lock(mutex_);
         delays_ns_.push_back(steady_now_ns() - asked);
       }
-      std::this_thread::sleep_for(std::chrono::microseconds(4'700));
+      // At no fixed place between the engine's steps.
+      std::this_thread::sleep_for(std::chrono::microseconds(2'000 + random() % 6'000));
     }
   }
   std::unique_ptr<EnginePort> port_;
