@@ -49,7 +49,7 @@ Channel::Channel(std::shared_ptr<EventQueue> queue, uint64_t user_data)
 }
 
 void Channel::push(Event&& event) {
-  const std::scoped_lock lock(queue_->mutex_);
+  std::unique_lock lock(queue_->mutex_);
   if (finished_ || queue_->shut_) return;  // INV-QUEUE-3
   const bool terminal = is_terminal(event.kind);
   const RequestId id = event.id;
@@ -69,19 +69,26 @@ void Channel::push(Event&& event) {
     failed.status = Status(Code::out_of_memory, "out of memory");  // fits without allocating
   }
   finished_ = terminal || finished_;
-  if (!waiting_.empty()) queue_->make_ready(*this);
+  announce(std::move(lock));
+}
+
+// The reader is woken after the lock is let go: it would only wait again, for the lock.
+void Channel::announce(std::unique_lock<std::mutex> lock) {
+  const bool wakes = !waiting_.empty() && queue_->make_ready(*this);
+  lock.unlock();
+  if (wakes) queue_->arrived_.notify_one();
 }
 
 // Most of what ever comes: while its reader lags, it asks the heap for nothing but room to grow.
 void Channel::push_delta(const TokenDelta& delta) {
-  const std::scoped_lock lock(queue_->mutex_);
+  std::unique_lock lock(queue_->mutex_);
   if (finished_ || lost_ || queue_->shut_) return;
   try {
     admit(delta);
   } catch (const std::bad_alloc&) {
     lose();
   }
-  if (!waiting_.empty()) queue_->make_ready(*this);
+  announce(std::move(lock));
 }
 
 void Channel::admit(const TokenDelta& delta) {
@@ -140,8 +147,8 @@ EventQueue::~EventQueue() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void EventQueue::make_ready(Channel& channel) {
-  if (channel.ready_) return;  // INV-QUEUE-1
+bool EventQueue::make_ready(Channel& channel) {
+  if (channel.ready_) return false;  // INV-QUEUE-1
   channel.ready_ = true;
   if (tail_ == nullptr) {
     head_ = channel.shared_from_this();
@@ -150,7 +157,7 @@ void EventQueue::make_ready(Channel& channel) {
   }
   tail_ = &channel;
   signal();
-  if (waiters_ > 0) arrived_.notify_one();
+  return waiters_ > 0;
 }
 
 int EventQueue::descriptor() {

@@ -33,6 +33,7 @@ class Channel final : public EventSink, public std::enable_shared_from_this<Chan
   void admit(const TokenDelta& delta);
   [[nodiscard]] Event* waiting(EventKind kind, int32_t index);
   void append(Event&& event);
+  void announce(std::unique_lock<std::mutex> lock);
   void lose() noexcept;  // out of memory: what waits is dropped, and the last event will say so
 
   const std::shared_ptr<EventQueue> queue_;
@@ -60,7 +61,8 @@ class EventQueue {
 
  private:
   friend class Channel;
-  void make_ready(Channel& channel);
+  // Whether a reader waits, who is then to be told.
+  [[nodiscard]] bool make_ready(Channel& channel);
   troupe_events* take(uint32_t max);
   void signal();
   void unsignal();
