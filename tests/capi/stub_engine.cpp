@@ -16,95 +16,10 @@
 #include "base/clock.hpp"
 #include "base/limits.hpp"
 #include "base/port.hpp"
+#include "tests/capi/stub_job.hpp"
 
-namespace troupe {
+namespace troupe::stub {
 namespace {
-
-constexpr int32_t kEos = 256, kVocab = 257;
-
-struct StubOptions {
-  int64_t step_ns = 0, load_ns = 0;
-  int64_t fail_step = -1;
-  int32_t context_length = 8192;
-};
-
-Result<StubOptions> parse(const std::string &endpoint) {
-  StubOptions options;
-  if (!endpoint.starts_with("echo:")) {
-    return Status(Code::not_found, "model " + endpoint + ": no such folder (the stub knows echo:)");
-  }
-  const size_t question = endpoint.find('?');
-  std::string rest = question == std::string::npos ? "" : endpoint.substr(question + 1);
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('&'), rest.size());
-    const std::string item = rest.substr(0, end);
-    rest.erase(0, end + 1);
-    const size_t equals = std::min(item.find('='), item.size());
-    const std::string key = item.substr(0, equals);
-    const double value = equals < item.size() ? std::atof(item.c_str() + equals + 1) : 0.0;
-    if (key == "step_ms")
-      options.step_ns = static_cast<int64_t>(value * 1e6);
-    else if (key == "load_ms")
-      options.load_ns = static_cast<int64_t>(value * 1e6);
-    else if (key == "fail_step")
-      options.fail_step = static_cast<int64_t>(value);
-    else if (key == "context")
-      options.context_length = static_cast<int32_t>(value);
-    else
-      return invalid("echo: unknown option \"" + key + "\"");
-  }
-  return options;
-}
-
-std::string image_text(const ImageInput &image) {
-  uint64_t hash = 0xcbf29ce484222325U;
-  for (size_t i = 0; i < image.bytes.size; ++i) {
-    hash = (hash ^ std::to_integer<uint64_t>(image.bytes.data[i])) * 0x100000001b3U;
-  }
-  constexpr const char *kFormats[] = {"rgb", "rgba", "bgr", "bgra", "grey"};
-  constexpr const char *kTypes[] = {"f16", "bf16", "f32"};
-  const bool embedding = image.kind == ImageKind::embedding;
-  int32_t width = embedding ? image.rows : image.width;
-  int32_t height = embedding ? image.hidden : image.height;
-  const char *kind = "png";
-  if (image.kind == ImageKind::pixels) kind = kFormats[static_cast<size_t>(image.format)];
-  if (embedding) kind = kTypes[static_cast<size_t>(image.type)];
-  const auto *b = reinterpret_cast<const unsigned char *>(image.bytes.data);
-  if (image.kind == ImageKind::encoded && image.bytes.size > 24 && b[1] == 'P' && b[2] == 'N') {
-    width = b[18] << 8 | b[19];
-    height = b[22] << 8 | b[23];
-  }
-  char text[96];
-  std::snprintf(text, sizeof text, "[%s %dx%d %s %016llx]", embedding ? "embedding" : "image",
-                width, height, kind, static_cast<unsigned long long>(hash));
-  return text;
-}
-
-size_t whole_characters(const std::string &text) {
-  size_t end = text.size(), i = end;
-  while (i > 0 && end - i < 4 && (static_cast<unsigned char>(text[i - 1]) & 0xC0) == 0x80) --i;
-  if (i == 0) return end;
-  const auto lead = static_cast<unsigned char>(text[i - 1]);
-  const size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-  return end - (i - 1) < need ? i - 1 : end;
-}
-
-struct Choice {
-  std::string said, pending;  // said: text released so far
-  size_t made = 0;
-  FinishReason finish = FinishReason::none;
-};
-
-struct Job {
-  RequestId id = 0;
-  Request request;
-  std::shared_ptr<EventSink> sink;
-  std::vector<int32_t> prompt, answer;
-  std::vector<Choice> choices;
-  int64_t submitted_ns = 0, first_token_ns = 0;
-  Usage usage;
-  bool running = false, cancelled = false;
-};
 
 class StubPort final : public EnginePort {
  public:
@@ -267,18 +182,6 @@ class StubPort final : public EnginePort {
  private:
   Status closed() const { return {Code::closed, "engine " + endpoint_ + " was closed"}; }
 
-  static std::string parts_text(const Request &request, const std::vector<PromptPart> &parts) {
-    std::string text;
-    for (const PromptPart &part : parts) {
-      text += part.text;
-      for (const int32_t id : part.tokens) {
-        if (id < 256) text.push_back(static_cast<char>(id));
-      }
-      if (part.kind == PromptPart::Kind::image) text += image_text(request.images[part.image]);
-    }
-    return text;
-  }
-
   Status prepare(const Request &request, Job &job) const {
     if (!request.messages_json.empty())
       return unsupported("messages as JSON: the stub has no JSON");
@@ -345,70 +248,13 @@ class StubPort final : public EnginePort {
       job.first_token_ns = steady_now_ns();
       Event admitted;
       admitted.kind = EventKind::admitted;
-      send(job, std::move(admitted));
+      job.send(std::move(admitted));
     }
     bool more = false;
     for (size_t i = 0; i < job.choices.size(); ++i) {
-      if (job.choices[i].finish == FinishReason::none) more |= speak(job, i);
+      if (job.choices[i].finish == FinishReason::none) more |= job.speak(i, stub_.context_length);
     }
     return more ? false : end(job, EventKind::done, {});
-  }
-
-  // One token of one choice; whether it goes on.
-  bool speak(Job &job, size_t index) {
-    Choice &choice = job.choices[index];
-    const SamplingParams &s = job.request.sampling;
-    const int64_t most = s.max_tokens ? *s.max_tokens : stub_.context_length;
-    Event event;
-    event.index = static_cast<int32_t>(index);
-    event.from = static_cast<int64_t>(choice.made);
-    if (index == 0 && choice.made == 0 && s.prompt_logprobs) {
-      for (size_t i = 0; i < job.prompt.size(); ++i) {
-        event.prompt_logprobs.emplace_back();
-        if (i > 0) event.prompt_logprobs.back().push_back({job.prompt[i], -0.5F, 1});
-      }
-    }
-    if (static_cast<int64_t>(choice.made) >= most) {
-      choice.finish = FinishReason::length;
-    } else {
-      const bool over = choice.made >= job.answer.size();
-      add_token(job, choice, over ? kEos : job.answer[choice.made], event);
-      if (over) {
-        choice.finish = FinishReason::stop;
-        event.stop_token = kEos;
-      }
-    }
-    if (choice.finish != FinishReason::none) {
-      event.text += std::exchange(choice.pending, {});
-      event.finish = choice.finish;
-    }
-    send(job, std::move(event));
-    return choice.finish == FinishReason::none;
-  }
-
-  static void add_token(Job &job, Choice &choice, int32_t token, Event &event) {
-    ++choice.made;
-    ++job.usage.completion_tokens;
-    event.tokens.push_back(token);
-    if (job.request.sampling.logprobs) {
-      event.logprobs.push_back(-0.25F);
-      event.top_logprobs.emplace_back();
-      for (int32_t k = 0; k < *job.request.sampling.logprobs; ++k) {
-        event.top_logprobs.back().push_back(
-            {(token + k) % kVocab, -0.25F - static_cast<float>(k), k + 1});
-      }
-    }
-    if (token == kEos) return;  // it has no text
-    choice.pending.push_back(static_cast<char>(token));
-    const size_t whole = whole_characters(choice.pending);
-    event.text = choice.pending.substr(0, whole);
-    choice.pending.erase(0, whole);
-    choice.said += event.text;
-    for (const std::string &stop : job.request.sampling.stop) {
-      if (!choice.said.ends_with(stop)) continue;
-      choice.finish = FinishReason::stop;
-      event.stop_text = stop;
-    }
   }
 
   bool end(Job &job, EventKind kind, Status status) {
@@ -422,7 +268,7 @@ class StubPort final : public EnginePort {
                      job.first_token_ns > 0 ? job.first_token_ns - job.submitted_ns : 0,
                      steady_now_ns() - job.submitted_ns};
     remember(job, kind);
-    send(job, std::move(event));
+    job.send(std::move(event));
     return true;
   }
 
@@ -439,13 +285,6 @@ class StubPort final : public EnginePort {
     held.insert(held.end(), job.answer.begin(),
                 job.answer.begin() +
                     static_cast<std::ptrdiff_t>(std::min(job.choices[0].made, job.answer.size())));
-  }
-
-  static void send(Job &job, Event &&event) {
-    event.id = job.id;
-    event.user_data = job.request.user_data;
-    event.usage = job.usage;
-    job.sink->push(std::move(event));
   }
 
   void retire(const std::vector<Job *> &finished) {
@@ -496,13 +335,17 @@ Result<std::string> inspect_stub(const std::string &folder, const EngineOptions 
 #ifndef TROUPE_STUB_BUILD_ID
 #define TROUPE_STUB_BUILD_ID build_id()
 #endif
+const char *own_build_id() {
+  return TROUPE_STUB_BUILD_ID;
+}
 
 }  // namespace
-}  // namespace troupe
+}  // namespace troupe::stub
 
 extern "C" __attribute__((visibility("default"))) const troupe::EnginePlugin *
 troupe_engine_plugin() {
-  static const troupe::EnginePlugin plugin{troupe::TROUPE_STUB_BUILD_ID, troupe::open_stub,
-                                           troupe::inspect_stub, troupe::set_log_forward, nullptr};
+  using namespace troupe;
+  static const EnginePlugin plugin{stub::own_build_id(), stub::open_stub, stub::inspect_stub,
+                                   set_log_forward, nullptr};
   return &plugin;
 }
