@@ -3,7 +3,8 @@
     python make_binding.py            writes it
     python make_binding.py --check    exits 1 when the committed one differs
 
-The header is plain C99, so taking out comments, preprocessor lines and attributes leaves what cffi reads.
+The header is plain C99: without comments, attributes and preprocessor lines other than whole numbers it is
+what cffi reads.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ BINDING = HERE / "src" / "troupe" / "_binding.py"
 def declarations(header: str) -> str:
     text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     text = re.sub(r"\\\n", " ", text)
-    text = re.sub(r"^[ \t]*#.*$", "", text, flags=re.M)
+    text = re.sub(r"^[ \t]*#(?!define \w+ \d+$).*$", "", text, flags=re.M)
     text = re.sub(r'extern "C" \{', "", text)
     text = re.sub(r"\bTROUPE_(API|MUST_USE)\b", "", text)
     # The closing brace of extern "C" is the last one of the file.

@@ -10,6 +10,7 @@
 from ._core import Session, inspect
 from ._images import Embedding
 from ._library import version as library_version
+from ._server import KeyPair, Server, keygen
 from .aio import AsyncEngine, AsyncStream
 from .engine import Engine, Stream
 from .errors import (Cancelled, Closed, ConnectionLost, CorruptModel, DeadlineExceeded, EngineFailed,
@@ -23,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncEngine", "AsyncStream", "Cancelled", "Choice", "Closed", "ConnectionLost", "Constraint", "CorruptModel",
     "DeadlineExceeded", "Delta", "Embedding", "Engine", "EngineFailed", "EngineInfo", "EngineStats",
-    "InvalidArgument", "LimitExceeded", "Logprob", "Message", "NotFound", "OutOfMemory", "Overloaded",
-    "Prompt", "Result", "Sampling", "Session", "SessionState", "Stream", "Timings", "TroupeError",
-    "Unauthorised", "Unsupported", "Usage", "inspect", "library_version",
+    "InvalidArgument", "KeyPair", "LimitExceeded", "Logprob", "Message", "NotFound", "OutOfMemory", "Overloaded",
+    "Prompt", "Result", "Sampling", "Server", "Session", "SessionState", "Stream", "Timings", "TroupeError",
+    "Unauthorised", "Unsupported", "Usage", "inspect", "keygen", "library_version",
 ]

@@ -30,6 +30,8 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
     for key, value in given.items():
         if value is None:
             continue
+        if key == "connect_timeout":
+            key, value = "connect_timeout_ns", value * 1e9
         if isinstance(value, str):
             value = ffi.new("char[]", value.encode())
             alive.append(value)
@@ -46,8 +48,12 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
     return options, alive
 
 
+def nanoseconds_of(drain: float) -> int:
+    return -1 if drain < 0 else round(drain * 1e9)
+
+
 class Handle:
-    """The engine's pointer and its queue; freed with the last reference, or by close()."""
+    """The engine's pointer and its queue; freed when it is closed and no call is inside it any more."""
 
     def __init__(self) -> None:
         out = ffi.new("troupe_queue **")
@@ -56,6 +62,7 @@ class Handle:
         self._engine: Any = None
 
     def open(self, model: str, options: Mapping[str, Any]) -> None:
+        """Returns at once; what becomes of it comes through the queue."""
         raw, alive = engine_options(self.queue, options)
         out = ffi.new("troupe_engine **")
         check(lib.troupe_engine_open(str(model).encode(), raw, out))
@@ -64,9 +71,10 @@ class Handle:
 
     @property
     def engine(self) -> Any:
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             raise Closed("the engine is closed")
-        return self._engine
+        return engine
 
     @property
     def closed(self) -> bool:
@@ -76,11 +84,7 @@ class Handle:
         engine, self._engine = self._engine, None
         if engine is None:
             return
-        nanoseconds = -1 if drain < 0 else round(drain * 1e9)
-        try:
-            check(lib.troupe_engine_close(engine, nanoseconds))
-        finally:
-            ffi.release(engine)
+        check(lib.troupe_engine_close(engine, nanoseconds_of(drain)))
 
     def submit(self, prompt: Prompt, options: Options, key: int) -> int:
         request = build_request(prompt, options)
@@ -89,8 +93,9 @@ class Handle:
         return int(out[0])
 
     def cancel(self, request: int) -> None:
-        if self._engine is not None:
-            lib.troupe_cancel(self._engine, request)
+        engine = self._engine
+        if engine is not None:
+            lib.troupe_cancel(engine, request)
 
     def info(self) -> EngineInfo:
         raw = ffi.new("troupe_info *")
@@ -142,9 +147,10 @@ class Session:
         self._raw = ffi.gc(pointer, lib.troupe_session_free)
 
     def _pointer(self) -> Any:
-        if self._raw is None:
+        raw = self._raw
+        if raw is None:
             raise Closed("the session is closed")
-        return self._raw
+        return raw
 
     def fork(self) -> Session:
         out = ffi.new("troupe_session **")
@@ -163,9 +169,8 @@ class Session:
         return SessionState(raw.tokens, raw.cached_tokens, raw.lease_left_ns * 1e-9)
 
     def close(self) -> None:
-        raw, self._raw = self._raw, None
-        if raw is not None:
-            ffi.release(raw)
+        """Idempotent; requests in it run on. A call that is inside it keeps it until it returns."""
+        self._raw = None
 
     def __enter__(self) -> Session:
         return self

@@ -1,12 +1,13 @@
-"""Turns troupe_event structs into Deltas and Results. The hot path: one call a token event."""
+"""Turns troupe_event structs into Deltas and Results. The hot path: a few calls a token event."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Union
 
 from ._binding import ffi
 from ._library import lib
-from .errors import Cancelled, TroupeError, error_from
+from .errors import Cancelled, EngineFailed, TroupeError, error_from
 from .types import Choice, Delta, Logprob, Result, Timings, Usage
 
 TOKENS: int = lib.TROUPE_EVENT_TOKENS
@@ -15,12 +16,29 @@ CANCELLED: int = lib.TROUPE_EVENT_CANCELLED
 FAILED: int = lib.TROUPE_EVENT_FAILED
 READY: int = lib.TROUPE_EVENT_READY
 PROGRESS: int = lib.TROUPE_EVENT_PROGRESS
+ENDS = (DONE, CANCELLED, FAILED)
 
 FINISH_NONE: int = lib.TROUPE_FINISH_NONE
 FINISH: dict[int, str | None] = {
     lib.TROUPE_FINISH_NONE: None, lib.TROUPE_FINISH_STOP: "stop", lib.TROUPE_FINISH_LENGTH: "length",
     lib.TROUPE_FINISH_CANCELLED: "cancelled", lib.TROUPE_FINISH_ERROR: "error",
 }
+
+
+_unpack = ffi.unpack
+_cast = ffi.cast
+_EVENT = ffi.typeof("troupe_event *")
+_BYTES = ffi.typeof("char *")
+
+
+def each(events: Any) -> Iterator[Any]:
+    """The events of a troupe_events."""
+    first, count = events.events, events.count
+    yield first
+    if count > 1:
+        base, stride = _cast(_BYTES, first), events.event_size
+        for at in range(stride, count * stride, stride):
+            yield _cast(_EVENT, base + at)
 
 
 class End:
@@ -45,7 +63,7 @@ class End:
 
 
 def table_of(pointer: Any) -> list[list[Logprob]] | None:
-    if pointer == ffi.NULL:
+    if not pointer:
         return None
     table, rows = pointer[0], []
     base = ffi.cast("char *", table.entries)
@@ -60,21 +78,46 @@ def table_of(pointer: Any) -> list[list[Logprob]] | None:
 
 def delta_of(event: Any) -> Delta:
     count, size, finish = event.n_tokens, event.text_size, event.finish_reason
-    delta = Delta(ffi.unpack(event.text, size).decode("utf-8", "replace") if size else "",
-                  ffi.unpack(event.tokens, count) if count else [], event.index)
+    delta = Delta(_unpack(event.text, size).decode("utf-8", "replace") if size else "",
+                  _unpack(event.tokens, count) if count else [], event.index)
     if finish != FINISH_NONE:
         delta.finish_reason = FINISH.get(finish)
         delta.stop_token = event.stop_token if event.stop_token >= 0 else None
-        if event.stop_text != ffi.NULL:
-            delta.stop_text = ffi.unpack(event.stop_text, event.stop_text_size).decode("utf-8", "replace")
-    if event.logprobs != ffi.NULL:
-        delta.logprobs = ffi.unpack(event.logprobs, count) if count else []
+        if event.stop_text:
+            delta.stop_text = _unpack(event.stop_text, event.stop_text_size).decode("utf-8", "replace")
+    if event.logprobs:
+        delta.logprobs = _unpack(event.logprobs, count) if count else []
         delta.top_logprobs = table_of(event.top_logprobs)
     return delta
 
 
+Item = Union[Delta, End, "list[list[Logprob]]"]
+
+
+def add_items(event: Any, items: Any) -> None:
+    """Appends what one event of a request says: at most the prompt's log-probabilities and a delta, or its end."""
+    kind = event.kind
+    if kind == TOKENS:
+        if event.prompt_logprobs:
+            items.append(table_of(event.prompt_logprobs) or [])
+        items.append(delta_of(event))
+    elif kind in ENDS:
+        items.append(End(event))
+
+
+def opening_of(event: Any) -> TroupeError | tuple[str, float] | None:
+    """What an event with id 0 says of opening: how far it is, why it failed, or, None, that the engine serves."""
+    if event.kind == PROGRESS:
+        return ffi.buffer(event.text, event.text_size)[:].decode(), event.progress
+    if event.kind == FAILED:
+        return error_from(event.error) if event.error else EngineFailed("the engine did not open")
+    return None
+
+
 class Collector:
     """Gathers deltas into a Result."""
+
+    __slots__ = ("_choices", "_texts", "_usage", "_timings", "_prompt_logprobs")
 
     def __init__(self, n: int) -> None:
         self._choices = [Choice() for _ in range(n)]
@@ -83,13 +126,20 @@ class Collector:
         self._prompt_logprobs: list[list[Logprob]] | None = None
 
     def add(self, delta: Delta) -> None:
-        choice = self._choices[delta.index]
-        self._texts[delta.index].append(delta.text)
+        index = delta.index
+        choice = self._choices[index]
+        self._texts[index].append(delta.text)
         choice.tokens += delta.tokens
+        if delta.finish_reason is None and delta.logprobs is None:
+            return
         if delta.logprobs is not None:
-            choice.logprobs = (choice.logprobs or []) + delta.logprobs
+            if choice.logprobs is None:
+                choice.logprobs = []
+            choice.logprobs += delta.logprobs
         if delta.top_logprobs is not None:
-            choice.top_logprobs = (choice.top_logprobs or []) + delta.top_logprobs
+            if choice.top_logprobs is None:
+                choice.top_logprobs = []
+            choice.top_logprobs += delta.top_logprobs
         if delta.finish_reason is not None:
             choice.finish_reason = delta.finish_reason
             choice.stop_text, choice.stop_token = delta.stop_text, delta.stop_token

@@ -1,28 +1,74 @@
-"""The one thread of a sync engine: waits on its queue and hands each event to the request it is of."""
+"""The one thread of a sync engine: waits on its queue and hands each event to the stream it is of.
+
+Threads that wait for their streams are woken one after the other: each wakes the next when it goes to wait
+again. Woken all at once they would meet at the interpreter's lock, and sleep and be woken a second time; that
+costs twice the CPU time. Where threads do something else before they wait again, one at a time is too slow:
+when not all that are due were woken within _PATIENCE_NS, one more is, and from then on so many run at once.
+Without such a delay their number goes down again.
+"""
 
 from __future__ import annotations
 
 import itertools
 import queue
 import threading
-from typing import Any, Union
+from collections import deque
+from typing import Any
 
 from ._binding import ffi
 from ._core import Handle, Progress
-from ._events import CANCELLED, DONE, FAILED, PROGRESS, READY, TOKENS, End, delta_of, table_of
+from ._events import ENDS, End, Item, add_items, each, opening_of
 from ._library import lib
-from .errors import Closed, EngineFailed, TroupeError, error_from
-from .types import Delta, Logprob
+from .errors import Closed, EngineFailed, TroupeError
 
-Item = Union[Delta, End, "list[list[Logprob]]"]
-Channel = "queue.SimpleQueue[Item]"
+_PATIENCE_NS = 1_000_000  # and a share for each thread that is due
+_SHARE_NS = 50_000
+_CALM = 64  # so many handings-out without a delay, then one thread less runs at once
+
+
+class Mailbox:
+    """What came for one stream, and the lock at which its thread sleeps."""
+
+    __slots__ = ("items", "waiting", "_lock", "_due")
+
+    def __init__(self, due: deque[Mailbox]) -> None:
+        self.items: deque[Item] = deque()
+        self.waiting = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._due = due
+
+    def wait(self) -> None:
+        """Returns when something came; now and then when nothing did."""
+        self.waiting = True
+        if not self.items:  # nothing came before `waiting` was seen
+            if self._due:
+                wake_next(self._due)
+            self._lock.acquire()
+        self.waiting = False
+
+    def wake(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # it had been woken already
+            pass
+
+
+def wake_next(due: deque[Mailbox]) -> None:
+    """Called by whoever stops working with what came, so that the next one may."""
+    try:
+        due.popleft().wake()
+    except IndexError:
+        pass
 
 
 class Reader:
     def __init__(self, handle: Handle, progress: Progress | None) -> None:
         self._handle = handle
         self._progress = progress
-        self._channels: dict[int, queue.SimpleQueue[Item]] = {}
+        self._mailboxes: dict[int, Mailbox] = {}
+        self._due: deque[Mailbox] = deque()  # whose threads are to be woken
+        self._at_once, self._calm = 1, 0
         self._keys = itertools.count(1)
         self._opened: queue.SimpleQueue[TroupeError | tuple[str, float] | None] = queue.SimpleQueue()
         self._stopping = False
@@ -41,13 +87,17 @@ class Reader:
             if self._progress is not None:
                 self._progress(*heard)
 
-    def channel(self) -> tuple[int, queue.SimpleQueue[Item]]:
-        key, channel = next(self._keys), queue.SimpleQueue[Item]()
-        self._channels[key] = channel
-        return key, channel
+    def mailbox(self) -> tuple[int, Mailbox]:
+        key, mailbox = next(self._keys), Mailbox(self._due)
+        self._mailboxes[key] = mailbox
+        return key, mailbox
 
     def forget(self, key: int) -> None:
-        self._channels.pop(key, None)
+        self._mailboxes.pop(key, None)
+
+    def done_with(self) -> None:
+        """A stream has ended: its thread may not come back to wait."""
+        wake_next(self._due)
 
     def stop(self) -> None:
         """After the engine was closed: every terminal event is in the queue by now."""
@@ -59,54 +109,55 @@ class Reader:
     def _run(self) -> None:
         out = ffi.new("troupe_events **")
         while True:
-            stopping = self._stopping
-            error = lib.troupe_queue_wait(self._handle.queue, 0 if stopping else -1, 0, out)
+            stopping, due = self._stopping, len(self._due)
+            patience = 0 if stopping else _PATIENCE_NS + due * _SHARE_NS if due else -1
+            error = lib.troupe_queue_wait(self._handle.queue, patience, 0, out)
             if error:
                 lib.troupe_error_free(error)
                 break
             events = out[0]
-            if events == ffi.NULL:
+            if not events:
                 if stopping:
                     break
+                if self._due:
+                    self._at_once, self._calm = self._at_once + 1, 0
+                    wake_next(self._due)
                 continue
             try:
-                self._dispatch(events)
+                self._hand_out(events)
             except Exception as error:  # a bug of ours must not leave callers waiting for ever
                 self._fail(EngineFailed(f"the reader of this engine failed: {error!r}", code="INTERNAL"))
                 raise
             finally:
                 lib.troupe_events_free(events)
+            self._calm += 1
+            if self._calm > _CALM:
+                self._at_once, self._calm = max(1, self._at_once - 1), 0
+            for _ in range(self._at_once):
+                wake_next(self._due)
         self._fail(Closed("the engine is closed"))
 
     def _fail(self, error: TroupeError) -> None:
         self._opened.put(error)
-        for key, channel in list(self._channels.items()):
+        for key, mailbox in list(self._mailboxes.items()):
             self.forget(key)
-            channel.put(End(None, error))
+            mailbox.items.append(End(None, error))
+            mailbox.wake()
+        while self._due:
+            wake_next(self._due)
 
-    def _dispatch(self, events: Any) -> None:
-        base, stride = ffi.cast("char *", events.events), events.event_size
-        for i in range(events.count):
-            event = ffi.cast("troupe_event *", base + i * stride)
-            kind = event.kind
+    def _hand_out(self, events: Any) -> None:
+        mailboxes, due = self._mailboxes, self._due
+        for event in each(events):
             if event.id == 0:
-                self._hear_opening(kind, event)
+                self._opened.put(opening_of(event))
                 continue
-            channel = self._channels.get(event.user_data)
-            if channel is None:
+            mailbox = mailboxes.get(event.user_data)
+            if mailbox is None:
                 continue
-            if kind == TOKENS:
-                if event.prompt_logprobs != ffi.NULL:
-                    channel.put(table_of(event.prompt_logprobs) or [])
-                channel.put(delta_of(event))
-            elif kind in (DONE, CANCELLED, FAILED):
+            add_items(event, mailbox.items)
+            if event.kind in ENDS:
                 self.forget(event.user_data)
-                channel.put(End(event))
-
-    def _hear_opening(self, kind: int, event: Any) -> None:
-        if kind == READY:
-            self._opened.put(None)
-        elif kind == PROGRESS:
-            self._opened.put((ffi.buffer(event.text, event.text_size)[:].decode(), event.progress))
-        elif kind == FAILED:
-            self._opened.put(error_from(event.error) if event.error else EngineFailed("the engine did not open"))
+            if mailbox.waiting and mailbox.items:
+                mailbox.waiting = False
+                due.append(mailbox)

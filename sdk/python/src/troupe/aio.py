@@ -5,25 +5,43 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 from ._binding import ffi
 from ._core import Handle, Progress, Session, new_session
-from ._events import CANCELLED, DONE, FAILED, PROGRESS, READY, TOKENS, Collector, End, delta_of, table_of
+from ._events import ENDS, Collector, End, Item, add_items, each, opening_of
+from ._library import lib
 from ._library import lib
 from ._request import Options
-from .errors import EngineFailed, check, error_from
+from ._server import Server, open_server
+from .errors import check
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
-Item = Union[Delta, End, "list[list[Logprob]]"]
+class _Mailbox:
+    """What came for one stream, and the future on which its task waits."""
+
+    __slots__ = ("items", "waiter")
+
+    def __init__(self) -> None:
+        self.items: deque[Item] = deque()
+        self.waiter: asyncio.Future[None] | None = None
+
+    def take(self, event: Any) -> None:
+        add_items(event, self.items)
+        waiter = self.waiter
+        if waiter is not None and self.items:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class AsyncStream(AsyncIterator[Delta]):
     """The deltas of one answer. Cancelling the task, aclose() or dropping it cancels the request."""
 
-    def __init__(self, engine: AsyncEngine, request: int, key: int, channel: asyncio.Queue[Item], n: int) -> None:
-        self._engine, self._request, self._key, self._channel = engine, request, key, channel
+    def __init__(self, engine: AsyncEngine, request: int, key: int, mailbox: _Mailbox, n: int) -> None:
+        self._engine, self._request, self._key, self._mailbox = engine, request, key, mailbox
         self._collector = Collector(n)
         self._end: End | None = None
 
@@ -31,12 +49,20 @@ class AsyncStream(AsyncIterator[Delta]):
         return self
 
     async def __anext__(self) -> Delta:
-        while self._end is None:
-            try:
-                item = await self._channel.get()
-            except asyncio.CancelledError:
-                self._abandon()
-                raise
+        mailbox = self._mailbox
+        items = mailbox.items
+        while True:
+            if not items:
+                if self._end is not None:
+                    raise StopAsyncIteration
+                mailbox.waiter = waiter = self._engine._new_future()
+                try:
+                    await waiter
+                except asyncio.CancelledError:
+                    self._abandon()
+                    raise
+                continue
+            item = items.popleft()
             if isinstance(item, Delta):
                 self._collector.add(item)
                 return item
@@ -47,7 +73,6 @@ class AsyncStream(AsyncIterator[Delta]):
                     raise item.error
             else:
                 self._collector.prompt(item)
-        raise StopAsyncIteration
 
     async def result(self) -> Result:
         async for _ in self:
@@ -91,7 +116,7 @@ class AsyncEngine:
         self._model, self._progress = os.fspath(model), progress
         self._options = {**options, "settings": settings}
         self._handle = Handle()
-        self._channels: dict[int, asyncio.Queue[Item]] = {}
+        self._mailboxes: dict[int, _Mailbox] = {}
         self._keys = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -115,54 +140,50 @@ class AsyncEngine:
             await self.close()
             raise
 
+    def _new_future(self) -> asyncio.Future[None]:
+        assert self._loop is not None
+        return self._loop.create_future()
+
     def _hear(self) -> None:
         out = ffi.new("troupe_events **")
         check(lib.troupe_queue_wait(self._handle.queue, 0, 0, out))
-        events = out[0]
-        if events == ffi.NULL:
+        if out[0]:
+            for event in each(out[0]):
+                self._take(event)
+            lib.troupe_events_free(out[0])
+
+    def _take(self, event: Any) -> None:
+        if event.id == 0:
+            self._hear_opening(event)
             return
-        base, stride = ffi.cast("char *", events.events), events.event_size
-        for i in range(events.count):
-            event = ffi.cast("troupe_event *", base + i * stride)
-            if event.id == 0:
-                self._hear_opening(event)
-                continue
-            channel = self._channels.get(event.user_data)
-            if channel is None:
-                continue
-            if event.kind == TOKENS:
-                if event.prompt_logprobs != ffi.NULL:
-                    channel.put_nowait(table_of(event.prompt_logprobs) or [])
-                channel.put_nowait(delta_of(event))
-            elif event.kind in (DONE, CANCELLED, FAILED):
-                del self._channels[event.user_data]
-                channel.put_nowait(End(event))
-        lib.troupe_events_free(events)
+        mailbox = self._mailboxes.get(event.user_data)
+        if mailbox is not None:
+            mailbox.take(event)
+            if event.kind in ENDS:
+                del self._mailboxes[event.user_data]
 
     def _hear_opening(self, event: Any) -> None:
-        ready = self._ready
-        if event.kind == PROGRESS:
+        ready, news = self._ready, opening_of(event)
+        if isinstance(news, tuple):
             if self._progress is not None:
-                self._progress(ffi.buffer(event.text, event.text_size)[:].decode(), event.progress)
-        elif ready is None or ready.done():
-            return
-        elif event.kind == READY:
-            ready.set_result(None)
-        elif event.kind == FAILED:
-            ready.set_exception(error_from(event.error) if event.error else EngineFailed("the engine did not open"))
+                self._progress(*news)
+        elif ready is not None and not ready.done():
+            if news is None:
+                ready.set_result(None)
+            else:
+                ready.set_exception(news)
 
     def stream(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                **options: Any) -> AsyncStream:
         given = Options(images=images, sampling=sampling, **options)
         key = next(self._keys)
-        channel: asyncio.Queue[Item] = asyncio.Queue()
-        self._channels[key] = channel
+        mailbox = self._mailboxes[key] = _Mailbox()
         try:
             request = self._handle.submit(prompt, given, key)
         except BaseException:
-            del self._channels[key]
+            del self._mailboxes[key]
             raise
-        return AsyncStream(self, request, key, channel, 1 if sampling is None else sampling.n)
+        return AsyncStream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
 
     async def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                        **options: Any) -> Result:
@@ -189,6 +210,10 @@ class AsyncEngine:
     def session(self, *, lease: float | None = None) -> Session:
         return new_session(self._handle, lease)
 
+    def serve(self, bind: str, **options: Any) -> Server:
+        """As Engine.serve; `async with` the server, or await its aclose()."""
+        return open_server(self._handle, bind, **options)
+
     def stats(self) -> EngineStats:
         return self._handle.stats()
 
@@ -206,7 +231,7 @@ class AsyncEngine:
         loop.remove_reader(lib.troupe_queue_fd(self._handle.queue))
 
     def _abandon(self, request: int, key: int) -> None:
-        self._channels.pop(key, None)
+        self._mailboxes.pop(key, None)
         self._handle.cancel(request)
 
     async def __aenter__(self) -> AsyncEngine:

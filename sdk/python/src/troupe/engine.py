@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -13,9 +12,10 @@ from typing import Any
 from ._core import Handle, Progress, Session, new_session
 from ._events import Collector, End
 from ._progress import progress_bar
-from ._reader import Item, Reader
+from ._reader import Mailbox, Reader
 from ._request import Options
-from .errors import Closed, TroupeError
+from ._server import Server, open_server
+from .errors import Cancelled, Closed, TroupeError
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -24,8 +24,8 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Stream(Iterator[Delta]):
     """The deltas of one answer. Leaving it early, by close() or by dropping it, cancels the request."""
 
-    def __init__(self, engine: Engine, request: int, key: int, channel: queue.SimpleQueue[Item], n: int) -> None:
-        self._engine, self._request, self._key, self._channel = engine, request, key, channel
+    def __init__(self, engine: Engine, request: int, key: int, mailbox: Mailbox, n: int) -> None:
+        self._engine, self._request, self._key, self._mailbox = engine, request, key, mailbox
         self._collector = Collector(n)
         self._end: End | None = None
 
@@ -33,19 +33,25 @@ class Stream(Iterator[Delta]):
         return self
 
     def __next__(self) -> Delta:
-        while self._end is None:
-            item = self._channel.get()
+        items = self._mailbox.items
+        while True:
+            if not items:
+                if self._end is not None:
+                    raise StopIteration
+                self._mailbox.wait()
+                continue
+            item = items.popleft()
             if isinstance(item, Delta):
                 self._collector.add(item)
                 return item
             if isinstance(item, End):
                 self._end = item
                 self._collector.end(item)
+                self._engine._reader.done_with()
                 if item.error is not None:
                     raise item.error
             else:
                 self._collector.prompt(item)
-        raise StopIteration
 
     def result(self) -> Result:
         """Reads on to the end and gives the whole answer."""
@@ -65,8 +71,12 @@ class Stream(Iterator[Delta]):
         self._engine._handle.cancel(self._request)
 
     def close(self) -> None:
+        """Cancels the request and drops what has not been read of it. A thread that waits hears of it."""
         if self._end is None:
             self._engine._abandon(self._request, self._key)
+            self._mailbox.items.clear()
+            self._mailbox.items.append(End(None, Cancelled("the stream was closed")))
+            self._mailbox.wake()
 
     def __enter__(self) -> Stream:
         return self
@@ -93,7 +103,8 @@ class Engine:
                  kv_bytes: int | None = None, prefix_reuse: bool | None = None, overlap: bool | None = None,
                  deterministic: bool | None = None, settings: Mapping[str, Any] | None = None,
                  server_key: str | None = None, client_public_key: str | None = None,
-                 client_secret_key: str | None = None, progress: Progress | None = None) -> None:
+                 client_secret_key: str | None = None, connect_timeout: float | None = None,
+                 progress: Progress | None = None) -> None:
         self._handle = Handle()
         self._reader = Reader(self._handle, progress)
         self._handle.open(os.fspath(model), {
@@ -103,7 +114,7 @@ class Engine:
             "context_length": context_length, "kv_bytes": kv_bytes, "prefix_reuse": prefix_reuse,
             "overlap": overlap, "deterministic": deterministic, "settings": settings,
             "server_key": server_key, "client_public_key": client_public_key,
-            "client_secret_key": client_secret_key})
+            "client_secret_key": client_secret_key, "connect_timeout": connect_timeout})
         self._reader.start()
         _open_engines.add(self)
         try:
@@ -128,13 +139,13 @@ class Engine:
                **options: Any) -> Stream:
         """The answer as it comes. `with` it, or iterate to its end; leaving early cancels."""
         given = Options(images=images, sampling=sampling, **options)
-        key, channel = self._reader.channel()
+        key, mailbox = self._reader.mailbox()
         try:
             request = self._handle.submit(prompt, given, key)
         except BaseException:
             self._reader.forget(key)
             raise
-        return Stream(self, request, key, channel, 1 if sampling is None else sampling.n)
+        return Stream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
 
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
              images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Any) -> Result:
@@ -198,6 +209,12 @@ class Engine:
 
     def session(self, *, lease: float | None = None) -> Session:
         return new_session(self._handle, lease)
+
+    def serve(self, bind: str, **options: Any) -> Server:
+        """Lets others reach this engine: "tcp://127.0.0.1:*", or ipc://path. Close it before the engine.
+
+        Keyword options: allow_plaintext, public_key, secret_key, client_keys, resume_window, settings."""
+        return open_server(self._handle, bind, **options)
 
     def stats(self) -> EngineStats:
         return self._handle.stats()
