@@ -69,6 +69,16 @@ func (b *builder) cstring(s string) *C.char {
 	return p
 }
 
+func (b *builder) session(s *Session) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.raw == nil {
+		b.err = errSessionClosed
+		return
+	}
+	b.do(C.troupe_request_session(b.raw, s.raw))
+}
+
 func (b *builder) text(s string) {
 	if b.err == nil {
 		b.do(C.troupe_request_text(b.raw, stringData(s), C.size_t(len(s))))
@@ -144,7 +154,7 @@ func (b *builder) options(r *Request) {
 		}
 	}
 	if r.Session != nil && b.err == nil {
-		b.do(C.troupe_request_session(b.raw, r.Session.raw))
+		b.session(r.Session)
 	}
 	if r.Timeout > 0 {
 		set("deadline_ms", strconv.FormatInt(max(1, r.Timeout.Milliseconds()), 10))

@@ -116,10 +116,7 @@ func (e *Engine) open(endpoint string, o *Options) error {
 	if o.ConnectTimeout > 0 {
 		raw.connect_timeout_ns = C.int64_t(o.ConnectTimeout)
 	}
-	var settings []string
-	for key, value := range o.Settings {
-		settings = append(settings, key+"="+value)
-	}
+	settings := settingsOf(o.Settings)
 	raw.settings, raw.n_settings = b.strings(settings), C.size_t(len(settings))
 	raw.queue = e.queue
 	return takeError(C.troupe_engine_open(b.cstring(endpoint), &raw, &e.raw))
@@ -141,6 +138,14 @@ func (e *Engine) Drain(patience time.Duration) error {
 		C.troupe_queue_free(e.queue)
 	})
 	return err
+}
+
+func settingsOf(given map[string]string) []string {
+	var settings []string
+	for key, value := range given {
+		settings = append(settings, key+"="+value)
+	}
+	return settings
 }
 
 var errClosed = &Error{Code: ErrClosed.Code, Message: "the engine is closed"}

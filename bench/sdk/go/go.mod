@@ -1,6 +1,6 @@
 module github.com/troupe-engine/troupe/bench/sdk/go
 
-go 1.25
+go 1.23
 
 require github.com/troupe-engine/troupe/sdk/go v0.1.0
 
