@@ -88,6 +88,8 @@ def constant_value(node: c_ast.Node) -> str:
 
 def generate(header: str) -> str:
     out, functions, sizes = [HEAD], [], []
+    out += [f"pub const {name}: usize = {value};\n\n"
+            for name, value in re.findall(r"^#define (\w+_SIZE) (\d+)$", header, flags=re.M)]
     for node in c_parser.CParser().parse(preprocessed(header)).ext:
         if isinstance(node, c_ast.Typedef) and node.name.startswith("troupe_"):
             inner = node.type

@@ -2,6 +2,8 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
+pub const TROUPE_KEY_SIZE: usize = 41;
+
 #[repr(C)]
 pub struct troupe_engine {
     _private: [u8; 0],

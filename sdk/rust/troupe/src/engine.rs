@@ -15,6 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::raw::{take_bytes, RawEngine, RawQueue};
 use crate::reader::{Opening, Reader};
 use crate::request::Request;
+use crate::server::{Server, ServerOptions};
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::types::{Answer, Info, Stats};
@@ -46,6 +47,7 @@ pub struct Options {
     pub server_key: Option<String>,
     pub client_public_key: Option<String>,
     pub client_secret_key: Option<String>,
+    pub connect_timeout: Option<Duration>,
     /// Hears of loading: a phase and a fraction.
     #[allow(clippy::type_complexity)]
     pub progress: Option<Box<dyn FnMut(&str, f64) + Send>>,
@@ -93,7 +95,12 @@ fn check_sizes() -> Result<(), Error> {
     Ok(())
 }
 
-fn c_string(value: &str, field: &str) -> Result<CString, Error> {
+/// As the library counts time; what does not fit is for ever.
+pub(crate) fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(-1)
+}
+
+pub(crate) fn c_string(value: &str, field: &str) -> Result<CString, Error> {
     CString::new(value).map_err(|_| Error::new(Code::Invalid, format!("{field}: has a NUL character")))
 }
 
@@ -141,7 +148,7 @@ impl Engine {
         Err(Error::closed())
     }
 
-    fn with<T>(&self, call: impl FnOnce(*mut sys::troupe_engine) -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn with<T>(&self, call: impl FnOnce(*mut sys::troupe_engine) -> Result<T, Error>) -> Result<T, Error> {
         let closed = self.shared.closed.read().unwrap_or_else(|p| p.into_inner());
         if *closed {
             return Err(Error::closed());
@@ -335,6 +342,11 @@ impl Engine {
         })
     }
 
+    /// Lets others reach this engine: `tcp://127.0.0.1:*`, or ipc://path.
+    pub fn serve(&self, bind: &str, options: &ServerOptions) -> Result<Server, Error> {
+        Server::open(self, bind, options)
+    }
+
     /// Refuses new work, gives what runs `patience`, cancels the rest. Idempotent; dropping does it too.
     pub fn close(&self, patience: Duration) -> Result<(), Error> {
         {
@@ -344,9 +356,8 @@ impl Engine {
             }
             *closed = true;
         }
-        let nanoseconds = i64::try_from(patience.as_nanos()).unwrap_or(-1);
         // SAFETY: the engine is alive until the last stream is gone.
-        let result = unsafe { check(sys::troupe_engine_close(self.shared.raw(), nanoseconds)) };
+        let result = unsafe { check(sys::troupe_engine_close(self.shared.raw(), nanoseconds(patience))) };
         // Every terminal event is in the queue now; the reader hands them on and ends.
         self.shared.reader.stopping.store(true, Ordering::Release);
         // SAFETY: the queue is alive.
@@ -399,6 +410,7 @@ fn open_raw(endpoint: &str, options: &Options, reader: &Reader) -> Result<RawEng
         give(&mut raw.overlap, options.overlap.map(i32::from));
         give(&mut raw.deterministic, options.deterministic.map(i32::from));
         raw.kv_bytes = options.kv_bytes.unwrap_or(raw.kv_bytes);
+        raw.connect_timeout_ns = options.connect_timeout.map_or(raw.connect_timeout_ns, nanoseconds);
         (raw.settings, raw.n_settings) = (setting_pointers.as_ptr(), setting_pointers.len());
         let mut out = ptr::null_mut();
         check(sys::troupe_engine_open(endpoint.as_ptr(), &raw, &mut out))?;

@@ -46,15 +46,21 @@ owner!(
     /// A session.
     RawSession, sys::troupe_session, sys::troupe_session_free
 );
+owner!(
+    /// A server.
+    RawServer, sys::troupe_server, sys::troupe_server_free
+);
 
-// SAFETY: troupe.h promises that engines, queues and sessions may be used from many threads at once
-// (rule 4). Requests belong to one thread at a time, and stay inside one call here.
+// SAFETY: troupe.h promises that engines, queues, sessions and servers may be used from many threads at
+// once (rule 4). Requests belong to one thread at a time, and stay inside one call here.
 unsafe impl Send for RawEngine {}
 unsafe impl Sync for RawEngine {}
 unsafe impl Send for RawQueue {}
 unsafe impl Sync for RawQueue {}
 unsafe impl Send for RawSession {}
 unsafe impl Sync for RawSession {}
+unsafe impl Send for RawServer {}
+unsafe impl Sync for RawServer {}
 
 /// The contents of a troupe_bytes, which is freed.
 ///
