@@ -35,6 +35,27 @@ def png(rows, depth, colour, interlaced=False, extra=b""):
             chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b""))
 
 
+def filtered_png(values, first):
+    """Rows filtered in every way in turn, `first` the first, and the data in three chunks."""
+    height, width, channels = values.shape
+    above, packed = numpy.zeros(width * channels, int), b""
+    for y, row in enumerate(values.reshape(height, -1).astype(int)):
+        left, corner = (numpy.concatenate([numpy.zeros(channels, int), v[:-channels]])
+                        for v in (row, above))
+        away = [numpy.abs(left + above - corner - v) for v in (left, above, corner)]
+        nearest = numpy.where((away[0] <= away[1]) & (away[0] <= away[2]), left,
+                              numpy.where(away[1] <= away[2], above, corner))
+        kind = (first + y) % 5
+        guess = [0, left, above, (left + above) // 2, nearest][kind]
+        packed += bytes([kind]) + ((row - guess) % 256).astype(numpy.uint8).tobytes()
+        above = row
+    data = zlib.compress(packed, 9)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 6, 0, 0, 0)
+    parts = [data[:7], data[7:len(data) // 2], data[len(data) // 2:]]
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tEXt", b"Title\0filters") +
+            b"".join(chunk(b"IDAT", part) for part in parts) + chunk(b"IEND", b""))
+
+
 def deep_png(values, colour, extra=b""):
     big = values.astype(">u2")
     return png({"size": values.shape[:2], "rows": [row.tobytes() for row in big]}, 16, colour, extra=extra)
@@ -111,6 +132,9 @@ def files(picture):
     yield "png-16-rgb.png", deep_png(deep[:, :, :3], 2)
     yield "png-16-grey-alpha.png", deep_png(deep[:, :, [0, 3]], 4)
     yield "png-16-rgba.png", deep_png(deep, 6)
+    for first, values in ((4, numpy.asarray(rgb)), (3, numpy.asarray(rgba))):
+        yield f"png-filters-{values.shape[2]}.png", filtered_png(values, first)
+    yield "png-filters-narrow.png", filtered_png(numpy.asarray(picture(1, 12, 1)), 2)
     yield "png-interlaced.png", interlaced_png(numpy.asarray(rgb), 2)
     yield "png-interlaced-alpha.png", interlaced_png(numpy.asarray(rgba), 6)
     yield "png-interlaced-tiny.png", interlaced_png(numpy.asarray(picture(3, 2, 1)), 2)

@@ -7,6 +7,7 @@
 
 #include "vision/codecs/codec.hpp"
 #include "vision/codecs/pixels.hpp"
+#include "vision/codecs/png_plain.hpp"
 
 namespace troupe::vision {
 namespace {
@@ -63,6 +64,9 @@ bool run(Work& work, Source& source, const StoredHeader& header, Image& out) {
                       static_cast<png_uint_32>(header.height));
   png_set_chunk_cache_max(png, 128);
   png_set_chunk_malloc_max(png, 8 << 20);
+  // Whatever says nothing of pixels is skipped unread: libpng would make room for a text of the length
+  // that a damaged file claims, and write zeros into all of it.
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_read_info(png, work.info);
   normalise(png, work.info);
   const int passes = png_set_interlace_handling(png);
@@ -93,6 +97,9 @@ bool run(Work& work, Source& source, const StoredHeader& header, Image& out) {
 }  // namespace
 
 Result<Image> decode_png(Bytes bytes, const StoredHeader& header) {
+#ifdef TROUPE_DEFLATE
+  if (auto plain = decode_plain_png(bytes, header)) return *std::move(plain);
+#endif
   Image out{header.width, header.height, {}};
   out.rgb.resize(size_t{3} * static_cast<size_t>(header.width) *
                  static_cast<size_t>(header.height));
