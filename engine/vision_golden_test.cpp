@@ -1,6 +1,7 @@
 // Every golden vision-language model through scheduler, vision core and executor core on the CPU: the
 // tokens that the reference gave, whatever the engine does on the way to them: alone, among text,
-// prompts in chunks, pictures that come late, prefixes found, preemptions, overlapped or not.
+// prompts in chunks, pictures that come late, prefixes found, preemptions, overlapped or not. And from
+// the bytes of picture files, through decoder and processor (tests/golden/vision/pictures.json).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "engine/step_loop.hpp"
 #include "engine/vision_core.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
+#include "vision/decode.hpp"
 #include "vision/eyes.hpp"
 #include "vision/golden_weights.hpp"
 #include "vision/prompt.hpp"
@@ -24,6 +26,7 @@ namespace {
 
 using nlohmann::json;
 constexpr const char* kFolders = "tests/golden/vision/models";
+constexpr const char* kFiles = "tests/golden/vision/files/";
 constexpr float kTolerance = 1e-3F;
 constexpr int32_t kBlockTokens = 8;
 
@@ -59,51 +62,87 @@ class Golden : public ::testing::TestWithParam<std::string> {
     std::shared_ptr<Backend> backend = cpu::open_cpu_backend({.threads = 1, .device = 1, .cores = {}}).value();
     auto tower = vision::VisionModel::load(eyes_, *backend, options_);
     ASSERT_TRUE(tower.ok()) << tower.status().message();
-    VisionCore core(backend, std::move(tower).value(), {eyes_->rules().hidden, DType::f32, 1 << 16});
-    for (const json& c : expected_["cases"]) ASSERT_NO_FATAL_FAILURE(read_case(c, core));
+    core_ = std::make_unique<VisionCore>(backend, std::move(tower).value(),
+                                         VisionCore::Shape{eyes_->rules().hidden, DType::f32, 1 << 16});
+    for (const json& c : expected_["cases"]) {
+      std::vector<Seen> seen;
+      for (const json& p : c["pictures"]) {
+        const std::string name =
+            "case " + std::to_string(cases_.size()) + " picture " + std::to_string(seen.size());
+        seen.push_back(drawn(p, name));
+      }
+      ASSERT_NO_FATAL_FAILURE(add_case(c, seen, cases_));
+    }
   }
 
-  void read_case(const json& c, VisionCore& core) {
-    const std::string name = "case " + std::to_string(cases_.size());
+  struct Seen {
+    vision::PictureLayout layout;
+    std::vector<vision::Tile> tiles;
+  };
+
+  // A picture whose patches are a function of its name.
+  Seen drawn(const json& p, const std::string& name) const {
+    Seen out{vision::testing::layout_of(p), {}};
+    for (const vision::PatchGrid& grid : out.layout.tiles) {
+      vision::Tile tile;
+      tile.grid = grid;
+      tile.patch_values = expected_["patch_values"];
+      tile.index = static_cast<int32_t>(out.tiles.size());
+      tile.aspect = p["aspect"];
+      const auto count = static_cast<size_t>(tile.grid.patches() * tile.patch_values);
+      const auto values = vision::testing::draw(
+          expected_["seed"], name + " tile " + std::to_string(tile.index), count, 0.0F, 1.0F);
+      tile.patches.assign(values.begin(), values.end());
+      out.tiles.push_back(std::move(tile));
+    }
+    return out;
+  }
+
+  // A picture file as a user would give it.
+  void read_file(const std::string& path, Seen& out) const {
+    std::ifstream file(path, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    const auto image = vision::decode(std::as_bytes(std::span(bytes)), {});
+    ASSERT_TRUE(image.ok()) << path << ": " << image.status().message();
+    const auto layout = eyes_->processor().layout(image->width, image->height);
+    ASSERT_TRUE(layout.ok()) << path << ": " << layout.status().message();
+    out.layout = *layout;
+    for (size_t t = 0; t < layout->tiles.size(); ++t) {
+      auto tile = eyes_->processor().prepare(*image, *layout, static_cast<int32_t>(t));
+      ASSERT_TRUE(tile.ok()) << path << ": " << tile.status().message();
+      out.tiles.push_back(std::move(tile).value());
+    }
+  }
+
+  void add_case(const json& c, const std::vector<Seen>& seen, std::vector<Case>& cases) {
     Case out;
     out.prompt.tokens = c["prompt"].get<std::vector<int32_t>>();
     out.tokens = c["tokens"].get<std::vector<int32_t>>();
     out.logprobs = c["logprobs"].get<std::vector<float>>();
     std::vector<vision::PictureLayout> layouts;
     std::vector<PromptImage> pictures;
-    for (const json& p : c["pictures"]) {
-      layouts.push_back(vision::testing::layout_of(p));
+    for (const Seen& s : seen) {
+      layouts.push_back(s.layout);
       PromptImage image;
-      image.embedding = 1 + cases_.size() * 100 + pictures.size();
+      image.embedding = 1 + cases.size() * 100 + pictures.size();
       image.content = {image.embedding, 7};
-      const std::string prefix = name + " picture " + std::to_string(pictures.size());
-      ASSERT_NO_FATAL_FAILURE(look(core, layouts.back(), p["aspect"], prefix, image.data));
+      ASSERT_NO_FATAL_FAILURE(look(s, image.data));
       pictures.push_back(image);
     }
     const auto places = vision::lay_out_prompt(eyes_->rules(), out.prompt.tokens, layouts);
     ASSERT_TRUE(places.ok()) << places.status().message();
     place(*places, pictures, layouts, out.prompt);
-    cases_.push_back(std::move(out));
+    cases.push_back(std::move(out));
   }
 
-  void look(VisionCore& core, const vision::PictureLayout& layout, int32_t aspect,
-            const std::string& prefix, EmbeddingPtr& rows) {
+  void look(const Seen& seen, EmbeddingPtr& rows) {
     std::vector<EmbeddingPtr> parts;
-    for (size_t t = 0; t < layout.tiles.size(); ++t) {
-      vision::Tile tile;
-      tile.grid = layout.tiles[t];
-      tile.patch_values = expected_["patch_values"];
-      tile.index = static_cast<int32_t>(t);
-      tile.aspect = aspect;
-      const auto count = static_cast<size_t>(tile.grid.patches() * tile.patch_values);
-      const auto values = vision::testing::draw(
-          expected_["seed"], prefix + " tile " + std::to_string(t), count, 0.0F, 1.0F);
-      tile.patches.assign(values.begin(), values.end());
-      auto encoded = core.encode(std::span(&tile, 1));
+    for (const vision::Tile& tile : seen.tiles) {
+      auto encoded = core_->encode(std::span(&tile, 1));
       ASSERT_TRUE(encoded.ok()) << encoded.status().message();
       parts.push_back(encoded->at(0));
     }
-    auto joined = core.join(layout, parts);
+    auto joined = core_->join(seen.layout, parts);
     ASSERT_TRUE(joined.ok()) << joined.status().message();
     rows = *joined;
   }
@@ -151,6 +190,7 @@ class Golden : public ::testing::TestWithParam<std::string> {
   models::LoadOptions options_;
   std::shared_ptr<const models::ModelFolder> text_;
   std::shared_ptr<const vision::VisionFolder> eyes_;
+  std::unique_ptr<VisionCore> core_;
   json expected_;
   std::vector<Case> cases_;
 };
@@ -308,6 +348,32 @@ TEST_P(Golden, AnotherPictureIsNotFound) {
   const auto& images = seen->prompt.images.empty() ? seen->prompt.cross_images : seen->prompt.images;
   EXPECT_LE(engine.cached[2], images.front().position);
   engine.expect(2, *seen, "another");
+}
+
+// What the reference answered about files that went through Pillow and its own processor.
+TEST_P(Golden, FromTheBytesOfPictures) {
+  std::ifstream file("tests/golden/vision/pictures.json");
+  const json asked = json::parse(file);
+  std::vector<Case> cases;
+  for (const json& c : asked["cases"]) {
+    if (c["model"] != GetParam()) continue;
+    std::vector<Seen> seen;
+    for (const json& name : c["files"]) {
+      seen.emplace_back();
+      ASSERT_NO_FATAL_FAILURE(read_file(kFiles + name.get<std::string>(), seen.back()));
+    }
+    ASSERT_NO_FATAL_FAILURE(add_case(c, seen, cases));
+  }
+  ASSERT_EQ(cases.size(), 3U) << "tests/golden/vision_pictures.py " << GetParam() << " asks the reference";
+  for (const bool reuse : {false, true}) {
+    Engine engine(text_, options_, {.prefix_reuse = reuse});
+    for (const uint64_t first : {1, 101}) {
+      for (size_t i = 0; i < cases.size(); ++i) engine.submit(first + i, cases[i]);
+      engine.run();
+      for (size_t i = 0; i < cases.size(); ++i) engine.expect(first + i, cases[i], "from bytes");
+    }
+    for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(engine.cached[101 + i] > 0, reuse);
+  }
 }
 
 TEST_P(Golden, ThroughPreemptions) {
