@@ -32,7 +32,8 @@ struct FolderReport {
   std::vector<CacheReport> caches;
   int64_t kv_bytes_per_token = 0;  // of the groups that grow with the sequence
   std::vector<std::string> missing;  // tensors the model wants and the files have not
-  std::vector<std::string> unused;  // tensors the files have and the model leaves alone
+  std::vector<std::string> unused;  // tensors the files have and the model leaves alone; of models
+                                    // without eyes only
 };
 
 // A folder whose config is good but whose weights are absent or damaged is reported, not refused.

@@ -150,6 +150,15 @@ TEST(Inspect, ReportsAGoldenFolder) {
   EXPECT_EQ(report->kv_bytes_per_token, 3 * 2 * (16 + 16) * 2);
 }
 
+TEST(Inspect, DoesNotCallATowersTensorsUnused) {
+  const auto report = inspect("examples/model/lookout", {});
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_TRUE(report->facts.vision);
+  EXPECT_THAT(report->missing, IsEmpty());
+  EXPECT_THAT(report->unused, IsEmpty());
+  EXPECT_GT(report->file_bytes, report->facts.weight_bytes + (6 << 20));
+}
+
 TEST(Inspect, CountsWhatTheFilesHold) {
   for (const char* name :
        {"llama3", "mixtral", "deepseek-v2", "bloom", "neox-parallel", "qwen2", "llama1"}) {
