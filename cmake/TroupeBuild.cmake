@@ -39,11 +39,32 @@ if(TROUPE_SANITIZE)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
 endif()
 
-# troupe_room(name SOURCES ... LIBS ...): the static library of one room.
+# The headers that are precompiled once for all rooms, and once more for all test programs, whose code
+# is position-independent in another way. Named in <>: a path of this clone in the precompiled file would
+# make every clone miss the compiler cache.
+file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/generated/precompiled.cpp" CONTENT "int main() { return 0; }\n")
+add_library(troupe_room_headers STATIC "${CMAKE_BINARY_DIR}/generated/precompiled.cpp")
+target_link_libraries(troupe_room_headers PRIVATE troupe_build_flags)
+target_precompile_headers(troupe_room_headers PRIVATE <base/standard_headers.hpp>)
+if(TROUPE_TESTS)
+  find_package(GTest REQUIRED)
+  add_executable(troupe_test_headers EXCLUDE_FROM_ALL "${CMAKE_BINARY_DIR}/generated/precompiled.cpp")
+  target_link_libraries(troupe_test_headers PRIVATE GTest::gmock troupe_build_flags)
+  target_precompile_headers(troupe_test_headers PRIVATE <base/standard_headers.hpp>
+    <gmock/gmock.h> <gtest/gtest.h>)
+endif()
+
+# troupe_room(name SOURCES ... LIBS ... [HEADERS file]): the static library of one room. HEADERS names
+# the room's own file of headers to precompile, in place of base/standard_headers.hpp.
 function(troupe_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(ROOM "" "HEADERS" "SOURCES;LIBS" ${ARGN})
   add_library(${name} STATIC ${ROOM_SOURCES})
   target_link_libraries(${name} PUBLIC ${ROOM_LIBS} PRIVATE troupe_build_flags)
+  if(ROOM_HEADERS)
+    target_precompile_headers(${name} PRIVATE <${ROOM_HEADERS}>)
+  else()
+    target_precompile_headers(${name} REUSE_FROM troupe_room_headers)
+  endif()
   target_include_directories(${name} PUBLIC "${CMAKE_SOURCE_DIR}")
 endfunction()
 
@@ -54,9 +75,9 @@ function(troupe_test name)
     return()
   endif()
   cmake_parse_arguments(TEST "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
-  find_package(GTest REQUIRED)
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LIBS} GTest::gmock GTest::gtest GTest::gtest_main troupe_build_flags)
+  target_precompile_headers(${name} REUSE_FROM troupe_test_headers)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 120)

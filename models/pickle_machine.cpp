@@ -378,8 +378,10 @@ Status Machine::step(uint8_t op) {
       break;
   }
   constexpr const char* kDigits = "0123456789abcdef";
-  return broken(std::string("opcode 0x") + kDigits[op >> 4U] + kDigits[op & 15U] +
-                " is not one that torch.save writes");
+  std::string opcode = "opcode 0x";
+  opcode += kDigits[op >> 4U];
+  opcode += kDigits[op & 15U];
+  return broken(opcode.append(" is not one that torch.save writes"));
 }
 
 Result<Program> Machine::run() {

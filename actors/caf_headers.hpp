@@ -1,4 +1,4 @@
-// The precompiled header of the actors: CAF costs seconds a unit without it.
+// What the actors precompile: CAF costs seconds a unit without it.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -7,6 +7,5 @@
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
-#include <memory>
-#include <string>
-#include <vector>
+
+#include "base/standard_headers.hpp"
