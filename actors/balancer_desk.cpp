@@ -154,6 +154,7 @@ void BalancerDesk::device_gained(int32_t device) {
 void BalancerDesk::act() {
   for (core_.act(orders_); !orders_.empty(); core_.act(orders_)) {
     const engine::VisionOrders now = std::exchange(orders_, {});
+    count();  // first: who gets the last answer and then reads the figures finds it in them
     for (const PictureId id : now.forget) {
       const auto at = kept_.find(id);
       if (at == kept_.end()) continue;

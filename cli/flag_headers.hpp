@@ -5,5 +5,3 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <nlohmann/json.hpp>
-
-#include "base/standard_headers.hpp"
