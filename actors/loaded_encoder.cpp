@@ -19,6 +19,8 @@ constexpr int64_t kWorkspaceLeast = 256 * kMebi, kWorkspaceMost = 2048 * kMebi;
 constexpr int64_t kBatchPatchesCpu = 1024, kBatchPatchesDevice = 16384;
 // What a device does per FLOP before it has shown itself: 50 GFLOP/s, 50 TFLOP/s.
 constexpr double kNsPerFlopCpu = 0.02, kNsPerFlopDevice = 2e-5;
+// On a device two: one prepares its call on the host while the other's runs.
+constexpr int32_t kEncodersDevice = 2;
 constexpr int64_t kPixelBytes = 6;  // as picture_prompt.cpp counts them
 
 uint64_t random_word() {
@@ -31,7 +33,7 @@ VisionMemory plan_vision(const LoadRequest& request, const Eyes& eyes) {
   const auto host = static_cast<int64_t>(cpu::host_memory().total);
   const int64_t full = 2 * int64_t{request.folder->facts().context_length} * eyes.row_bytes;
   VisionMemory m;
-  m.encoders = request.device.slices;
+  m.encoders = request.device.cpu() ? request.device.slices : kEncodersDevice;
   m.weight_bytes = eyes.folder->weight_bytes();
   m.embedding_bytes = std::clamp(std::min(full, host / 16), kRowBytesLeast, kRowBytesMost);
   m.work_bytes = std::clamp(host / 32, kWorkBytesLeast, kWorkBytesMost);
@@ -81,7 +83,7 @@ Status open_eyes(const std::string& folder, LoadRequest& request) {
 VisionParts loaded_vision(const LoadRequest& request) {
   VisionParts parts;
   parts.eyes = request.eyes;
-  parts.devices = request.device.slices;
+  parts.devices = request.vision.encoders;
   parts.open_device = [request](int32_t device, int32_t) { return open_encoder(request, device); };
   parts.balancer = [request] {
     const VisionMemory& memory = request.vision;

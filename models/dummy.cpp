@@ -16,7 +16,7 @@ namespace {
 
 constexpr float kDeviation = 0.02F;
 constexpr size_t kQuantiles = 4096;
-constexpr size_t kThreadElements = size_t{1} << 20;  // a thread is worth it from here on
+constexpr size_t kThreadElements = size_t{1} << 18;  // a thread is worth it from here on
 constexpr size_t kThreadsMax = 16;
 
 uint64_t mix(uint64_t x) {

@@ -164,6 +164,7 @@ Status CudaBackend::download(void* host, const void* device, size_t bytes) {
 
 Result<std::unique_ptr<KvCache>> CudaBackend::create_cache(const KvCacheSpec& spec) {
   use();
+  decodes_ = true;
   return CudaKvCache::create(spec);
 }
 

@@ -129,6 +129,7 @@ class CudaBackend final : public Backend {
   Status tune_products();
 
   mutable DeviceInfo info_;
+  bool decodes_ = false;  // a cache was asked for, as for a language model: few rows will come
   bool rows_independent_ = false;  // deterministic mode: one way to compute a row, batch or not
   int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
   cudaStream_t stream_ = nullptr;

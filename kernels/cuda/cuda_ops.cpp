@@ -308,16 +308,17 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
   const auto items = static_cast<size_t>(a.input.rows) * static_cast<size_t>(r.top_k);
   const size_t between = items * static_cast<size_t>(w.inner) * dtype_bytes(w.dtype);
   const size_t small = (items * 4 + 255) / 256 * 256;
-  if (recording_ != nullptr && expert_work_.bytes() < 3 * small + between)
+  const size_t chosen = (items * sizeof(ExpertWeights) + 255) / 256 * 256;
+  const size_t needed = chosen + 2 * small + between;
+  if (recording_ != nullptr && expert_work_.bytes() < needed)
     return fail(internal_error("experts: no room while a step is recorded"));
-  if (Status s = grow(expert_work_, 3 * small + between, "experts"); !s.ok())
-    return fail(std::move(s));
+  if (Status s = grow(expert_work_, needed, "experts"); !s.ok()) return fail(std::move(s));
   auto* base = expert_work_.as<std::byte>();
-  w.chosen = reinterpret_cast<int32_t*>(base);
-  w.shares = reinterpret_cast<float*>(base + small);
-  w.between = base + 3 * small;
+  w.chosen = reinterpret_cast<ExpertWeights*>(base);
+  w.shares = reinterpret_cast<float*>(base + chosen);
+  w.between = base + chosen + 2 * small;
   if (!a.forced.empty()) {
-    auto* forced = reinterpret_cast<int32_t*>(base + 2 * small);
+    auto* forced = reinterpret_cast<int32_t*>(base + chosen + small);
     check(cudaMemcpyAsync(forced, a.forced.data(), items * 4, cudaMemcpyHostToDevice, stream_),
           "experts");
     w.forced = forced;

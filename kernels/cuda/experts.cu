@@ -98,8 +98,10 @@ __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ Exper
     if (p.forced != nullptr) e = p.forced[row * r.top_k + k];
     total += scores[e];
     if (lane == 0) {
-      p.chosen[row * r.top_k + k] = e;
-      p.shares[row * r.top_k + k] = scores[e] * r.scale;
+      const int64_t item = row * r.top_k + k;
+      const int local = e - p.first;
+      p.shares[item] = scores[e] * r.scale;
+      p.chosen[item] = local >= 0 && local < p.local ? p.weights[local] : ExpertWeights{};
     }
   }
   __syncwarp();
@@ -162,9 +164,8 @@ __global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__
   ptx::wait_for_earlier_kernels();
   const int64_t item = blockIdx.x;  // row * top_k + k
   const int column = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  const int e = p.chosen[item] - p.first;
-  if (e < 0 || e >= p.local || column >= p.inner) return;
-  const ExpertWeights w = p.weights[e];
+  const ExpertWeights w = p.chosen[item];
+  if (w.gate_up == nullptr || column >= p.inner) return;
   const auto hidden = static_cast<int>(p.input.cols);
   const T* x = static_cast<const T*>(p.input.data) + item / p.routing.top_k * p.input.stride;
   const T* rows = static_cast<const T*>(w.gate_up);
@@ -198,10 +199,9 @@ __global__ void __launch_bounds__(kWarps * 32) down_kernel(const __grid_constant
   float sum = 0.0F, bias = 0.0F;
   for (int k = warp % ways; k < top_k && column < p.output.cols; k += ways) {
     const int64_t item = row * top_k + k;
-    const int e = p.chosen[item] - p.first;
-    if (e < 0 || e >= p.local) continue;
     const float share = p.shares[item];
-    const ExpertWeights w = p.weights[e];
+    const ExpertWeights w = p.chosen[item];
+    if (w.down == nullptr) continue;
     const T* const rows[1] = {static_cast<const T*>(w.down) +
                               static_cast<int64_t>(column) * p.inner};
     float part[1] = {};

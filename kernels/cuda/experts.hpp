@@ -33,7 +33,7 @@ struct ExpertsWork {
   DType dtype = DType::bf16;
   int32_t local = 0, first = 0, inner = 0;
   Curve curve = Curve::silu;
-  int32_t* chosen = nullptr;  // rows x top_k
+  ExpertWeights* chosen = nullptr;  // rows x top_k; null weights: not a local one
   float* shares = nullptr;  // rows x top_k
   void* between = nullptr;  // rows x top_k x inner, in dtype
 };

@@ -1,5 +1,5 @@
 // Per-head products of few rows (latent attention's way into the latent space and out of it): bound
-// by how fast a block gets its 64 outputs' weights, so every thread has many loads under way.
+// by how fast a block gets its outputs' weights, so every thread has many loads under way.
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/portable_gemm.hpp"
@@ -8,7 +8,8 @@
 namespace troupe::cuda {
 namespace {
 
-constexpr int kOutputs = 64, kWarps = 8;
+constexpr int kWarps = 8;
+constexpr int kByRows = 16, kByColumns = 64;  // outputs of a block
 constexpr int kInnerMax = 1024;
 
 struct View {
@@ -16,34 +17,52 @@ struct View {
   int n = 0, k = 0;  // of one head
 };
 
-// weight[n, k]: a warp an output.
+// weight[n, k]: a warp an output, then another; their weights are asked for before the kernels in
+// front have ended.
 template <class T>
-__device__ void by_rows(const View& v, const T* weight, const float* x, T* to) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
-  for (int i = 0; i < kOutputs / kWarps; ++i) {
-    const int o = static_cast<int>(blockIdx.x) * kOutputs + i * kWarps + warp;
-    if (o >= v.n) return;
-    const auto* row = reinterpret_cast<const uint4*>(weight + o * v.weight.stride);
-    float sum = 0.0F;
-    for (int c = lane; c < v.k / 8; c += 32) {
-      const uint4 bits = row[c];
-      const T* w = reinterpret_cast<const T*>(&bits);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) sum += to_float(w[e]) * x[c * 8 + e];
-    }
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffff, sum, d);
-    if (lane == 0) to[o] = from_float<T>(sum);
+struct RowWeights {
+  static constexpr int kEach = kByRows / kWarps, kPieces = kInnerMax / 8 / 32;
+  uint4 bits[kEach][kPieces];
+  __device__ __forceinline__ static int output(int i) {
+    return static_cast<int>(blockIdx.x) * kByRows + i * kWarps + static_cast<int>(threadIdx.x) / 32;
   }
-}
+  __device__ __forceinline__ void load(const View& v, const T* weight) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const auto* row = reinterpret_cast<const uint4*>(weight + output(i) * v.weight.stride);
+#pragma unroll
+      for (int j = 0; j < kPieces; ++j) {
+        const int c = j * 32 + static_cast<int>(threadIdx.x) % 32;
+        if (output(i) < v.n && c < v.k / 8) bits[i][j] = row[c];
+      }
+    }
+  }
+  __device__ __forceinline__ void multiply(const View& v, const float* x, T* to) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      float sum = 0.0F;
+#pragma unroll
+      for (int j = 0; j < kPieces; ++j) {
+        const int c = j * 32 + lane;
+        if (c >= v.k / 8) continue;
+        const T* w = reinterpret_cast<const T*>(&bits[i][j]);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) sum += to_float(w[e]) * x[c * 8 + e];
+      }
+#pragma unroll
+      for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffff, sum, d);
+      if (lane == 0 && output(i) < v.n) to[output(i)] = from_float<T>(sum);
+    }
+  }
+};
 
 // weight[k, n]: a lane two neighbouring outputs, a warp every eighth of k.
 template <class T>
 __device__ void by_columns(const View& v, const T* weight, const float* x, T* to) {
-  __shared__ float parts[kWarps][kOutputs];
+  __shared__ float parts[kWarps][kByColumns];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int o = static_cast<int>(blockIdx.x) * kOutputs + lane * 2;
+  const int o = static_cast<int>(blockIdx.x) * kByColumns + lane * 2;
   float sum[2] = {};
   if (o < v.n) {
 #pragma unroll 16
@@ -57,30 +76,32 @@ __device__ void by_columns(const View& v, const T* weight, const float* x, T* to
   parts[warp][lane * 2] = sum[0];
   parts[warp][lane * 2 + 1] = sum[1];
   __syncthreads();
-  const int mine = static_cast<int>(blockIdx.x) * kOutputs + static_cast<int>(threadIdx.x);
-  if (threadIdx.x >= kOutputs || mine >= v.n) return;
+  const int mine = static_cast<int>(blockIdx.x) * kByColumns + static_cast<int>(threadIdx.x);
+  if (threadIdx.x >= kByColumns || mine >= v.n) return;
   float all = 0.0F;
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) all += parts[w][threadIdx.x];
   to[mine] = from_float<T>(all);
 }
 
-template <class T, bool kByColumns>
+template <class T, bool kTransposed>
 __global__ void __launch_bounds__(kWarps * 32) head_rows_kernel(const __grid_constant__ View v) {
   __shared__ float x[kInnerMax];
   ptx::let_next_kernel_start();
   const int64_t head = blockIdx.y, row = blockIdx.z;
   const T* weight =
-      static_cast<const T*>(v.weight.data) + head * (kByColumns ? v.k : v.n) * v.weight.stride;
+      static_cast<const T*>(v.weight.data) + head * (kTransposed ? v.k : v.n) * v.weight.stride;
+  RowWeights<T> rows;
+  if (!kTransposed) rows.load(v, weight);
   ptx::wait_for_earlier_kernels();
   const T* input = static_cast<const T*>(v.input.data) + row * v.input.stride + head * v.k;
   for (int i = threadIdx.x; i < v.k; i += kWarps * 32) x[i] = to_float(input[i]);
   __syncthreads();
   T* to = static_cast<T*>(v.output.data) + row * v.output.stride + head * v.n;
-  if (kByColumns) {
+  if (kTransposed) {
     by_columns<T>(v, weight, x, to);
   } else {
-    by_rows<T>(v, weight, x, to);
+    rows.multiply(v, x, to);
   }
 }
 
@@ -88,8 +109,9 @@ template <class T>
 cudaError_t run(const HeadGemm& a, cudaStream_t stream) {
   const View v = {a.input, a.weight, a.output, static_cast<int>(a.output.cols / a.heads),
                   static_cast<int>(a.input.cols / a.heads)};
+  const int outputs = a.transposed ? kByColumns : kByRows;
   const LaunchShape shape = {
-      dim3(static_cast<unsigned>((v.n + kOutputs - 1) / kOutputs), static_cast<unsigned>(a.heads),
+      dim3(static_cast<unsigned>((v.n + outputs - 1) / outputs), static_cast<unsigned>(a.heads),
            static_cast<unsigned>(a.input.rows)),
       dim3(kWarps * 32)};
   return a.transposed ? launch(head_rows_kernel<T, true>, shape, stream, v)

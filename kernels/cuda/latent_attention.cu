@@ -37,18 +37,42 @@ __device__ __forceinline__ uint32_t piece(int token, int chunk) {
   return static_cast<uint32_t>(token * kKey * 2 + ((chunk ^ (token & 7)) << 4));
 }
 
+// Which cache rows hold an item's tokens, tile after tile. Where a tile lies in one block (and
+// items begin at whole tiles) the blocks of 32 tiles are looked up at once, one a lane.
+struct Places {
+  int32_t blocks;
+  bool whole;
+  __device__ __forceinline__ void look_up(const LatentAttention& p, const DecodeWork& w, int tile) {
+    const int position = w.begin + (tile + static_cast<int>(threadIdx.x) % 32) * kTile;
+    whole = p.cache.block_tokens % kTile == 0 && (w.begin - w.sequence.first_position) % kTile == 0;
+    if (whole && position < w.end)
+      blocks = p.blocks[w.sequence.table_begin +
+                        (position - w.sequence.first_position) / p.cache.block_tokens];
+  }
+};
+
 template <int kKey>
-__device__ void fetch(const LatentAttention& p, const DecodeWork& w, uint32_t to, int position) {
+__device__ void fetch(const LatentAttention& p, const DecodeWork& w, Places& places, uint32_t ring,
+                      int tile) {
   using L = Layout<kKey>;
+  const int position = w.begin + tile * kTile, first = w.sequence.first_position;
   if (position < w.end) {
+    if (tile > 0 && tile % 32 == 0) places.look_up(p, w, tile);
+    const int64_t one = __shfl_sync(0xffffffff, places.blocks, tile % 32);
+    const int64_t row_begin =
+        one * p.cache.block_tokens + (position - first) % p.cache.block_tokens;
+    const uint32_t to = ring + static_cast<uint32_t>(tile % kStages * L::kTileBytes);
 #pragma unroll 6
     for (int i = 0; i < L::kFetched; ++i) {
       const int at = i * kThreads + static_cast<int>(threadIdx.x);
       const int token = at / L::kPieces, chunk = at % L::kPieces;
       const bool there = position + token < w.end;
-      const int relative = (there ? position + token : position) - w.sequence.first_position;
-      const int64_t block = p.blocks[w.sequence.table_begin + relative / p.cache.block_tokens];
-      const int64_t row = block * p.cache.block_tokens + relative % p.cache.block_tokens;
+      int64_t row = row_begin + (there ? token : 0);
+      if (!places.whole) {
+        const int relative = position + (there ? token : 0) - first;
+        const int64_t block = p.blocks[w.sequence.table_begin + relative / p.cache.block_tokens];
+        row = block * p.cache.block_tokens + relative % p.cache.block_tokens;
+      }
       const auto* key = static_cast<const uint16_t*>(p.cache.keys) + row * kKey + chunk * 8;
       ptx::copy16_async(to + piece<kKey>(token, chunk), key, there);
     }
@@ -292,8 +316,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       ptx::wait_for_earlier_kernels();
       waited = true;
     }
-    for (int i = 0; i < kStages - 1; ++i)
-      fetch<kKey>(p, w, ring + static_cast<uint32_t>(i * L::kTileBytes), w.begin + i * kTile);
+    Places places = {};
+    places.look_up(p, w, 0);
+    for (int i = 0; i < kStages - 1; ++i) fetch<kKey>(p, w, places, ring, i);
     if (!waited) ptx::wait_for_earlier_kernels();
     waited = true;
     uint32_t query[kKey / 16][4];
@@ -305,9 +330,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       ptx::wait_copies<kStages - 2>();
       __syncthreads();
       score_tile<T, kKey>(p, w, tile, w.begin + i * kTile, query, of_tile);
-      const int later = i + kStages - 1;
-      fetch<kKey>(p, w, ring + static_cast<uint32_t>(later % kStages * L::kTileBytes),
-                  w.begin + later * kTile);
+      fetch<kKey>(p, w, places, ring, i + kStages - 1);
       __syncthreads();
       take_tile<T, kKey, kValue>(tile, of_tile, s);
     }

@@ -209,7 +209,8 @@ __device__ __forceinline__ void pack_weights(const float (&w)[64], uint32_t (&a)
   }
 }
 
-template <class T, int kDim>
+// kUsed: the head's own size, rounded up to 16; what is behind it in kDim are zeros, and left out.
+template <class T, int kDim, int kUsed>
 __device__ __forceinline__ void multiply_keys(const uint8_t* query, const uint8_t* keys,
                                               float (&score)[64]) {
 #pragma unroll
@@ -217,7 +218,9 @@ __device__ __forceinline__ void multiply_keys(const uint8_t* query, const uint8_
     const uint64_t a = ptx::swizzled_operand(query + h * kRowTile * 128);
     const uint64_t b = ptx::swizzled_operand(keys + h * kTokens * 128);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) ptx::wgmma_ss<T, 128>(score, a + k * 2, b + k * 2, h + k > 0);
+    for (int k = 0; k < 4; ++k) {
+      if (h * 64 + k * 16 < kUsed) ptx::wgmma_ss<T, 128>(score, a + k * 2, b + k * 2, h + k > 0);
+    }
   }
 }
 
@@ -290,7 +293,7 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
   }
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kUsed>
 __device__ void consume(const Params& p, const Span& s, uint8_t* shared, Barriers& bar) {
   using S = Shared<kDim>;
   const int warpgroup = threadIdx.x / 128 - 1;
@@ -312,7 +315,7 @@ __device__ void consume(const Params& p, const Span& s, uint8_t* shared, Barrier
   ptx::mbarrier_wait(&bar.query, 0);
   ptx::mbarrier_wait(&bar.key_full[0], 0);
   ptx::wgmma_begin();
-  multiply_keys<T, kDim>(query, key_tile(0), score);
+  multiply_keys<T, kDim, kUsed>(query, key_tile(0), score);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   if (leads) ptx::mbarrier_arrive(&bar.key_empty[0]);
@@ -325,7 +328,7 @@ __device__ void consume(const Params& p, const Span& s, uint8_t* shared, Barrier
     ptx::mbarrier_wait(&bar.key_full[i % kStages], phase(i));
     take_turn(warpgroup);
     ptx::wgmma_begin();
-    multiply_keys<T, kDim>(query, key_tile(i), score);
+    multiply_keys<T, kDim, kUsed>(query, key_tile(i), score);
     ptx::wgmma_commit();
     ptx::mbarrier_wait(&bar.value_full[(i - 1) % kStages], phase(i - 1));
     if (i == 1) clean_tail<kDim>(s, value_ring, warpgroup);
@@ -355,7 +358,7 @@ __device__ void consume(const Params& p, const Span& s, uint8_t* shared, Barrier
   write_rows<T, kDim>(p, s, warpgroup, query, sum, m);
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kUsed>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_attention_kernel(const __grid_constant__ CUtensorMap query,
                              const __grid_constant__ CUtensorMap keys,
@@ -383,12 +386,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x < 32) produce<kDim>(query, keys, values, p, s, shared, bar);
   } else {
     ptx::grow_registers<240>();
-    consume<T, kDim>(p, s, shared, bar);
+    consume<T, kDim, kUsed>(p, s, shared, bar);
   }
 #endif
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kUsed = kDim>
 cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   const PagedLayer& l = a.layer;
   const auto dim = static_cast<uint64_t>(a.shape.head_dim);  // what is left of kDim reads as zeros
@@ -424,7 +427,7 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   TR_CUDA_TRY(make_tensor_map(&keys, l.keys, a.shape.dtype, kv));
   TR_CUDA_TRY(make_tensor_map(&values, l.values, a.shape.dtype, kv));
   const Params p = {a.shape, l, a.output, a.output_stride, a.sequences, a.work, a.blocks, in_rows};
-  const auto kernel = prefill_attention_kernel<T, kDim>;
+  const auto kernel = prefill_attention_kernel<T, kDim, kUsed>;
   TR_CUDA_TRY(allow_shared(kernel, Shared<kDim>::kBytes));
   return launch(kernel,
                 {dim3(static_cast<unsigned>(a.work_count * a.shape.heads)), dim3(kThreads),
@@ -448,9 +451,10 @@ bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
 cudaError_t prefill_attention(const PrefillAttention& a, cudaStream_t stream) {
   if (a.work_count == 0) return cudaSuccess;
   const bool half = a.shape.dtype == DType::f16;
-  if (a.shape.head_dim <= 64) {
-    return half ? run<__half, 64>(a, stream) : run<__nv_bfloat16, 64>(a, stream);
-  }
+  const int dim = a.shape.head_dim;
+  if (dim <= 64) return half ? run<__half, 64>(a, stream) : run<__nv_bfloat16, 64>(a, stream);
+  if (dim <= 80)
+    return half ? run<__half, 128, 80>(a, stream) : run<__nv_bfloat16, 128, 80>(a, stream);
   return half ? run<__half, 128>(a, stream) : run<__nv_bfloat16, 128>(a, stream);
 }
 

@@ -127,6 +127,7 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
 Status CudaBackend::tune_products() {
   const std::set<ProductShape> shapes = std::exchange(products_, {});
   if (rows_independent_ || lt_ == nullptr) return ok_status();  // one way for all row counts
+  if (!decodes_) return ok_status();  // towers: many rows always
   size_t weight = 0, input = 0, output = 0;
   for (const ProductShape& s : shapes) {
     weight = std::max(weight, static_cast<size_t>(s.n * s.k) * 2);
