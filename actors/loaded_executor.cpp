@@ -12,7 +12,7 @@ namespace {
 
 // A CPU's chunk of a prompt is small, so that running streams do not wait long for it.
 constexpr int32_t kStepRowsCpu = 512;
-constexpr int32_t kStepRowsDevice = 4096;
+constexpr int32_t kStepRowsDevice = 8192;
 constexpr int32_t kSpanRows = 1024;
 constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
 constexpr int64_t kDeviceSharePercent = 90;
