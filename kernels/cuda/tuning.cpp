@@ -17,7 +17,7 @@ namespace {
 // shapes says which kernel takes what.
 constexpr int kRowsSkinny[] = {8, 16, 32};
 // For more, the first guess of cuBLASLt held against timings taken at the chip's power limit.
-constexpr int64_t kRowsLarge[] = {64, 128, 256, 512};
+constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, 512};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;

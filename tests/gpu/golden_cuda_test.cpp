@@ -168,7 +168,8 @@ TEST_P(GoldenCuda, HalfPrecisionTeacherForced) {
   const json expected = expected_of(GetParam());
   for (const std::string type : {"bf16", "f16"}) {
     const std::string stored = folder() + "/" + type;  // not every model is stored in it
-    Loaded m = std::filesystem::exists(stored) ? load(stored, 16) : load(folder(), 16, type);
+    Loaded m = std::filesystem::exists(stored + "/config.json") ? load(stored, 16)
+                                                                : load(folder(), 16, type);
     ASSERT_NE(m.runner, nullptr);
     for (const Case& c : cases_of(expected)) {
       const json& forced = c.all["forced"][type];
