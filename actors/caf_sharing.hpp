@@ -6,7 +6,8 @@
 //  2. A thread with a Helper runs itself what its messages make ready. The executor has one: when a
 //     step is over it would only tell the scheduler, sleep, and be woken with the next plan. Instead
 //     it runs the scheduler where it stands, launches what comes of it, and lets the detokenizer
-//     speak before it waits for its device again: a step then wakes nobody at all.
+//     speak before it waits for its device again: a step then wakes nobody at all. What is meant for
+//     the owner itself is handed over where it stands, without a message.
 //
 // All that is specific to the scheduler of CAF 0.17 is in this header.
 #pragma once
@@ -21,12 +22,14 @@
 #include <utility>
 #include <vector>
 
+#include "actors/messages.hpp"
+
 namespace troupe::actors {
 
 // Runs on its owner's thread what that thread makes ready inside a Scope. Used by one thread.
 class Helper {
  public:
-  explicit Helper(caf::actor_system& system) : system_(system) {}
+  Helper(caf::actor_system& system, caf::actor_id owner) : system_(system), owner_(owner) {}
   // What has not been run is anybody's.
   ~Helper() {
     for (caf::resumable* job : std::exchange(jobs_, {})) system_.scheduler().enqueue(job);
@@ -64,6 +67,20 @@ class Helper {
     while (!jobs_.empty()) run(unit);
   }
 
+  // True: `owner` is who runs this thread, and will take the job over.
+  static bool hand_over(caf::actor_id owner, const StepJobPtr& job) {
+    if (current_ == nullptr || current_->owner_ != owner) return false;
+    current_->handed_.push_back(job);
+    return true;
+  }
+  // The oldest; null: none is left.
+  [[nodiscard]] StepJobPtr take_handed() {
+    if (handed_.empty()) return nullptr;
+    StepJobPtr job = std::move(handed_.front());
+    handed_.erase(handed_.begin());
+    return job;
+  }
+
   // True: this thread has a helper, and it will run the job.
   static bool takes(caf::resumable* job) {
     if (current_ == nullptr) return false;
@@ -76,6 +93,8 @@ class Helper {
   static inline thread_local Helper* current_ = nullptr;
 
   caf::actor_system& system_;
+  const caf::actor_id owner_;
+  std::vector<StepJobPtr> handed_;
   std::vector<caf::resumable*> jobs_, running_;
 };
 

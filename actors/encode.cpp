@@ -198,12 +198,15 @@ Status encode_order(Order& order, const EncodeParts& parts) {
   if (request.session != 0) {
     TR_ASSIGN(job.opening, opening_of(request, job.prompt.tokens, *parts.text));
   }
-  if (parts.block_tokens > 0) engine::hash_prompt(job.prompt, parts.block_tokens);
   job.priority = request.priority;
   job.submitted_ns = order.ticket->stub().submitted_ns;
   if (order.ticket->stub().deadline_ns != 0) job.deadline_ns = order.ticket->stub().deadline_ns;
   job.session = request.session;
   job.tenant_salt = salt_of(request.client);
+  if (parts.block_tokens > 0) {
+    const uint64_t regime = parts.facts.rope_regime(static_cast<int32_t>(length));
+    engine::name_blocks(job.prompt, engine::root_key({0, job.tenant_salt, regime, job.adapter}), parts.block_tokens);
+  }
 
   engine::OutputSpec& spec = order.spec;
   spec.id = job.id;

@@ -1,7 +1,10 @@
 // The executor: drives one device on a thread of its own. The only actor that may wait, and so the
 // one with time to spare: while its device is busy with the next step it runs the scheduler and the
 // detokenizer itself (actors/caf_sharing.hpp).
+#include <caf/send.hpp>
+
 #include "actors/caf_sharing.hpp"
+#include "actors/order.hpp"
 #include "actors/shells.hpp"
 
 namespace troupe::actors {
@@ -13,8 +16,14 @@ namespace {
 
 using Self = ExecutorActor::stateful_pointer<ExecutorState>;
 
-void die(Self self, const ObituaryPtr& obituary, const Status& why) {
-  obituary->write(why);
+struct Stage {
+  HandlerClockPtr clock;
+  ObituaryPtr obituary;
+  ExecutorParts parts;
+};
+
+void die(Self self, const Stage& stage, const Status& why) {
+  stage.obituary->write(why);
   self->state.flights.clear();
   self->state.device.reset();  // here, on the thread that drove it
   self->quit(caf::exit_reason::unhandled_exception);
@@ -53,22 +62,60 @@ void note_collected(ExecutorState& state, const ExecutorParts& parts) {
   parts.gauge->launched_ns.store(state.flights.empty() ? 0 : now, std::memory_order_relaxed);
 }
 
+// As if the scheduler, who asked for what is being done, had sent it.
+template <class... Message>
+void post(Self self, Message... message) {
+  caf::send_as(caf::actor_cast<SchedulerActor>(self->current_sender()), caf::actor_cast<ExecutorActor>(self),
+               std::move(message)...);
+}
+
+void launch(Self self, const StepJobPtr& job, const Stage& stage) {
+  ExecutorState& state = self->state;
+  note_launch(state, stage.parts);
+  Status sent = put_embeddings(state, *job);
+  if (sent.ok()) sent = state.device->forward(job->plan);
+  if (sent.ok()) sent = state.device->sample({});
+  if (!sent.ok()) return die(self, stage, sent);
+  state.last_step = job->step;
+  state.flights.push_back(job);
+}
+
+// Launches the plans that were handed over. One that has overtaken a message becomes a message too.
+// True: the oldest step in flight is to be collected.
+bool take_over(Self self, const Stage& stage) {
+  ExecutorState& state = self->state;
+  bool wanted = false;
+  while (StepJobPtr job = state.helper ? state.helper->take_handed() : nullptr) {
+    if (state.device == nullptr) continue;
+    if (job->step != state.last_step + 1) {
+      post(self, step_atom_v, std::move(job));
+      continue;
+    }
+    launch(self, job, stage);
+    wanted |= job->collect;
+  }
+  return wanted && state.device != nullptr;
+}
+
 // Everything that can still be done before waiting is done.
-void help(Self self) {
-  if (self->state.helper) self->state.helper->run_all(self->context());
+void help(Self self, const Stage& stage) {
+  if (!self->state.helper) return;
+  self->state.helper->run_all(self->context());
+  if (take_over(self, stage)) post(self, collect_atom_v);
 }
 
 // Waits for the oldest step in flight, and answers whoever asked: a helper makes the next plan of it
 // at once.
-void collect(Self self, const ObituaryPtr& obituary, const ExecutorParts& parts) {
+void collect(Self self, const Stage& stage) {
   ExecutorState& state = self->state;
   if (state.flights.empty()) return;
-  help(self);
+  help(self, stage);
+  if (state.device == nullptr) return;
   Result<StepResult> result = state.device->collect();
-  if (!result.ok()) return die(self, obituary, result.status());
+  if (!result.ok()) return die(self, stage, result.status());
   const StepJobPtr job = std::move(state.flights.front());
   state.flights.erase(state.flights.begin());
-  note_collected(state, parts);
+  note_collected(state, stage.parts);
   drop_embeddings(state, *job);
   job->result = std::move(result).value();
   {
@@ -78,9 +125,15 @@ void collect(Self self, const ObituaryPtr& obituary, const ExecutorParts& parts)
   if (state.helper) state.helper->run(self->context());
 }
 
-// The handler is over. What is left to do waits for the launch of the plan, if one has come.
-void rest(Self self) {
-  if (self->mailbox().empty()) help(self);
+// The handler is over. Plans that were handed over meanwhile go on, step after step without a message,
+// until somebody else has a word; what is left to do waits for their launch.
+void rest(Self self, const Stage& stage) {
+  while (take_over(self, stage)) {
+    if (!self->mailbox().empty()) return post(self, collect_atom_v);
+    const HandlerTimer timer(*stage.clock);
+    collect(self, stage);
+  }
+  if (self->mailbox().empty()) help(self, stage);
 }
 
 }  // namespace
@@ -88,7 +141,7 @@ void rest(Self self) {
 ExecutorActor::behavior_type executor(Self self, ShellParts shell, const ExecutorParts& parts) {
   keep_last_words(self, shell.obituary);
   if (parts.own_thread) enter_thread(parts.thread);
-  if (parts.helps) self->state.helper = std::make_unique<Helper>(self->system());
+  if (parts.helps) self->state.helper = std::make_unique<Helper>(self->system(), self->id());
   Status status;
   try {
     Result<std::unique_ptr<engine::StepExecutor>> device = parts.open();
@@ -97,28 +150,27 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
   } catch (...) {
     status = status_of(std::current_exception()).at("opening the device");
   }
-  if (!status.ok()) die(self, shell.obituary, status);
+  const auto stage = std::make_shared<const Stage>(Stage{shell.clock, shell.obituary, parts});
+  if (!status.ok()) die(self, *stage, status);
   if (parts.opened) parts.opened(status);
   return {
-      measured(shell.clock,
-               [self, shell, parts](step_atom, const StepJobPtr& job) {
-                 ExecutorState& state = self->state;
-                 if (state.device == nullptr) return;
-                 note_launch(state, parts);
-                 Status sent = put_embeddings(state, *job);
-                 if (sent.ok()) sent = state.device->forward(job->plan);
-                 if (sent.ok()) sent = state.device->sample({});
-                 if (!sent.ok()) return die(self, shell.obituary, sent);
-                 state.flights.push_back(job);
-                 if (job->collect) collect(self, shell.obituary, parts);
-                 rest(self);
-               }),
-      measured(shell.clock,
-               [self, shell, parts](collect_atom) {
-                 if (self->state.device == nullptr) return;
-                 collect(self, shell.obituary, parts);
-                 rest(self);
-               }),
+      [self, stage](step_atom, const StepJobPtr& job) {
+        if (self->state.device == nullptr) return;
+        {
+          const HandlerTimer timer(*stage->clock);
+          launch(self, job, *stage);
+          if (job->collect) collect(self, *stage);
+        }
+        rest(self, *stage);
+      },
+      [self, stage](collect_atom) {
+        if (self->state.device == nullptr) return;
+        {
+          const HandlerTimer timer(*stage->clock);
+          collect(self, *stage);
+        }
+        rest(self, *stage);
+      },
   };
 }
 

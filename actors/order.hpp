@@ -37,6 +37,7 @@ using OrderPtr = std::shared_ptr<Order>;
 struct StepJob {
   uint32_t generation = 0;  // of the executor: results of a dead one are void
   bool collect = false;     // once it is launched, wait for the oldest step in flight
+  uint64_t step = 0;        // the plan's number
   std::vector<std::byte> plan;
   std::vector<engine::StepEmbedding> embeddings;  // that the plan refers to, until it is done
   StepResult result;

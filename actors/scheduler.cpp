@@ -1,4 +1,5 @@
 // The scheduler: carries messages between its desk and the executor and detokenizer.
+#include "actors/caf_sharing.hpp"
 #include "actors/shells.hpp"
 
 namespace troupe::actors {
@@ -11,6 +12,7 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
   state.detokenizer = std::move(detokenizer);
   SchedulerLinks links;
   links.step = [self](StepJobPtr job) {
+    if (Helper::hand_over(self->state.executor.id(), job)) return;
     self->send(self->state.executor, step_atom_v, std::move(job));
   };
   links.collect = [self] { self->send(self->state.executor, collect_atom_v); };

@@ -123,6 +123,7 @@ void SchedulerDesk::plan() {
     if (last != nullptr) links_.step(std::move(last));
     last = fresh_job();
     draft_.seal(last->plan);
+    last->step = draft_.step;
     last->embeddings = scheduler_.step_embeddings();
     ++flights_;
     last->collect = !runs_ahead_;

@@ -146,6 +146,7 @@ struct ExecutorState {
   static constexpr const char* name = "executor";
   std::unique_ptr<engine::StepExecutor> device;
   std::vector<StepJobPtr> flights;  // oldest first, at most two
+  uint64_t last_step = UINT64_MAX - 1;  // that was launched
   std::unique_ptr<Helper> helper;   // null: others run what it makes ready (actors/caf_sharing.hpp)
   std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;

@@ -61,11 +61,11 @@ Times measure(int32_t sequences, int32_t prompt, int32_t groups, bool overlap, i
     const int64_t b = steady_now_ns();
     draft.seal(bytes);
     const int64_t d = steady_now_ns();
-    const bool decoding = draft.token_ids.size() == static_cast<size_t>(sequences);
+    const bool decoding = draft.answers() == static_cast<size_t>(sequences) && draft.token_ids.size() <= draft.answers();
     StepResult& fresh = results[planned++ % 2];
     fresh.step = draft.step;
     fresh.tokens.clear();
-    for (size_t i = 0; i < draft.logit_rows.size(); ++i) {
+    for (size_t i = 0; i < draft.answers(); ++i) {
       fresh.tokens.push_back({.token = static_cast<int32_t>(100 + (i * 7 + planned) % 30000)});
     }
     if (static_cast<size_t>(scheduler.steps_in_flight()) < depth) continue;

@@ -31,6 +31,12 @@ class BlockPool {
 
   // The block of this name, held or cached; kNone. Finding does not retain.
   [[nodiscard]] int32_t find(const BlockKey& key) const;
+  // find() is coming, for this name and then for others: what it will look at is on its way, once its
+  // place is (near).
+  void fetch_ahead(const BlockKey& far, const BlockKey& near) const {
+    __builtin_prefetch(&names_[home(far)]);
+    if (const int32_t block = names_[home(near)]; block != kNone) __builtin_prefetch(&at(block), 1);
+  }
   // Gives a held block its name. When another block has it already, this one stays nameless.
   void publish(int32_t block, const BlockKey& key);
 

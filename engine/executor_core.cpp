@@ -86,9 +86,8 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
     spare_.pop_back();
   }
   flight.sampled = false;
-  TR_ASSIGN(const PlanView told, PlanView::parse(bytes));
-  TR_TRY(tables_.take(told));
-  tables_.complete(told, flight.plan);
+  TR_TRY(tables_.take(bytes));
+  tables_.complete(flight.plan);
   TR_ASSIGN(const PlanView plan, PlanView::parse(flight.plan));
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));

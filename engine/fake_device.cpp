@@ -63,8 +63,6 @@ int32_t fake_token(uint64_t chain, const PlanSampling& s, int32_t vocab) {
 
 struct FakeDevice::State {
   struct Flight {
-    std::vector<std::byte> bytes;
-    PlanView plan;
     StepResult result;
     int64_t ready_ns = 0;
     bool sampled = false;
@@ -83,6 +81,7 @@ struct FakeDevice::State {
       cells.emplace_back(static_cast<size_t>(g.cache.blocks) * block_tokens());
     }
     slots.resize(static_cast<size_t>(options.slots));
+    guide_ = find_guide();
   }
 
   [[nodiscard]] size_t block_tokens() const { return static_cast<size_t>(options.block_tokens); }
@@ -90,7 +89,8 @@ struct FakeDevice::State {
     return options.groups[g].kind == models::CacheKind::fixed;
   }
   // The first group that sees furthest back.
-  [[nodiscard]] int32_t guide() const {
+  [[nodiscard]] int32_t guide() const { return guide_; }
+  [[nodiscard]] int32_t find_guide() const {
     int32_t best = -1;
     for (size_t g = 0; g < options.groups.size(); ++g) {
       if (fixed(g)) continue;
@@ -120,6 +120,9 @@ struct FakeDevice::State {
     return block < 0 || at >= memory.size() ? nullptr : &memory[at];
   }
 
+  // What write() will look at when it comes to this sequence, some of it now and the rest when that
+  // is there: a cold cache is waited for by many at once.
+  void fetch_ahead(const PlanView& plan, int32_t sequence) const;
   Status copy_blocks(const PlanView& plan);
   Status encode(const PlanView& plan);
   Result<uint64_t> aspect(const PlanView& plan, int32_t sequence, int32_t row);
@@ -131,13 +134,13 @@ struct FakeDevice::State {
   Status check_history(const PlanSequence& sequence, const PlanSampling& s, const FakeCell& last);
 
   FakeDeviceOptions options;
+  int32_t guide_ = -1;
   Waiter& waiter;
   SlotTables tables;
   std::vector<std::vector<FakeCell>> cells;  // by group
   std::map<int32_t, std::vector<uint64_t>> encoder_cells;  // by the first block of a fixed group
   std::vector<Slot> slots;
   std::deque<Flight> flights;
-  std::vector<std::vector<std::byte>> spare;  // buffers of flights, to be used again
   Status broken;  // sticky, comes back from collect()
   int64_t collected = 0;
   int64_t last_ready_ns = 0;
@@ -148,6 +151,32 @@ struct FakeDevice::State {
 FakeDevice::FakeDevice(FakeDeviceOptions options, Waiter& waiter)
     : state_(std::make_unique<State>(std::move(options), waiter)) {}
 FakeDevice::~FakeDevice() = default;
+
+void FakeDevice::State::fetch_ahead(const PlanView& plan, int32_t sequence) const {
+  constexpr int32_t kFar = 15, kMiddle = 10, kNear = 5;
+  const auto sequences = plan.sequences();
+  const auto slot_table = [&](int32_t ahead) -> const SlotTable* {
+    const auto i = static_cast<size_t>(sequence + ahead);
+    return i < sequences.size() && guide_ >= 0 ? &tables.table(sequences[i].slot, guide_) : nullptr;
+  };
+  if (const SlotTable* t = slot_table(kFar)) {
+    __builtin_prefetch(t);
+    __builtin_prefetch(&slots[static_cast<size_t>(sequences[static_cast<size_t>(sequence + kFar)].slot)], 1);
+  }
+  const auto place = [&](const SlotTable& t, int32_t ahead) -> const int32_t* {
+    const PlanSequence& s = sequences[static_cast<size_t>(sequence + ahead)];
+    const auto index = static_cast<size_t>(std::max(0, s.kv_len - 1 - t.first_position) / options.block_tokens);
+    return index < t.blocks().size() ? &t.blocks()[index] : nullptr;
+  };
+  if (const SlotTable* t = slot_table(kMiddle)) __builtin_prefetch(place(*t, kMiddle));
+  const SlotTable* const t = slot_table(kNear);
+  const int32_t* const block = t == nullptr ? nullptr : place(*t, kNear);
+  if (block == nullptr || *block < 0) return;
+  const auto position = static_cast<size_t>(sequences[static_cast<size_t>(sequence + kNear)].kv_len - 1);
+  const auto& memory = cells[static_cast<size_t>(guide_)];
+  const size_t at = static_cast<size_t>(*block) * block_tokens() + position % block_tokens();
+  if (at < memory.size()) __builtin_prefetch(&memory[at], 1);
+}
 
 Status FakeDevice::State::copy_blocks(const PlanView& plan) {
   for (const PlanCopy& c : plan.copies()) {
@@ -192,6 +221,9 @@ const std::vector<uint64_t>* FakeDevice::State::encoder_rows(const PlanView& pla
 }
 
 Result<uint64_t> FakeDevice::State::aspect(const PlanView& plan, int32_t sequence, int32_t row) {
+  const bool text = plan.rope_positions().empty() && plan.modality().empty() &&
+                    plan.span_ends().empty() && plan.cross_spans().empty();
+  if (text) return uint64_t{0};
   const auto r = static_cast<size_t>(row);
   const PlanSequence& s = plan.sequences()[static_cast<size_t>(sequence)];
   FakeAspects a;
@@ -283,20 +315,19 @@ Status FakeDevice::State::check(const PlanView& plan, int32_t sequence) {
 
 Status FakeDevice::forward(std::span<const std::byte> bytes) {
   State& st = *state_;
-  st.flights.emplace_back();
-  State::Flight& flight = st.flights.back();
-  if (!st.spare.empty()) {
-    flight.bytes = std::move(st.spare.back());
-    st.spare.pop_back();
+  if (!st.flights.empty() && !st.flights.back().sampled) {
+    return wrong("a step is sent off before the one before it was sampled");
   }
-  flight.bytes.assign(bytes.begin(), bytes.end());
-  TR_ASSIGN(flight.plan, PlanView::parse(flight.bytes));
-  const PlanView& plan = flight.plan;
+  State::Flight& flight = st.flights.emplace_back();
+  TR_TRY(st.tables.take(bytes));
+  const PlanView& plan = st.tables.rows();
   const auto sequences = static_cast<int32_t>(plan.sequences().size());
-  if (st.broken.ok()) st.broken = st.tables.take(plan);
   if (st.broken.ok()) st.broken = st.copy_blocks(plan);
   if (st.broken.ok()) st.broken = st.encode(plan);
-  for (int32_t i = 0; i < sequences && st.broken.ok(); ++i) st.broken = st.write(plan, i);
+  for (int32_t i = 0; i < sequences && st.broken.ok(); ++i) {
+    st.fetch_ahead(plan, i);
+    st.broken = st.write(plan, i);
+  }
   for (int32_t i = 0; i < sequences && st.broken.ok() && st.options.checked; ++i) {
     st.broken = st.check(plan, i);
   }
@@ -382,15 +413,15 @@ void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, Step
 
 Status FakeDevice::sample(std::span<const uint32_t> /*grammar_mask*/) {
   State& st = *state_;
-  for (State::Flight& flight : st.flights) {
-    if (flight.sampled) continue;
-    flight.sampled = true;
-    flight.result.step = flight.plan.step();
-    flight.result.tokens.reserve(flight.plan.logit_rows().size());
-    for (const PlanLogitRow& row : flight.plan.logit_rows()) {
-      if (!st.broken.ok()) break;
-      st.draw(flight.plan, row, flight.result);
-    }
+  if (st.flights.empty() || st.flights.back().sampled) return wrong("there is no step to sample");
+  State::Flight& flight = st.flights.back();
+  const PlanView& plan = st.tables.rows();
+  flight.sampled = true;
+  flight.result.step = plan.step();
+  flight.result.tokens.reserve(plan.logit_rows().size());
+  for (const PlanLogitRow& row : plan.logit_rows()) {
+    if (!st.broken.ok()) break;
+    st.draw(plan, row, flight.result);
   }
   return ok_status();
 }
@@ -400,7 +431,6 @@ Result<StepResult> FakeDevice::collect() {
   if (st.flights.empty()) return internal_error("fake device: nothing to collect");
   State::Flight flight = std::move(st.flights.front());
   st.flights.pop_front();
-  st.spare.push_back(std::move(flight.bytes));
   st.waiter.wait_until(flight.ready_ns);
   if (!st.broken.ok()) return st.broken;
   if (std::exchange(st.fail, false) || st.collected++ == st.options.fail_step) {

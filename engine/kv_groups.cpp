@@ -24,7 +24,11 @@ KvGroups::KvGroups(std::vector<CacheGroup> groups, int32_t block_tokens)
     TR_ASSERT(g.kind != CacheKind::window || g.window > 0);
     pools_.emplace_back(g.cache.blocks);
     slides_ |= g.kind == CacheKind::window;
+    phases_.push_back(g.kind == CacheKind::window ? (g.window - 1) % block_tokens : 0);
   }
+  phases_.push_back(0);
+  std::sort(phases_.begin(), phases_.end());
+  phases_.erase(std::unique(phases_.begin(), phases_.end()), phases_.end());
 }
 
 // The block with the first position that a row at `position` sees.
@@ -41,7 +45,7 @@ int32_t KvGroups::match(std::span<const BlockKey> keys, int32_t limit) const {
   for (size_t g = 0; g < specs_.size(); ++g) {
     if (specs_[g].kind == CacheKind::window || specs_[g].kind == CacheKind::fixed) continue;
     int32_t n = 0;
-    while (n < length && has(g, n)) ++n;
+    for (; n < length && has(g, n); ++n) fetch_ahead(g, keys, n);
     length = n;
   }
   // A missing block of a window group rules out every length whose window reaches it.
@@ -71,12 +75,19 @@ void KvGroups::attach(KvTables& tables, std::span<const BlockKey> keys, int32_t 
     table.first = std::min(blocks, first_seen(specs_[g], blocks * block_tokens_));
     table.blocks.assign(static_cast<size_t>(blocks), BlockPool::kNone);
     for (int32_t b = table.first; b < blocks; ++b) {
+      fetch_ahead(g, keys, b);
       const int32_t block = pools_[g].find(keys[static_cast<size_t>(b)]);
       TR_ASSERT(block != BlockPool::kNone);
       pools_[g].retain(block);
       table.blocks[static_cast<size_t>(b)] = block;
     }
   }
+}
+
+void KvGroups::fetch_ahead(size_t group, std::span<const BlockKey> keys, int32_t at) const {
+  constexpr size_t kFar = 16, kNear = 8;
+  const auto next = static_cast<size_t>(at);
+  if (next + kFar < keys.size()) pools_[group].fetch_ahead(keys[next + kFar], keys[next + kNear]);
 }
 
 bool KvGroups::must_copy(size_t group, const KvTable& table, int32_t begin) const {

@@ -56,6 +56,9 @@ class KvGroups {
     if (end <= tables.writable && !slides_) return true;  // as 15 of 16 steps of a sequence do
     return take(tables, begin, end, copies);
   }
+  // Where in its block a sequence's next position stands when write() has something to do for it, once
+  // all before is writable. Ascending, without repetition.
+  [[nodiscard]] const std::vector<int32_t>& phases() const { return phases_; }
   // Makes room in the tables' own lists, so that growing to `tokens` asks the heap for nothing.
   void reserve(KvTables& tables, int32_t tokens) const;
   // Names the full blocks of [0, tokens) that have no name yet.
@@ -87,6 +90,7 @@ class KvGroups {
   [[nodiscard]] int32_t first_seen(const models::CacheGroup& spec, int32_t position) const;
   [[nodiscard]] int32_t needed(size_t group, const KvTable& table, int32_t begin,
                                int32_t end) const;
+  void fetch_ahead(size_t group, std::span<const BlockKey> keys, int32_t at) const;
   [[nodiscard]] bool must_copy(size_t group, const KvTable& table, int32_t begin) const;
   bool slide(size_t group, KvTable& table, int32_t begin);
   bool take(KvTables& tables, int32_t begin, int32_t end, std::vector<PlanCopy>& copies);
@@ -95,6 +99,7 @@ class KvGroups {
   std::vector<BlockPool> pools_;
   int32_t block_tokens_;
   bool slides_ = false;  // a group has a window
+  std::vector<int32_t> phases_;
   struct Held {
     size_t group;
     int32_t block;

@@ -39,8 +39,9 @@ struct alignas(64) Live {
 
   // Null: it has finished, or there is none.
   Voice* voice(int32_t index) {
+    if (index == 0) return first.finish == FinishReason::none ? &first : nullptr;
     if (index < 0 || static_cast<size_t>(index) > others.size()) return nullptr;
-    Voice& v = index == 0 ? first : others[static_cast<size_t>(index) - 1];
+    Voice& v = others[static_cast<size_t>(index) - 1];
     return v.finish == FinishReason::none ? &v : nullptr;
   }
   [[nodiscard]] int32_t index_of(const Voice& v) const {
@@ -77,6 +78,8 @@ struct OutputCore::State {
   explicit State(const TextSource& t) : text_source(t) {}
 
   void find_all(const std::vector<TokenOutput>& tokens);
+  void fetch_ahead(size_t at) const;
+  void say_one(Live& l, Voice& v, const TokenOutput& token);
   void mark_endings(const Outputs& outputs);
   void take_score(const Outputs& outputs, const ScoreOutput& score);
   void say(Live& l, Voice& v, std::span<const TokenOutput> run, const Outputs& outputs);
@@ -89,6 +92,7 @@ struct OutputCore::State {
   RequestMap<Live> live;
   std::vector<Cut>* cuts = nullptr;  // the caller's
   std::vector<Live*> found;  // by token of the batch; null: nobody's
+  std::vector<RequestId> found_ids;  // whose those are: often the next batch has the same
   // Of the run being said; used again and again.
   std::vector<int32_t> ids;
   std::string text, fresh;
@@ -114,6 +118,7 @@ void OutputCore::open(OutputSpec spec, std::shared_ptr<EventSink> sink) {
   l.spec = std::move(spec);
   const RequestId id = l.spec.id;
   state_->live.put(id, std::move(l));
+  state_->found_ids.clear();
 }
 
 size_t OutputCore::live() const { return state_->live.size(); }
@@ -125,11 +130,17 @@ void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   st.find_all(outputs.tokens);
   st.mark_endings(outputs);
   for (size_t i = 0; i < outputs.tokens.size();) {
+    st.fetch_ahead(i);
     const std::span<const TokenOutput> run = run_from(outputs.tokens, i);
     Live* l = st.found[i];
     i += run.size();
     Voice* v = l == nullptr ? nullptr : l->voice(run.front().choice);
-    if (v != nullptr) st.say(*l, *v, run, outputs);  // else a stop string ended it, or nobody's
+    if (v == nullptr) continue;  // a stop string ended it, or nobody's
+    if (run.size() == 1 && l->plain && v->stops == nullptr && v->ending == FinishReason::none) {
+      st.say_one(*l, *v, run.front());
+    } else {
+      st.say(*l, *v, run, outputs);
+    }
   }
   for (const ChoiceEnd& end : outputs.choices) {  // those that ended without a token
     Live* l = st.live.find(end.request);
@@ -139,19 +150,28 @@ void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   for (const RequestEnd& end : outputs.requests) st.end(end);
 }
 
-// All look-ups first, and what they lead to on its way: hundreds of requests are cold when a step
-// comes, and their misses are waited for together.
+// All look-ups first: the batch before mostly had the same requests in the same places.
 void OutputCore::State::find_all(const std::vector<TokenOutput>& tokens) {
-  found.clear();
-  for (const TokenOutput& token : tokens) {
-    found.push_back(live.find(token.request));
-    __builtin_prefetch(found.back(), 1);
+  const size_t known = std::min(found_ids.size(), tokens.size());
+  size_t same = 0;
+  while (same < known && found_ids[same] == tokens[same].request) ++same;
+  found.resize(same);
+  found_ids.resize(same);
+  for (size_t i = same; i < tokens.size(); ++i) {
+    found.push_back(live.find(tokens[i].request));
+    found_ids.push_back(tokens[i].request);
   }
-  for (const Live* l : found) {
-    if (l == nullptr) continue;
-    __builtin_prefetch(l->first.stream.get(), 1);
-    __builtin_prefetch(l->sink.get(), 1);
-  }
+}
+
+// Hundreds of requests are cold when a step comes: what will be looked at soon is on its way.
+void OutputCore::State::fetch_ahead(size_t at) const {
+  constexpr size_t kLives = 16, kVoices = 8;
+  if (at + kLives < found.size()) __builtin_prefetch(found[at + kLives], 1);
+  if (at + kVoices >= found.size()) return;
+  const Live* l = found[at + kVoices];
+  if (l == nullptr) return;
+  __builtin_prefetch(l->first.stream.get(), 1);
+  __builtin_prefetch(l->sink.get(), 1);
 }
 
 // How a choice ends must be known before its last token is said: a stop token's text is not shown,
@@ -180,6 +200,15 @@ void OutputCore::State::take_score(const Outputs& outputs, const ScoreOutput& sc
   std::vector<TokenLogprob>& row = l->prompt_table[position];
   row.push_back({score.token, score.logprob, score.rank});
   append_tops(outputs, score.top_begin, score.top_count, row);
+}
+
+// say(), for what most tokens are.
+void OutputCore::State::say_one(Live& l, Voice& v, const TokenOutput& token) {
+  TR_ASSERT(token.index == v.tokens);  // INV-OUT-1
+  text.clear();
+  v.stream->push(token.token, text);
+  l.spoke = true;
+  l.sink->push_delta({l.id, l.user_data, l.index_of(v), v.tokens++, std::span(&token.token, 1), text});
 }
 
 void OutputCore::State::say(Live& l, Voice& v, std::span<const TokenOutput> run,
@@ -286,6 +315,7 @@ void OutputCore::State::end(const RequestEnd& end) {
   if (!l.spoke && l.spec.prompt_logprobs) e.prompt_logprobs = std::move(l.prompt_table);
   l.sink->push(std::move(e));  // INV-OUT-2
   live.erase(end.request);
+  found_ids.clear();
 }
 
 }  // namespace troupe::engine

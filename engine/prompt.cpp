@@ -110,16 +110,18 @@ BlockKey content_of(const Prompt& prompt, int32_t begin, std::span<const int32_t
   return block_content(tokens, marks);
 }
 
-void hash_prompt(Prompt& prompt, int32_t block_tokens) {
+void name_blocks(Prompt& prompt, const BlockKey& root, int32_t block_tokens) {
+  constexpr size_t kRoomForAnswer = 512;  // blocks: names of an answer go on where these end
   if (!prompt.images.empty() || !prompt.cross_images.empty()) return;  // they may not be known yet
   const auto size = static_cast<size_t>(block_tokens);
   const size_t full = prompt.tokens.size() / size;
-  prompt.content_tokens = block_tokens;
-  prompt.contents.clear();
-  prompt.contents.reserve(full);
+  prompt.names_root = root;
+  prompt.names_tokens = block_tokens;
+  prompt.names.clear();
+  prompt.names.reserve(full + kRoomForAnswer);
   for (size_t b = 0; b < full; ++b) {
-    prompt.contents.push_back(content_of(prompt, static_cast<int32_t>(b * size),
-                                         std::span(prompt.tokens).subspan(b * size, size)));
+    const auto tokens = std::span(prompt.tokens).subspan(b * size, size);
+    prompt.names.push_back(chain_key(b == 0 ? root : prompt.names.back(), block_content(tokens)));
   }
 }
 
@@ -138,7 +140,7 @@ void drop_front(Prompt& prompt, int32_t tokens) {
   for (auto* images : {&prompt.images, &prompt.cross_images}) {
     for (PromptImage& image : *images) image.position -= tokens;
   }
-  prompt.contents.clear();
+  prompt.names.clear();
 }
 
 Prompt join_prompts(const Prompt& before, Prompt after) {
@@ -183,9 +185,7 @@ void shorten_prompt(Prompt& prompt, int32_t tokens) {
   cut(prompt.span_ends, length);
   cut(prompt.cross, length);
   cut(prompt.rope_positions, 3 * length);
-  if (prompt.content_tokens > 0) {
-    cut(prompt.contents, length / static_cast<size_t>(prompt.content_tokens));
-  }
+  prompt.names.clear();
   std::erase_if(prompt.images, [&](const PromptImage& i) { return i.position + i.rows > tokens; });
   std::erase_if(prompt.cross_images, [&](const PromptImage& i) { return i.position >= tokens; });
   prompt.cross_rows = 0;

@@ -33,8 +33,9 @@ struct CrossRows {
 
 struct Prompt {
   std::vector<int32_t> tokens;
-  std::vector<BlockKey> contents;         // of its first full blocks: hash_prompt() has been here …
-  int32_t content_tokens = 0;             // … and took so many tokens for a block
+  std::vector<BlockKey> names;            // of its full blocks: name_blocks() has been here, …
+  BlockKey names_root;                    // … began with this …
+  int32_t names_tokens = 0;               // … and took so many tokens for a block
   std::vector<PromptImage> images;        // in order of position
   std::vector<PromptImage> cross_images;  // seen by cross-attention: `rows` are encoder rows
   std::vector<uint8_t> modality;          // 1: vision
@@ -59,9 +60,9 @@ struct Prompt {
   [[nodiscard]] bool misses_picture(int32_t begin) const;
 };
 
-// Hashes the content of its full blocks, so that the scheduler need not: worth while for long prompts.
-// With another block size than the scheduler's it is done for nothing; with pictures it is not done.
-void hash_prompt(Prompt& prompt, int32_t block_tokens);
+// Names its full blocks, so that the scheduler need not: worth while for long prompts. With another
+// root or block size than the scheduler's it is done for nothing; with pictures it is not done.
+void name_blocks(Prompt& prompt, const BlockKey& root, int32_t block_tokens);
 // What a block of `tokens` that begins at position `begin` of the prompt holds.
 [[nodiscard]] BlockKey content_of(const Prompt& prompt, int32_t begin, std::span<const int32_t> tokens);
 // The first `tokens`, which are no picture's, go.

@@ -96,7 +96,6 @@ Status Scheduler::State::admit(Job job) {
   TR_TRY(refuse_early(job));
   const uint64_t session_id = job.session;
   const RequestId id = job.id;
-  if (job.prompt.content_tokens != config.block_tokens) job.prompt.contents.clear();
   const Session* session = nullptr;
   if (session_id != 0) {
     TR_ASSIGN(session, sessions.begin(session_id, id, job.submitted_ns));
@@ -128,9 +127,13 @@ Status Scheduler::State::admit(Job job) {
     settle_terms(s, output_max);
     s.progress.output.reserve(static_cast<size_t>(std::min(output_max, kOutputReserved)));
   }
+  Prompt& said = state->spec.prompt;
   if (session != nullptr && session->root == state->root) {
     state->choices.front().keys = session->keys;  // named already
+  } else if (said.names_tokens == config.block_tokens && said.names_root == state->root) {
+    state->choices.front().keys = std::move(said.names);
   }
+  said.names = {};
   next_deadline = std::min(next_deadline, state->spec.deadline_ns);
   stats.prompt_tokens += static_cast<uint64_t>(prompt);
   waiting.insert(&state->choices.front());
@@ -151,6 +154,7 @@ void Scheduler::State::give_back_lease(Sequence& s) {
 void Scheduler::State::leave(Sequence& s, int64_t now_ns) {
   if (s.phase == Phase::waiting) waiting.remove(&s);
   if (s.phase == Phase::running) {
+    end_chorus();
     const auto at = std::find(running.begin(), running.end(), &s);
     TR_ASSERT(at != running.end());
     running.erase(at);
@@ -182,6 +186,7 @@ void Scheduler::State::finish_choice(Sequence& s, FinishReason reason, int32_t s
 void Scheduler::State::end_job(JobState& job, EventKind kind, const Status& status, int64_t now_ns,
                                Outputs& out) {
   TR_ASSERT(!job.ended);  // INV-SCHED-1
+  if (job.started) end_chorus();
   job.ended = true;
   --live;
   RequestEnd end;
@@ -210,6 +215,8 @@ void Scheduler::State::bury_if_done(JobState& job) {
 }
 
 void Scheduler::State::device_lost(const Status& why, int64_t now_ns, Outputs& out) {
+  end_chorus();
+  plain_rows = 0;
   flights.clear();
   blocked = nullptr;
   sessions.give_up_all();
@@ -299,6 +306,7 @@ void Scheduler::end(RequestId id, const Status& why, int64_t now_ns, Outputs& ou
 void Scheduler::cut(RequestId id, int32_t choice, int32_t keep, int64_t now_ns, Outputs& out) {
   JobState* job = state_->find(id);
   if (job != nullptr && choice >= 0 && static_cast<size_t>(choice) < job->choices.size()) {
+    state_->end_chorus();
     Sequence& s = job->choices[static_cast<size_t>(choice)];
     auto& output = s.progress.output;
     const bool live = s.phase != Phase::finished;
@@ -396,6 +404,7 @@ SchedulerStats Scheduler::stats() const {
   return s;
 }
 int64_t Scheduler::positions_held() const {
+  state_->end_chorus();
   int64_t n = 0;
   for (const Sequence* s : state_->running) n += s->progress.computed;
   return n;

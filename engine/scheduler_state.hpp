@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/chorus.hpp"
 #include "engine/scheduler.hpp"
 #include "engine/sequence.hpp"
 #include "engine/session_book.hpp"
@@ -23,6 +24,7 @@ struct RowOwner {
 };
 struct Flight {
   uint64_t step = 0;
+  bool sung = false;                     // of the chorus: rows and sequences are its members
   std::vector<RowOwner> rows;            // in the plan's order
   std::vector<Sequence*> sequences;      // that the step works on
 };
@@ -47,9 +49,11 @@ struct Scheduler::State {
 
   // ---- plan (step_plan.cpp) ----
   bool plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
+  void plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
   [[nodiscard]] bool is_plain(const StepPlanDraft& draft, const Flight& flight) const;
-  bool may_repeat(StepPlanDraft& draft);
-  void repeat(StepPlanDraft& draft, Flight& flight);
+  bool may_sing();
+  bool sing(StepPlanDraft& draft);
+  void end_chorus();
   void expire(int64_t now_ns, Outputs& out);
   void yield_to_urgent();
   void admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
@@ -71,6 +75,8 @@ struct Scheduler::State {
 
   // ---- commit (step_commit.cpp) ----
   Status commit(const StepResult& result, int64_t now_ns, Outputs& out);
+  [[nodiscard]] Status refuse_result(const Flight& flight, const StepResult& result) const;
+  bool commit_sung(const StepResult& result, Outputs& out);
   void take_score(const StepResult& result, const StepToken& token, const RowOwner& owner,
                   Outputs& out);
   void take_token(const StepResult& result, const StepToken& token, Sequence& s, int64_t now_ns,
@@ -94,7 +100,8 @@ struct Scheduler::State {
   std::vector<Flight> spare_flights;
   std::vector<StepEmbedding> step_embeddings;  // of the last plan
   uint64_t next_step = 0;
-  bool repeatable = false;          // the last plan was plain
+  Chorus chorus;                    // of all that run, or of nobody
+  size_t plain_rows = 0;            // of the last plan, one for each that ran; 0: it was not so
   uint64_t next_order = 0;
   size_t live = 0;                  // jobs not ended
   int64_t next_deadline = kNoDeadline;

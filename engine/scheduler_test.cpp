@@ -281,10 +281,10 @@ TEST(Scheduler, ASessionsLaterTurnsDoNotBeginATextAgain) {
   EXPECT_EQ(once.said(3), rig.said(2));
 }
 
-// Hashed elsewhere, before the scheduler saw it, a prompt has the same names; with another block size
-// it is hashed again, and shares nothing that it does not hold.
-TEST(Scheduler, PromptsThatWereHashedBeforeShareTheirPrefix) {
-  for (const int32_t block_tokens : {8, 16}) {
+// Named elsewhere, before the scheduler saw it, a prompt's blocks have the same names; with another block
+// size or root they are named again, and it shares nothing that it does not hold.
+TEST(Scheduler, PromptsThatWereNamedBeforeShareTheirPrefix) {
+  for (const auto& [block_tokens, wrong_root] : {std::pair(8, false), std::pair(16, false), std::pair(8, true)}) {
     Rig rig(small_config());
     ASSERT_TRUE(rig.submit(1, 64, 2).ok());
     rig.run();
@@ -293,7 +293,7 @@ TEST(Scheduler, PromptsThatWereHashedBeforeShareTheirPrefix) {
     again.sampling.max_tokens = 2;
     again.sampling.temperature = 0.0F;
     for (int32_t i = 0; i < 64; ++i) again.prompt.tokens.push_back((i * 7 + 1) % 90);
-    hash_prompt(again.prompt, block_tokens);
+    name_blocks(again.prompt, root_key({}), block_tokens);
     again.prompt.tokens.back() = (63 * 7 + 1) % 90;
     ASSERT_TRUE(rig.scheduler.admit(std::move(again)).ok());
     rig.run();
@@ -304,7 +304,7 @@ TEST(Scheduler, PromptsThatWereHashedBeforeShareTheirPrefix) {
     other.sampling.max_tokens = 2;
     for (int32_t i = 0; i < 64; ++i) other.prompt.tokens.push_back((i * 7 + 1) % 90);
     other.prompt.tokens[12] = 91;  // the second block of 8, the first of 16
-    hash_prompt(other.prompt, block_tokens);
+    name_blocks(other.prompt, root_key({.tenant = wrong_root ? 1U : 0U}), block_tokens);
     ASSERT_TRUE(rig.scheduler.admit(std::move(other)).ok());
     rig.run();
     EXPECT_EQ(rig.end_of(3)->usage.cached_tokens, 8);
@@ -480,7 +480,7 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
       StepResult& r = results[planned++ % 2];
       r.step = draft.step;
       r.tokens.clear();
-      for (size_t i = 0; i < draft.logit_rows.size(); ++i) r.tokens.push_back({.token = 5});
+      for (size_t i = 0; i < draft.answers(); ++i) r.tokens.push_back({.token = 5});
     }
     if (scheduler.steps_in_flight() == 2) {
       out.clear();

@@ -35,10 +35,6 @@ void extend_keys(Sequence& sequence, int32_t block_tokens) {
   std::array<int32_t, kBlockTokensMax> tokens{};
   for (size_t b = sequence.keys.size(); b < full; ++b) {
     const BlockKey& parent = b == 0 ? sequence.job->root : sequence.keys.back();
-    if (b < prompt.contents.size()) {
-      sequence.keys.push_back(chain_key(parent, prompt.contents[b]));
-      continue;
-    }
     const int32_t begin = static_cast<int32_t>(b) * block_tokens;
     std::span<const int32_t> block;
     if (begin >= sequence.terms.prompt_len) {

@@ -37,7 +37,19 @@ SlotTables::SlotTables(int32_t slots, int32_t groups, int32_t block_tokens)
     : slots_(slots), groups_(groups), block_tokens_(block_tokens),
       tables_(static_cast<size_t>(slots) * static_cast<size_t>(groups)) {}
 
-Status SlotTables::take(const PlanView& plan) {
+Status SlotTables::take(std::span<const std::byte> bytes) {
+  TR_ASSIGN(const PlanView plan, PlanView::parse(bytes));
+  TR_TRY(follow(plan));
+  if (!plan.repeats()) {
+    last_.assign(bytes.begin(), bytes.end());
+    rows_ = plan.at(last_);
+    return ok_status();
+  }
+  if (last_.empty()) return internal_error("step plan: it repeats a step, and is the first");
+  return advance_plan(last_, plan.header());
+}
+
+Status SlotTables::follow(const PlanView& plan) {
   if (plan.header().groups != groups_) return internal_error("step plan: another number of groups");
   const auto sequences = static_cast<int32_t>(plan.sequences().size());
   for (int32_t s = 0; s < sequences; ++s) {
@@ -57,10 +69,10 @@ Status SlotTables::take(const PlanView& plan) {
   return ok_status();
 }
 
-void SlotTables::complete(const PlanView& plan, std::vector<std::byte>& out) {
+void SlotTables::complete(std::vector<std::byte>& out) {
   whole_.clear();
   blocks_.clear();
-  for (const PlanSequence& s : plan.sequences()) {
+  for (const PlanSequence& s : rows_.sequences()) {
     for (int32_t g = 0; g < groups_; ++g) {
       const SlotTable& t = table(s.slot, g);
       const auto blocks = t.blocks();
@@ -70,7 +82,7 @@ void SlotTables::complete(const PlanView& plan, std::vector<std::byte>& out) {
       blocks_.insert(blocks_.end(), blocks.begin(), blocks.end());
     }
   }
-  seal_with_tables(plan, whole_, blocks_, out);
+  seal_with_tables(rows_, whole_, blocks_, out);
 }
 
 }  // namespace troupe::engine

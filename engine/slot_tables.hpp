@@ -1,5 +1,6 @@
-// What whoever runs the steps remembers of block tables: one per slot and cache group. Plans name
-// only what a slot has not been told of yet; take() applies that, in the order of the steps.
+// What whoever runs the steps remembers from plan to plan: block tables, one per slot and cache group,
+// of which plans name only what a slot has not been told of yet; and the last plan's rows, which a
+// plan may only repeat. take() applies that, in the order of the steps.
 //
 // Wrong deltas are refused, not followed: a table that would lack blocks is a plan's mistake
 // (INV-PLAN-3), and the executor dies of it rather than read another sequence's cache.
@@ -30,18 +31,23 @@ class SlotTables {
  public:
   SlotTables(int32_t slots, int32_t groups, int32_t block_tokens);
 
-  // What the plan's tables add to, or put in the place of, the slots' own. After a failure the
-  // tables are of no further use.
-  Status take(const PlanView& plan);
+  // The next step's plan. After a failure all this is of no further use.
+  Status take(std::span<const std::byte> plan);
+  // Its rows, all of them, until the next one is taken. Block tables are table()'s, not this plan's.
+  [[nodiscard]] const PlanView& rows() const { return rows_; }
   [[nodiscard]] const SlotTable& table(int32_t slot, int32_t group) const {
     return tables_[static_cast<size_t>(slot * groups_ + group)];
   }
-  // The plan that was taken last, with its tables written out: what a backend is given.
-  void complete(const PlanView& plan, std::vector<std::byte>& out);
+  // The plan that was taken last, written out: what a backend is given.
+  void complete(std::vector<std::byte>& out);
 
  private:
+  Status follow(const PlanView& plan);
+
   int32_t slots_, groups_, block_tokens_;
   std::vector<SlotTable> tables_;  // slot-major
+  std::vector<std::byte> last_;    // what rows_ looks at
+  PlanView rows_;
   std::vector<PlanTable> whole_;   // complete()'s, used again from step to step
   std::vector<int32_t> blocks_;
 };

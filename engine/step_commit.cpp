@@ -6,17 +6,17 @@
 #include "engine/scheduler_state.hpp"
 
 namespace troupe::engine {
-Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
-  if (flights.empty()) return internal_error("step result: none was expected");
-  Flight& flight = flights.front();
-  if (result.step != flight.step || result.tokens.size() != flight.rows.size()) {
+
+Status Scheduler::State::refuse_result(const Flight& flight, const StepResult& result) const {
+  const size_t rows = flight.sung ? chorus.size() : flight.rows.size();
+  if (result.step != flight.step || result.tokens.size() != rows) {
     return internal_error("step result: step " + std::to_string(result.step) + " with " +
                           std::to_string(result.tokens.size()) + " rows, expected step " +
-                          std::to_string(flight.step) + " with " + std::to_string(flight.rows.size()));
+                          std::to_string(flight.step) + " with " + std::to_string(rows));
   }
-  for (size_t i = 0; i < flight.rows.size(); ++i) {
+  for (size_t i = 0; i < rows; ++i) {
     const StepToken& t = result.tokens[i];
-    const bool drawn = flight.rows[i].position < 0;
+    const bool drawn = flight.sung || flight.rows[i].position < 0;
     if ((drawn && (t.token < 0 || t.token >= config.vocab)) || t.top_begin < 0 || t.top_count < 0 ||
         static_cast<size_t>(t.top_begin) + static_cast<size_t>(t.top_count) > result.tops.size()) {
       return internal_error("step result: row " + std::to_string(i) + " has token " +
@@ -24,28 +24,64 @@ Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Output
                             std::to_string(config.vocab) + ", or alternatives that are not there");
     }
   }
-  // Whatever ends below stays alive until the flight is taken apart.
-  for (size_t i = 0; i < flight.rows.size(); ++i) {
-    if (i + kPrefetchAhead < flight.rows.size()) prefetch(flight.rows[i + kPrefetchAhead].sequence);
-    const RowOwner& owner = flight.rows[i];
-    if (owner.position >= 0) {
-      take_score(result, result.tokens[i], owner, out);
-    } else {
-      take_token(result, result.tokens[i], *owner.sequence, now_ns, out);
+  return ok_status();
+}
+
+Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
+  if (flights.empty()) return internal_error("step result: none was expected");
+  Flight& flight = flights.front();
+  TR_TRY(refuse_result(flight, result));
+  if (!flight.sung || !commit_sung(result, out)) {
+    if (flight.sung) end_chorus();
+    // Whatever ends below stays alive until the flight is taken apart.
+    for (size_t i = 0; i < flight.rows.size(); ++i) {
+      if (i + kPrefetchAhead < flight.rows.size()) prefetch(flight.rows[i + kPrefetchAhead].sequence);
+      const RowOwner& owner = flight.rows[i];
+      if (owner.position >= 0) {
+        take_score(result, result.tokens[i], owner, out);
+      } else {
+        take_token(result, result.tokens[i], *owner.sequence, now_ns, out);
+      }
     }
-  }
-  for (Sequence* s : flight.sequences) {
-    const bool prompt_only = s->terms.output_max == 0 && s->phase == Phase::running;
-    if (prompt_only && s->progress.computed >= s->terms.prompt_len && s->progress.in_flight == 1) {
-      finish_choice(*s, FinishReason::length, -1, now_ns, out);
+    for (Sequence* s : flight.sequences) {
+      const bool prompt_only = s->terms.output_max == 0 && s->phase == Phase::running;
+      if (prompt_only && s->progress.computed >= s->terms.prompt_len && s->progress.in_flight == 1) {
+        finish_choice(*s, FinishReason::length, -1, now_ns, out);
+      }
     }
-  }
-  for (Sequence* s : flight.sequences) {
-    if (--s->progress.in_flight == 0 && s->phase == Phase::finished) bury_if_done(*s->job);
+    for (Sequence* s : flight.sequences) {
+      if (--s->progress.in_flight == 0 && s->phase == Phase::finished) bury_if_done(*s->job);
+    }
   }
   spare_flights.push_back(std::move(flights.front()));
   flights.erase(flights.begin());
   return ok_status();
+}
+
+// False, and nothing was done: somebody may have said its last token.
+bool Scheduler::State::commit_sung(const StepResult& result, Outputs& out) {
+  if (chorus.commits_left() <= 1) return false;
+  const std::span<const Chorus::Part> parts = chorus.parts();
+  bool may_stop = false;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const int32_t token = result.tokens[i].token;
+    may_stop |= token >= parts[i].stop_low && token <= parts[i].stop_high;
+  }
+  if (may_stop) return false;
+  const int32_t said = chorus.committed();
+  const std::span<int32_t> tokens = chorus.commit();
+  const auto tops_before = static_cast<uint32_t>(out.tops.size());
+  const size_t begin = out.tokens.size();
+  out.tokens.resize(begin + parts.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const StepToken& t = result.tokens[i];
+    tokens[i] = t.token;
+    out.tokens[begin + i] = {parts[i].request, parts[i].choice, parts[i].first + said, t.token, t.logprob, t.rank,
+                             tops_before + static_cast<uint32_t>(t.top_begin), static_cast<uint32_t>(t.top_count)};
+  }
+  out.tops.insert(out.tops.end(), result.tops.begin(), result.tops.end());
+  stats.completion_tokens += parts.size();
+  return true;
 }
 
 void Scheduler::State::take_score(const StepResult& result, const StepToken& token,

@@ -19,8 +19,7 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   if (flights.size() >= static_cast<size_t>(config.overlap ? 2 : 1)) return false;  // INV-SCHED-4
   expire(now_ns, out);
   yield_to_urgent();
-  const bool again = may_repeat(draft);
-  if (!again) draft.clear();
+  draft.clear();
   draft.step = next_step;
   draft.groups = kv.groups();
   step_embeddings.clear();
@@ -32,15 +31,31 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   flight.step = next_step;
   flight.rows.clear();
   flight.sequences.clear();
+  flight.sung = may_sing() && sing(draft);
+  if (!flight.sung) {
+    plan_all(now_ns, draft, out);
+    plain_rows = is_plain(draft, flight) ? running.size() : 0;
+  }
+  if (draft.answers() == 0 && draft.token_ids.empty()) {
+    spare_flights.push_back(std::move(flights.back()));
+    flights.pop_back();
+    return false;
+  }
+  ++next_step;
+  ++stats.steps;
+  return true;
+}
 
+void Scheduler::State::plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
+  end_chorus();
+  Flight& flight = flights.back();
   budget.prompt_rows = config.step_rows;
-  for (const Sequence* s : running) budget.prompt_rows -= again || rows_wanted(*s) == 1 ? 1 : 0;
+  for (const Sequence* s : running) budget.prompt_rows -= rows_wanted(*s) == 1 ? 1 : 0;
   budget.score_rows = config.logit_rows - config.slots;
-  if (again) {
-    repeat(draft, flight);
-  } else {
-    // Preemption shortens the list from its end while it is walked from its head.
-    for (size_t i = 0; i < running.size(); ++i) plan_sequence(*running[i], draft, flight, false);
+  // Preemption shortens the list from its end while it is walked from its head.
+  for (size_t i = 0; i < running.size(); ++i) {
+    if (i + kPrefetchAhead < running.size()) prefetch(running[i + kPrefetchAhead]);
+    plan_sequence(*running[i], draft, flight, false);
   }
   admit_waiting(now_ns, draft, out);
   for (Sequence* s : arrivals) {
@@ -50,16 +65,6 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   }
   arrivals.clear();
   kv.end_step();
-  repeatable = is_plain(draft, flight);
-
-  if (draft.token_ids.empty()) {
-    spare_flights.push_back(std::move(flights.back()));
-    flights.pop_back();
-    return false;
-  }
-  ++next_step;
-  ++stats.steps;
-  return true;
 }
 
 // Was this plan one row and one draw of each running sequence, and nothing else? Then the next one is
@@ -72,39 +77,60 @@ bool Scheduler::State::is_plain(const StepPlanDraft& draft, const Flight& flight
   return n > 0 && rows_alone && draft.token_ids.size() == n && draft.sequences.size() == n &&
          draft.logit_rows.size() == n && draft.sampling.size() == n &&
          std::equal(running.begin(), running.end(), flight.sequences.begin(), flight.sequences.end()) &&
-         (repeatable || std::all_of(running.begin(), running.end(), [](const Sequence* s) {
-            return s->terms.plain_rows && s->terms.plain_draw;
-          }));
+         std::all_of(running.begin(), running.end(), [](const Sequence* s) {
+           return s->terms.plain_rows && s->terms.plain_draw;
+         });
 }
 
-// The draft still holds the last plan, everybody of it still runs, wants one row more, and has the
-// block for it. (Who has come since stands in no draft, and who has gone makes the list shorter.)
-bool Scheduler::State::may_repeat(StepPlanDraft& draft) {
-  if (!repeatable || draft.step + 1 != next_step || draft.sequences.size() != running.size()) return false;
-  draft.copies.clear();
+// The chorus goes on, or begins: the last plan was plain, everybody of it still runs and has a token to
+// come, and nobody new can come in. (Who comes is in no plan yet, who has gone makes the list shorter.)
+bool Scheduler::State::may_sing() {
+  if (!config.overlap || plain_rows == 0 || plain_rows != running.size()) return false;
+  const Sequence* head = waiting.best();
+  if (head != nullptr && head != blocked && !free_slots.empty()) return false;
+  if (chorus.sings()) return chorus.plans_left() > 0;
   for (size_t i = 0; i < running.size(); ++i) {
     if (i + kPrefetchAhead < running.size()) prefetch(running[i + kPrefetchAhead]);
-    Sequence& s = *running[i];
-    const int32_t begin = s.progress.computed;
+    const Sequence& s = *running[i];
     // Beyond what is writable a block may be shared, and would be copied.
-    if (rows_wanted(s) != 1 || begin > s.lease.kv.writable) return false;
+    if (rows_wanted(s) != 1 || s.progress.computed > s.lease.kv.writable) return false;
+  }
+  chorus.begin(running, kv.phases(), config.block_tokens);
+  return true;
+}
+
+// Those whose turn it is get their blocks, and their full ones their names: nothing else is to be done.
+// False: there is a block too few, and somebody must make room.
+bool Scheduler::State::sing(StepPlanDraft& draft) {
+  const std::vector<int32_t>& due = chorus.due();
+  for (const int32_t i : due) prefetch(&chorus.member(static_cast<size_t>(i)));
+  for (const int32_t i : due) {
+    chorus.catch_up(static_cast<size_t>(i));
+    Sequence& s = chorus.member(static_cast<size_t>(i));
+    const int32_t begin = s.progress.computed;
     if (!kv.write(s.lease.kv, begin, begin + 1, draft.copies)) return false;
+    TR_ASSERT(draft.copies.empty());
+  }
+  chorus.plan();
+  draft.repeats = static_cast<int32_t>(chorus.size());
+  for (const int32_t i : due) {
+    chorus.catch_up(static_cast<size_t>(i));
+    Sequence& s = chorus.member(static_cast<size_t>(i));
+    if (!s.lease.kv.all_told) write_news(draft, s, config.block_tokens);
+    if (config.prefix_reuse) publish(s);
   }
   return true;
 }
 
-void Scheduler::State::repeat(StepPlanDraft& draft, Flight& flight) {
-  draft.blocks.clear();
-  for (size_t i = 0; i < running.size(); ++i) {
-    Sequence& s = *running[i];
-    rewrite_row(draft, s, i, config.block_tokens);
-    ++s.progress.computed;
-    ++s.progress.in_flight;
-    ++s.progress.pending;
-    flight.sequences.push_back(&s);
-    flight.rows.push_back({&s, -1});
-    if (config.prefix_reuse) publish(s);
+void Scheduler::State::end_chorus() {
+  if (!chorus.sings()) return;
+  const std::span<Sequence* const> members = chorus.members();
+  for (Flight& flight : flights) {
+    if (!std::exchange(flight.sung, false)) continue;
+    flight.sequences.assign(members.begin(), members.end());
+    for (Sequence* s : members) flight.rows.push_back({s, -1});
   }
+  chorus.end();
 }
 
 void Scheduler::State::expire(int64_t now_ns, Outputs& out) {
@@ -325,6 +351,7 @@ void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t
                                     StepPlanDraft& draft, Flight& flight) {
   for (Sequence& s : first.job->choices) {
     if (s.phase != Phase::held) continue;
+    s.keys = first.keys;
     if (free_slots.empty()) {
       waiting.insert(&s);
       continue;
@@ -333,7 +360,6 @@ void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t
     s.lease.slot = free_slots.back();
     free_slots.pop_back();
     kv.fork(first.lease.kv, s.lease.kv);
-    s.keys = first.keys;
     reserve(s);
     s.progress.computed = first.progress.computed;
     s.lease.encoded = first.lease.encoded;
@@ -349,6 +375,7 @@ void Scheduler::State::fork_choices(Sequence& first, int32_t plan_index, int32_t
 // By recompute: the tokens stay, the blocks go (and may still be found by name later).
 void Scheduler::State::preempt(Sequence& s) {
   TR_ASSERT(s.phase == Phase::running && running.back() == &s);
+  end_chorus();
   running.pop_back();
   give_back_lease(s);
   s.progress.computed = 0;

@@ -144,15 +144,12 @@ int32_t write_rows(StepPlanDraft& draft, Sequence& s, int32_t begin, int32_t cou
   return plan_index;
 }
 
-void rewrite_row(StepPlanDraft& draft, Sequence& s, size_t index, int32_t block_tokens) {
-  const int32_t position = s.progress.computed;
-  draft.token_ids[index] = position < s.known() ? s.token(position) : kTokenFromSlot;
-  draft.positions[index] = position;
-  draft.sequences[index].kv_len = position + 1;
-  write_tables(draft, &draft.tables[index * static_cast<size_t>(draft.groups)], s.lease.kv,
-               block_tokens);
-  draft.sampling[index].position = s.length();
-  draft.sampling[index].reset = 0;
+void write_news(StepPlanDraft& draft, Sequence& s, int32_t block_tokens) {
+  const int32_t end = s.progress.computed;
+  draft.sequences.push_back({s.lease.slot, 0, 1, end, s.terms.prompt_len, s.terms.cross_rows});
+  const size_t first_table = draft.tables.size();
+  draft.tables.resize(first_table + static_cast<size_t>(draft.groups));
+  write_tables(draft, &draft.tables[first_table], s.lease.kv, block_tokens);
 }
 
 void write_draw(StepPlanDraft& draft, Sequence& s, int32_t plan_index, int32_t row) {

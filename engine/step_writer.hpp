@@ -12,9 +12,8 @@ namespace troupe::engine {
 int32_t write_rows(StepPlanDraft& draft, Sequence& sequence, int32_t begin, int32_t count,
                    int32_t block_tokens);
 
-// The plan's row, sequence, tables and draw number `index`, one token further than they were. For
-// plans in which each sequence has one row and one draw (Scheduler::State::is_plain).
-void rewrite_row(StepPlanDraft& draft, Sequence& sequence, size_t index, int32_t block_tokens);
+// In a plan that repeats the one before: the sequence's tables, which have changed.
+void write_news(StepPlanDraft& draft, Sequence& sequence, int32_t block_tokens);
 
 // Draws the token that follows position `length() - 1`, from `row`. The slot's first draw brings
 // the history along when the sampler needs it.

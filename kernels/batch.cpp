@@ -79,6 +79,31 @@ Status check_sections(std::span<const std::byte> bytes, const StepPlanHeader& h)
   return ok_status();
 }
 
+template <class T>
+std::span<T> writable(std::span<std::byte> bytes, Section section) {
+  const auto& header = *reinterpret_cast<const StepPlanHeader*>(bytes.data());
+  const auto& r = header.sections[static_cast<size_t>(section)];
+  return {reinterpret_cast<T*>(bytes.data() + r.offset), r.count};
+}
+
+// A repeated step names nothing but sequences with news of their tables.
+Status check_repeat(const PlanView& p) {
+  const StepPlanHeader& h = p.header();
+  for (size_t s = 0; s < kSectionCount; ++s) {
+    const auto section = static_cast<Section>(s);
+    const bool allowed =
+        section == Section::sequences || section == Section::tables || section == Section::blocks;
+    if (!allowed && h.sections[s].count != 0) return broken("a repeated step has rows of its own");
+  }
+  if (h.repeats != h.rows || h.complete != 0 || p.sequences().size() > static_cast<size_t>(h.rows)) {
+    return broken("a repeated step disagrees with itself");
+  }
+  for (const PlanSequence& s : p.sequences()) {
+    if (s.slot < 0) return broken("INV-PLAN-4: slot");
+  }
+  return ok_status();
+}
+
 Status check_row_arrays(const PlanView& p) {
   const auto rows = static_cast<size_t>(p.rows());
   const auto absent_or = [](size_t n, size_t want) { return n == 0 || n == want; };
@@ -154,6 +179,7 @@ const char* dtype_name(DType t) {
 
 void StepPlanDraft::clear() {
   step = 0;
+  repeats = 0;
   for (auto* v : {&token_ids, &positions, &rope_positions, &adapters, &blocks, &span_ends,
                   &token_lists, &cross_spans}) {
     v->clear();
@@ -173,7 +199,9 @@ void StepPlanDraft::seal(std::vector<std::byte>& out) const {
   StepPlanHeader header;
   header.step = step;
   header.groups = groups;
-  header.rows = static_cast<int32_t>(token_ids.size());
+  header.rows = repeats > 0 ? repeats : static_cast<int32_t>(token_ids.size());
+  header.repeats = repeats;
+  header.complete = repeats > 0 ? 0 : 1;
   for (const PlanSequence& s : sequences) {
     header.max_row_count = std::max(header.max_row_count, s.row_count);
     header.max_kv_len = std::max(header.max_kv_len, s.kv_len);
@@ -194,6 +222,38 @@ void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
   sources[static_cast<size_t>(Section::blocks)] = {blocks.data(), blocks.size()};
   header.complete = 1;
   lay_out(header, sources, out);
+}
+
+Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat) {
+  auto& header = *reinterpret_cast<StepPlanHeader*>(bytes.data());
+  const auto sequences = writable<PlanSequence>(bytes, Section::sequences);
+  const auto draws = writable<PlanSampling>(bytes, Section::sampling);
+  const auto rows = static_cast<size_t>(repeat.repeats);
+  bool plain = static_cast<size_t>(header.rows) == rows && sequences.size() == rows && draws.size() == rows;
+  for (const Section s : {Section::rope_positions, Section::adapters, Section::modality, Section::span_ends,
+                          Section::biases, Section::token_lists, Section::injects, Section::cross_spans}) {
+    plain &= header.sections[static_cast<size_t>(s)].count == 0;
+  }
+  if (!plain) return broken("it repeats a step of other rows");
+  header.step = repeat.step;
+  ++header.max_kv_len;
+  header.sections[static_cast<size_t>(Section::copies)].count = 0;
+  const auto tokens = writable<int32_t>(bytes, Section::token_ids);
+  std::fill(tokens.begin(), tokens.end(), kTokenFromSlot);
+  for (int32_t& p : writable<int32_t>(bytes, Section::positions)) ++p;
+  for (PlanSequence& s : sequences) ++s.kv_len;
+  for (PlanSampling& s : draws) {
+    ++s.position;
+    s.reset = 0;
+  }
+  return ok_status();
+}
+
+PlanView PlanView::at(std::span<const std::byte> copy) const {
+  PlanView view;
+  view.bytes_ = copy;
+  view.header_ = reinterpret_cast<const StepPlanHeader*>(copy.data());
+  return view;
 }
 
 Result<PlanView> PlanView::parse(std::span<const std::byte> bytes) {
@@ -217,8 +277,12 @@ Result<PlanView> PlanView::parse(std::span<const std::byte> bytes) {
   if (h.groups < 0 || size_t{tables} != view.sequences().size() * static_cast<size_t>(h.groups)) {
     return broken("tables are not sequences x groups");
   }
-  TR_TRY(check_row_arrays(view));
-  TR_TRY(check_sequences(view));
+  if (view.repeats()) {
+    TR_TRY(check_repeat(view));
+  } else {
+    TR_TRY(check_row_arrays(view));
+    TR_TRY(check_sequences(view));
+  }
   TR_TRY(check_ranges(view));
   return view;
 }

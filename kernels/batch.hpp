@@ -8,6 +8,8 @@
 // decode step of 256 long sequences names a dozen, not a hundred thousand. Whoever runs the steps
 // remembers the rest and completes the plan (engine/slot_tables.hpp) before a backend sees it: a
 // backend's plans are complete.
+// Where every sequence does the same as in the step before, one token further, the plan says only that
+// (StepPlanHeader::repeats), and lists the sequences whose tables have news.
 //
 // Invariants (checked by PlanView::parse, but for INV-PLAN-3):
 //   INV-PLAN-1  rows of a sequence are contiguous and in order of sequences
@@ -28,7 +30,7 @@ namespace troupe {
 
 inline constexpr uint32_t kStepPlanMagic = 0x50525431;    // "1TRP"
 inline constexpr uint32_t kStepResultMagic = 0x52525431;  // "1TRR"
-inline constexpr uint32_t kStepPlanVersion = 2;
+inline constexpr uint32_t kStepPlanVersion = 3;
 
 // Input id of a row whose token was sampled by the step before: taken from the slot on the device.
 inline constexpr int32_t kTokenFromSlot = -1;
@@ -151,7 +153,10 @@ struct StepPlanHeader {
   int32_t max_row_count = 0;  // largest query length
   int32_t max_kv_len = 0;
   int32_t complete = 1;       // every table is listed in full
-  int32_t reserved = 0;
+  // 0: the plan stands for itself. Else it is the plan before, whose sequences (so many) had one row
+  // and one draw each, with every row one position further and its token taken from its slot; of
+  // the sections only sequences (some of them), their tables and blocks are there.
+  int32_t repeats = 0;
   struct Range {
     uint32_t offset = 0;  // bytes from the start of the plan, 16-byte aligned
     uint32_t count = 0;   // elements
@@ -163,6 +168,7 @@ struct StepPlanHeader {
 struct StepPlanDraft {
   uint64_t step = 0;
   int32_t groups = 0;
+  int32_t repeats = 0;  // StepPlanHeader's
   std::vector<int32_t> token_ids, positions, rope_positions, adapters, blocks, span_ends,
       token_lists, cross_spans;
   std::vector<uint8_t> modality;
@@ -177,7 +183,14 @@ struct StepPlanDraft {
 
   void clear();
   void seal(std::vector<std::byte>& out) const;
+  // How many tokens its result has.
+  [[nodiscard]] size_t answers() const {
+    return repeats > 0 ? static_cast<size_t>(repeats) : logit_rows.size();
+  }
 };
+
+// Makes of a sealed plan the one that repeats it: everything but its tables.
+Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat);
 
 class PlanView;
 // The same plan with these tables (sequences x groups) and blocks in the place of its own.
@@ -188,12 +201,15 @@ void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
 class PlanView {
  public:
   static Result<PlanView> parse(std::span<const std::byte> bytes);
+  // The same plan, whose bytes are in another place as well.
+  [[nodiscard]] PlanView at(std::span<const std::byte> copy) const;
 
   [[nodiscard]] const StepPlanHeader& header() const { return *header_; }
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
   [[nodiscard]] uint64_t step() const { return header_->step; }
   [[nodiscard]] int32_t rows() const { return header_->rows; }
   [[nodiscard]] bool complete() const { return header_->complete != 0; }
+  [[nodiscard]] bool repeats() const { return header_->repeats > 0; }
   [[nodiscard]] std::span<const int32_t> token_ids() const { return get<int32_t>(Section::token_ids); }
   [[nodiscard]] std::span<const int32_t> positions() const { return get<int32_t>(Section::positions); }
   [[nodiscard]] std::span<const int32_t> rope_positions() const { return get<int32_t>(Section::rope_positions); }
