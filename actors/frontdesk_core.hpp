@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -17,7 +18,7 @@ class FrontdeskCore {
   void add(TicketPtr ticket);
   // Null when the id is unknown or has ended: cancelling such a request is not an error.
   [[nodiscard]] TicketPtr find(RequestId id) const;
-  // Forgets the ended ones; asks those past their deadline to stop and gives them back.
+  // Asks those past their deadline to stop and gives them back; forgets the ended ones now and then.
   std::vector<TicketPtr> tick(int64_t now_ns);
   // Asks everybody to stop, and gives back those who had not been asked yet.
   std::vector<TicketPtr> ask_all(const Status& why);
@@ -26,7 +27,14 @@ class FrontdeskCore {
   [[nodiscard]] size_t size() const { return tickets_.size(); }
 
  private:
+  static constexpr uint32_t kTidyTicks = 4;
+  static constexpr size_t kTidySize = 256;
+  void tidy();
+
   std::unordered_map<RequestId, TicketPtr> tickets_;
+  std::multimap<int64_t, RequestId> deadlines_;  // of those that have one
+  uint32_t ticks_ = 0;
+  size_t left_ = 0;  // tickets when it was last tidied
 };
 
 }  // namespace troupe::actors

@@ -20,7 +20,7 @@
 
 namespace troupe::actors {
 
-inline constexpr std::chrono::milliseconds kTick{50};
+inline constexpr std::chrono::milliseconds kTick{100};
 
 // What every shell is given: where its times and its last words go.
 struct ShellParts {

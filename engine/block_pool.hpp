@@ -37,6 +37,11 @@ class BlockPool {
     __builtin_prefetch(&names_[home(far)]);
     if (const int32_t block = names_[home(near)]; block != kNone) __builtin_prefetch(&at(block), 1);
   }
+  // publish() is coming.
+  void fetch_ahead(const BlockKey& key, int32_t block) const {
+    __builtin_prefetch(&names_[home(key)], 1);
+    __builtin_prefetch(&at(block), 1);
+  }
   // Gives a held block its name. When another block has it already, this one stays nameless.
   void publish(int32_t block, const BlockKey& key);
 

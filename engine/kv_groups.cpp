@@ -84,10 +84,47 @@ void KvGroups::attach(KvTables& tables, std::span<const BlockKey> keys, int32_t 
   }
 }
 
+int32_t KvGroups::attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit) {
+  const bool one = specs_.size() == 1 &&
+                   (specs_[0].kind == CacheKind::whole || specs_[0].kind == CacheKind::latent);
+  if (!one) {
+    const int32_t blocks = match(keys, limit);
+    if (blocks > 0) attach(tables, keys, blocks);
+    return blocks;
+  }
+  // As most models are: no other group has a say, so each block is looked up once.
+  TR_ASSERT(tables.groups.empty());
+  const int32_t length = std::min(limit, static_cast<int32_t>(keys.size()));
+  std::vector<int32_t> found;
+  for (int32_t n = 0; n < length; ++n) {
+    fetch_ahead(0, keys, n);
+    const int32_t block = pools_[0].find(keys[static_cast<size_t>(n)]);
+    if (block == BlockPool::kNone) break;
+    if (found.empty()) found.reserve(static_cast<size_t>(length) + 1);
+    pools_[0].retain(block);
+    found.push_back(block);
+  }
+  if (found.empty()) return 0;
+  tables.groups.resize(1);
+  tables.groups[0].blocks = std::move(found);
+  tables.published = static_cast<int32_t>(tables.groups[0].blocks.size());
+  return tables.published;
+}
+
 void KvGroups::fetch_ahead(size_t group, std::span<const BlockKey> keys, int32_t at) const {
   constexpr size_t kFar = 16, kNear = 8;
   const auto next = static_cast<size_t>(at);
   if (next + kFar < keys.size()) pools_[group].fetch_ahead(keys[next + kFar], keys[next + kNear]);
+}
+
+void KvGroups::fetch_ahead(const KvTables& tables, std::span<const BlockKey> keys) const {
+  for (size_t g = 0; g < tables.groups.size(); ++g) {
+    const std::vector<int32_t>& blocks = tables.groups[g].blocks;
+    __builtin_prefetch(blocks.data() + blocks.size(), 1);
+    const auto unnamed = static_cast<size_t>(tables.published);
+    if (unnamed >= keys.size() || unnamed >= blocks.size() || blocks[unnamed] < 0) continue;
+    pools_[g].fetch_ahead(keys[unnamed], blocks[unnamed]);
+  }
 }
 
 bool KvGroups::must_copy(size_t group, const KvTable& table, int32_t begin) const {

@@ -48,6 +48,9 @@ class KvGroups {
   // Takes the first `blocks` of the chain into empty tables; match() has said that they are there.
   void attach(KvTables& tables, std::span<const BlockKey> keys, int32_t blocks);
 
+  // Both at once: takes the longest prefix of at most `limit` blocks, and says how many those are.
+  int32_t attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit);
+
   // Could positions up to `end` be given blocks, with `spare` blocks per group left over?
   [[nodiscard]] bool fits(const KvTables& tables, int32_t begin, int32_t end, int32_t spare) const;
   // Gives up what no row from position `begin` on can see, and makes [begin, end) writable.
@@ -59,6 +62,8 @@ class KvGroups {
   // Where in its block a sequence's next position stands when write() has something to do for it, once
   // all before is writable. Ascending, without repetition.
   [[nodiscard]] const std::vector<int32_t>& phases() const { return phases_; }
+  // write() and publish() are coming, for the next block and for the last full one.
+  void fetch_ahead(const KvTables& tables, std::span<const BlockKey> keys) const;
   // Makes room in the tables' own lists, so that growing to `tokens` asks the heap for nothing.
   void reserve(KvTables& tables, int32_t tokens) const;
   // Names the full blocks of [0, tokens) that have no name yet.

@@ -78,7 +78,6 @@ struct OutputCore::State {
   explicit State(const TextSource& t) : text_source(t) {}
 
   void find_all(const std::vector<TokenOutput>& tokens);
-  void fetch_ahead(size_t at) const;
   void say_one(Live& l, Voice& v, const TokenOutput& token);
   void mark_endings(const Outputs& outputs);
   void take_score(const Outputs& outputs, const ScoreOutput& score);
@@ -91,8 +90,20 @@ struct OutputCore::State {
   const TextSource& text_source;
   RequestMap<Live> live;
   std::vector<Cut>* cuts = nullptr;  // the caller's
-  std::vector<Live*> found;  // by token of the batch; null: nobody's
-  std::vector<RequestId> found_ids;  // whose those are: often the next batch has the same
+  // By token of the batch; null: nobody's. Good for the next batch until somebody comes or goes.
+  struct Found {
+    RequestId request = 0;
+    Live* live = nullptr;
+    const TextStream* stream = nullptr;
+    const EventSink* sink = nullptr;
+
+    void fetch() const {
+      __builtin_prefetch(live, 1);
+      __builtin_prefetch(stream, 1);
+      __builtin_prefetch(sink, 1);
+    }
+  };
+  std::vector<Found> found;
   // Of the run being said; used again and again.
   std::vector<int32_t> ids;
   std::string text, fresh;
@@ -118,7 +129,7 @@ void OutputCore::open(OutputSpec spec, std::shared_ptr<EventSink> sink) {
   l.spec = std::move(spec);
   const RequestId id = l.spec.id;
   state_->live.put(id, std::move(l));
-  state_->found_ids.clear();
+  state_->found.clear();
 }
 
 size_t OutputCore::live() const { return state_->live.size(); }
@@ -130,9 +141,8 @@ void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   st.find_all(outputs.tokens);
   st.mark_endings(outputs);
   for (size_t i = 0; i < outputs.tokens.size();) {
-    st.fetch_ahead(i);
     const std::span<const TokenOutput> run = run_from(outputs.tokens, i);
-    Live* l = st.found[i];
+    Live* l = st.found[i].live;
     i += run.size();
     Voice* v = l == nullptr ? nullptr : l->voice(run.front().choice);
     if (v == nullptr) continue;  // a stop string ended it, or nobody's
@@ -150,28 +160,24 @@ void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   for (const RequestEnd& end : outputs.requests) st.end(end);
 }
 
-// All look-ups first: the batch before mostly had the same requests in the same places.
+// All look-ups first, and all that they lead to on its way: hundreds of requests are cold when a step
+// comes, and their misses are waited for together. The batch before mostly had the same requests.
 void OutputCore::State::find_all(const std::vector<TokenOutput>& tokens) {
-  const size_t known = std::min(found_ids.size(), tokens.size());
+  const size_t known = std::min(found.size(), tokens.size());
   size_t same = 0;
-  while (same < known && found_ids[same] == tokens[same].request) ++same;
+  for (; same < known && found[same].request == tokens[same].request; ++same) found[same].fetch();
   found.resize(same);
-  found_ids.resize(same);
   for (size_t i = same; i < tokens.size(); ++i) {
-    found.push_back(live.find(tokens[i].request));
-    found_ids.push_back(tokens[i].request);
+    Live* const l = live.find(tokens[i].request);
+    __builtin_prefetch(l, 1);
+    found.push_back({tokens[i].request, l, nullptr, nullptr});
   }
-}
-
-// Hundreds of requests are cold when a step comes: what will be looked at soon is on its way.
-void OutputCore::State::fetch_ahead(size_t at) const {
-  constexpr size_t kLives = 16, kVoices = 8;
-  if (at + kLives < found.size()) __builtin_prefetch(found[at + kLives], 1);
-  if (at + kVoices >= found.size()) return;
-  const Live* l = found[at + kVoices];
-  if (l == nullptr) return;
-  __builtin_prefetch(l->first.stream.get(), 1);
-  __builtin_prefetch(l->sink.get(), 1);
+  for (size_t i = same; i < found.size(); ++i) {
+    if (found[i].live == nullptr) continue;
+    found[i].stream = found[i].live->first.stream.get();
+    found[i].sink = found[i].live->sink.get();
+    found[i].fetch();
+  }
 }
 
 // How a choice ends must be known before its last token is said: a stop token's text is not shown,
@@ -187,7 +193,7 @@ void OutputCore::State::mark_endings(const Outputs& outputs) {
   }
   for (size_t i = 0; i < found.size(); ++i) {
     const TokenOutput& token = outputs.tokens[i];
-    Voice* v = found[i] == nullptr ? nullptr : found[i]->voice(token.choice);
+    Voice* v = found[i].live == nullptr ? nullptr : found[i].live->voice(token.choice);
     if (v != nullptr) v->last_index = token.index;
   }
 }
@@ -315,7 +321,7 @@ void OutputCore::State::end(const RequestEnd& end) {
   if (!l.spoke && l.spec.prompt_logprobs) e.prompt_logprobs = std::move(l.prompt_table);
   l.sink->push(std::move(e));  // INV-OUT-2
   live.erase(end.request);
-  found_ids.clear();
+  found.clear();
 }
 
 }  // namespace troupe::engine

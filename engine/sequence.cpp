@@ -1,8 +1,8 @@
 #include "engine/sequence.hpp"
 
 #include <algorithm>
-#include <array>
 #include <span>
+#include <vector>
 
 namespace troupe::engine {
 
@@ -30,9 +30,7 @@ void settle_terms(Sequence& s, int32_t output_max) {
 
 void extend_keys(Sequence& sequence, int32_t block_tokens) {
   const auto full = static_cast<size_t>(sequence.known() / block_tokens);
-  if (sequence.keys.size() >= full) return;
-  const Prompt& prompt = sequence.job->spec.prompt;
-  std::array<int32_t, kBlockTokensMax> tokens{};
+  std::vector<int32_t> tokens;  // of a block that an answer begins in the middle of
   for (size_t b = sequence.keys.size(); b < full; ++b) {
     const BlockKey& parent = b == 0 ? sequence.job->root : sequence.keys.back();
     const int32_t begin = static_cast<int32_t>(b) * block_tokens;
@@ -40,13 +38,18 @@ void extend_keys(Sequence& sequence, int32_t block_tokens) {
     if (begin >= sequence.terms.prompt_len) {
       block = sequence.progress.output.all().subspan(
           static_cast<size_t>(begin - sequence.terms.prompt_len), static_cast<size_t>(block_tokens));
+    } else if (begin + block_tokens <= sequence.terms.prompt_len) {
+      block = std::span(sequence.job->spec.prompt.tokens)
+                  .subspan(static_cast<size_t>(begin), static_cast<size_t>(block_tokens));
     } else {
-      for (int32_t i = 0; i < block_tokens; ++i) {
-        tokens[static_cast<size_t>(i)] = sequence.token(begin + i);
-      }
-      block = std::span(tokens).first(static_cast<size_t>(block_tokens));
+      tokens.clear();
+      for (int32_t i = 0; i < block_tokens; ++i) tokens.push_back(sequence.token(begin + i));
+      block = tokens;
     }
-    sequence.keys.push_back(chain_key(parent, content_of(prompt, begin, block)));
+    // Its prompt, which lies elsewhere, need not be asked for pictures when there are none.
+    sequence.keys.push_back(chain_key(parent, sequence.terms.plain_rows
+                                                  ? block_content(block)
+                                                  : content_of(sequence.job->spec.prompt, begin, block)));
   }
 }
 

@@ -46,6 +46,7 @@ class OutputTokens {
   [[nodiscard]] int32_t operator[](size_t i) const {
     return i < settled_.size() ? settled_[i] : recent_[i - settled_.size()];
   }
+  void fetch() const { __builtin_prefetch(settled_.data() + settled_.size(), 1); }
   [[nodiscard]] std::span<const int32_t> all() {
     settle();
     return settled_;
@@ -122,6 +123,13 @@ inline constexpr size_t kPrefetchAhead = 6;
 inline void prefetch(const Sequence* s) {
   const auto* bytes = reinterpret_cast<const char*>(s);
   for (size_t line = 0; line < offsetof(Sequence, draw); line += 64) __builtin_prefetch(bytes + line, 1);
+}
+
+// Likewise the lists that it leads to, when its own lines are there.
+inline void prefetch_lists(const Sequence& s) {
+  s.progress.output.fetch();
+  __builtin_prefetch(s.keys.data() + s.keys.size(), 1);
+  __builtin_prefetch(s.lease.kv.groups.data(), 1);
 }
 
 struct JobState {

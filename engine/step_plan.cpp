@@ -102,10 +102,17 @@ bool Scheduler::State::may_sing() {
 // Those whose turn it is get their blocks, and their full ones their names: nothing else is to be done.
 // False: there is a block too few, and somebody must make room.
 bool Scheduler::State::sing(StepPlanDraft& draft) {
+  // In rounds, since nobody has looked at them for a while: each fetches what the next one looks at.
   const std::vector<int32_t>& due = chorus.due();
   for (const int32_t i : due) prefetch(&chorus.member(static_cast<size_t>(i)));
+  for (const int32_t i : due) prefetch_lists(chorus.member(static_cast<size_t>(i)));
   for (const int32_t i : due) {
     chorus.catch_up(static_cast<size_t>(i));
+    Sequence& s = chorus.member(static_cast<size_t>(i));
+    if (config.prefix_reuse) extend_keys(s, config.block_tokens);
+    kv.fetch_ahead(s.lease.kv, s.keys);
+  }
+  for (const int32_t i : due) {
     Sequence& s = chorus.member(static_cast<size_t>(i));
     const int32_t begin = s.progress.computed;
     if (!kv.write(s.lease.kv, begin, begin + 1, draft.copies)) return false;
@@ -187,8 +194,7 @@ bool Scheduler::State::try_enter(Sequence& s) {
     const bool scores = sampling.prompt_logprobs >= 0 && s.choice == 0 &&
                         s.progress.scores_asked < s.terms.prompt_len - 1;
     const int32_t reusable = scores ? s.progress.scores_asked : known - 1;
-    prefix = kv.match(s.keys, reusable / config.block_tokens);
-    if (prefix > 0) kv.attach(s.lease.kv, s.keys, prefix);
+    prefix = kv.attach_longest(s.lease.kv, s.keys, reusable / config.block_tokens);
   }
   const int32_t begin = prefix * config.block_tokens;
   const int32_t end = std::min(known + 1, context_limit);
