@@ -30,6 +30,11 @@ class Recycler {
               if (shelf->items.size() < kKept) shelf->items.push_back(std::move(back));
             }};
   }
+  // Those on the shelf go.
+  void clear() {
+    const std::scoped_lock lock(shelf_->mutex);
+    shelf_->items.clear();
+  }
 
  private:
   static constexpr size_t kKept = 8;

@@ -103,6 +103,10 @@ void SchedulerDesk::tick() {
   if (idle_ticks_ == 0) return;
   if (worked_ && idle_ticks_ >= kRestTicks && links_.rest) {
     worked_ = false;
+    scheduler_.rest();
+    draft_ = {};
+    spare_ = {};
+    deliveries_.clear();
     links_.rest();
   }
   if (const Status status = scheduler_.check_integrity(); !status.ok()) {

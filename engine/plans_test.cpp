@@ -1,4 +1,5 @@
-// What is decided before the first step: sampling plans, memory plans, echo's options.
+// What is decided before the first step: sampling plans, memory plans, echo's options. And how step plans
+// that repeat the one before are followed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 #include "engine/echo.hpp"
 #include "engine/memory_plan.hpp"
 #include "engine/sampling_plan.hpp"
+#include "engine/slot_tables.hpp"
 
 namespace troupe::engine {
 namespace {
@@ -185,6 +187,70 @@ TEST(MemoryPlan, TooLittleSaysWhatWouldFit) {
   EXPECT_TRUE(plan_memory(r).ok()) << "the remedy helps";
   r.budget_bytes = r.weight_bytes;
   EXPECT_EQ(plan_memory(r).status().code(), Code::out_of_memory);
+}
+
+// Two sequences with one row and one draw each, in slots 1 and 0.
+StepPlanDraft two_rows() {
+  StepPlanDraft d;
+  d.step = 7;
+  d.groups = 1;
+  d.token_ids = {40, 41};
+  d.positions = {3, 7};
+  d.sequences = {{.slot = 1, .row_begin = 0, .row_count = 1, .kv_len = 4, .prompt_len = 2},
+                 {.slot = 0, .row_begin = 1, .row_count = 1, .kv_len = 8, .prompt_len = 5}};
+  d.tables = {{.begin = 0, .count = 1}, {.begin = 1, .count = 2}};
+  d.blocks = {10, 11, 12};
+  d.logit_rows = {{.row = 0, .sequence = 0, .sampling = 0}, {.row = 1, .sequence = 1, .sampling = 1}};
+  d.sampling = {{.slot = 1, .position = 4, .reset = 1}, {.slot = 0, .position = 8}};
+  return d;
+}
+
+TEST(StepPlan, ARepeatedStepIsTheOneBeforeOneTokenFurther) {
+  std::vector<std::byte> bytes, whole;
+  SlotTables slots(2, 1, 4);
+  two_rows().seal(bytes);
+  ASSERT_TRUE(slots.take(bytes).ok());
+  StepPlanDraft again;
+  again.step = 8;
+  again.groups = 1;
+  again.repeats = 2;
+  again.sequences = {{.slot = 0, .row_count = 1, .kv_len = 9}};
+  again.tables = {{.begin = 0, .count = 1, .kept = 2}};
+  again.blocks = {13};
+  again.seal(bytes);
+  ASSERT_TRUE(slots.take(bytes).ok());
+  slots.complete(whole);
+  const PlanView plan = PlanView::parse(whole).value();
+  EXPECT_EQ(plan.step(), 8U);
+  EXPECT_TRUE(plan.complete());
+  EXPECT_THAT(plan.token_ids(), ElementsAre(kTokenFromSlot, kTokenFromSlot));
+  EXPECT_THAT(plan.positions(), ElementsAre(4, 8));
+  EXPECT_EQ(plan.sequences()[0].kv_len, 5);
+  EXPECT_EQ(plan.header().max_kv_len, 9);
+  EXPECT_THAT(plan.block_table(0, 0), ElementsAre(10));
+  EXPECT_THAT(plan.block_table(1, 0), ElementsAre(11, 12, 13));
+  EXPECT_EQ(plan.sampling()[0].position, 5);
+  EXPECT_EQ(plan.sampling()[0].reset, 0) << "the slot is not new any more";
+}
+
+TEST(StepPlan, ARepetitionOfSomethingElseIsRefused) {
+  std::vector<std::byte> bytes;
+  StepPlanDraft again;
+  again.groups = 1;
+  again.repeats = 2;
+  again.seal(bytes);
+  SlotTables fresh(2, 1, 4);
+  EXPECT_THAT(fresh.take(bytes).message(), HasSubstr("is the first"));
+  SlotTables slots(2, 1, 4);
+  two_rows().seal(bytes);
+  ASSERT_TRUE(slots.take(bytes).ok());
+  again.repeats = 3;
+  again.seal(bytes);
+  EXPECT_THAT(slots.take(bytes).message(), HasSubstr("other rows"));
+  again.repeats = 2;
+  again.token_ids = {1};
+  again.seal(bytes);
+  EXPECT_THAT(slots.take(bytes).message(), HasSubstr("rows of its own"));
 }
 
 TEST(EchoOptions, AreReadAndRefusedByName) {

@@ -49,6 +49,7 @@ class RequestMap {
     --size_;
     free_.push_back(last);
     *last = T{};  // now that the map is sound
+    if (size_ == 0 && chunks_.size() > kKeptChunks) shrink();
   }
   [[nodiscard]] size_t size() const { return size_; }
 
@@ -57,7 +58,15 @@ class RequestMap {
     RequestId id = 0;
     T* value = nullptr;
   };
-  static constexpr size_t kChunk = 64;
+  static constexpr size_t kChunk = 64, kKeptChunks = 4;
+
+  // Nobody is left of a crowd: its room goes.
+  void shrink() {
+    chunks_.clear();
+    free_ = {};
+    places_ = std::vector<Place>(64);
+    mask_ = places_.size() - 1;
+  }
 
   T* take_room() {
     if (free_.empty()) {

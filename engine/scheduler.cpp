@@ -344,6 +344,15 @@ Status Scheduler::commit(const StepResult& result, int64_t now_ns, Outputs& out)
 void Scheduler::device_lost(const Status& why, int64_t now_ns, Outputs& out) {
   state_->device_lost(why, now_ns, out);
 }
+void Scheduler::rest() {
+  State& s = *state_;
+  if (!idle() || !s.jobs.empty()) return;
+  s.jobs.rehash(0);
+  s.sequence_pool.release();
+  s.spare_flights = {};
+  s.chorus = {};
+  s.step_embeddings = {};
+}
 int32_t Scheduler::steps_in_flight() const { return static_cast<int32_t>(state_->flights.size()); }
 bool Scheduler::idle() const { return state_->live == 0 && state_->flights.empty(); }
 int64_t Scheduler::next_deadline_ns() const {

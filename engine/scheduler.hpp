@@ -91,6 +91,9 @@ class Scheduler {
   // again and go on from their tokens. Requests that lost too many devices fail with `why`.
   void device_lost(const Status& why, int64_t now_ns, Outputs& out);
 
+  // When it is idle: gives back the memory that a crowd has left behind.
+  void rest();
+
   [[nodiscard]] int32_t steps_in_flight() const;
   [[nodiscard]] bool idle() const;  // no request is waiting or running, nothing is in flight
   // When plan() must be called though nothing else happened: deadlines, leases. kNoDeadline: never.

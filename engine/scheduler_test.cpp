@@ -137,6 +137,44 @@ TEST(Scheduler, DecodesAndPromptsShareAStep) {
   EXPECT_EQ(rig.said(1).size(), 40U);
 }
 
+// While everybody just decodes, a plan names those only whose block is full.
+TEST(Scheduler, SteadyPlansNameChangesOnly) {
+  Rig rig(small_config());
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(rig.submit(id, 4 + static_cast<int32_t>(id), 60).ok());
+  for (int32_t i = 0; i < 4; ++i) rig.turn();
+  size_t named = 0;
+  for (int32_t i = 0; i < 32; ++i) {
+    rig.turn();
+    const StepPlanDraft& d = rig.loop.draft();
+    ASSERT_EQ(d.repeats, 3);
+    EXPECT_EQ(d.answers(), 3U);
+    EXPECT_TRUE(d.token_ids.empty() && d.sampling.empty());
+    named += d.sequences.size();
+  }
+  EXPECT_EQ(named, 3U * 32 / 8);
+  // Whoever comes or goes ends it, and nobody is told anything twice or too late.
+  ASSERT_TRUE(rig.submit(4, 9, 50).ok());
+  rig.turn();
+  EXPECT_EQ(rig.loop.draft().repeats, 0);
+  for (int32_t i = 0; i < 6; ++i) rig.turn();
+  EXPECT_EQ(rig.loop.draft().repeats, 4);
+  rig.scheduler.end(2, Status(Code::cancelled, "enough"), rig.time.now, rig.out);
+  rig.scheduler.cut(3, 0, 20, rig.time.now, rig.out);
+  rig.turn();
+  EXPECT_EQ(rig.loop.draft().repeats, 0);
+  rig.run();
+  for (const uint64_t id : {uint64_t{1}, uint64_t{4}}) {
+    SchedulerConfig plain = small_config();
+    plain.overlap = false;
+    Rig alone(plain);
+    ASSERT_TRUE(alone.submit(id, id == 1 ? 5 : 9, id == 1 ? 60 : 50).ok());
+    alone.run();
+    EXPECT_EQ(alone.loop.draft().repeats, 0) << "the executable specification writes everything out";
+    EXPECT_EQ(rig.said(id), alone.said(id));
+  }
+  EXPECT_EQ(rig.end_of(3)->usage.completion_tokens, 20);
+}
+
 TEST(Scheduler, TheTwinsSayTheSame) {
   std::vector<std::vector<int32_t>> answers[2];
   for (const bool overlap : {false, true}) {
