@@ -111,14 +111,15 @@ BlockKey content_of(const Prompt& prompt, int32_t begin, std::span<const int32_t
 }
 
 void name_blocks(Prompt& prompt, const BlockKey& root, int32_t block_tokens) {
-  constexpr size_t kRoomForAnswer = 512;  // blocks: names of an answer go on where these end
+  // Names of an answer go on where these end; of a long prompt they would have to move for that.
+  constexpr size_t kLong = 1024, kRoomForAnswer = 512;
   if (!prompt.images.empty() || !prompt.cross_images.empty()) return;  // they may not be known yet
   const auto size = static_cast<size_t>(block_tokens);
   const size_t full = prompt.tokens.size() / size;
   prompt.names_root = root;
   prompt.names_tokens = block_tokens;
   prompt.names.clear();
-  prompt.names.reserve(full + kRoomForAnswer);
+  prompt.names.reserve(full + (full >= kLong ? kRoomForAnswer : 0));
   for (size_t b = 0; b < full; ++b) {
     const auto tokens = std::span(prompt.tokens).subspan(b * size, size);
     prompt.names.push_back(chain_key(b == 0 ? root : prompt.names.back(), block_content(tokens)));
