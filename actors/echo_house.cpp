@@ -54,6 +54,7 @@ CastParts echo_parts(const engine::EchoOptions& echo, const EngineOptions& optio
   CastParts parts = common_parts(options, false);
   parts.encode.text = make_echo_house();
   parts.encode.facts = facts;
+  parts.encode.block_tokens = facts.groups.front().cache.block_tokens;
   parts.encode.images = true;
   parts.runs_ahead = true;
   parts.scheduler = [facts, options] { return echo_scheduler(facts, options); };

@@ -98,10 +98,12 @@ int measure_waste(int sequences) {
   const auto clamp = [](double x) { return static_cast<int32_t>(std::clamp(x, 4.0, 4000.0)); };
   double held = 0.0, used = 0.0, worst = 0.0;
   int looks = 0;
+  int32_t block_tokens = 0;  // as the engine chose them
   const auto look = [&](engine::Scheduler& scheduler) {
     const engine::SchedulerStats stats = scheduler.stats();
     if (stats.running < static_cast<uint32_t>(sequences)) return;
-    const double room = static_cast<double>(stats.kv_blocks_used) * options.block_tokens;
+    block_tokens = scheduler.config().block_tokens;
+    const double room = static_cast<double>(stats.kv_blocks_used) * block_tokens;
     const auto tokens = static_cast<double>(scheduler.positions_held());
     held += room;
     used += tokens;
@@ -118,7 +120,7 @@ int measure_waste(int sequences) {
   }
   std::printf(" \"kv_waste\": {\"sequences\": %d, \"block_tokens\": %d, \"looks\": %d, "
               "\"mean_percent\": %.2f, \"worst_percent\": %.2f}}\n",
-              sequences, options.block_tokens, looks, 100.0 * (1.0 - used / std::max(held, 1.0)),
+              sequences, block_tokens, looks, 100.0 * (1.0 - used / std::max(held, 1.0)),
               100.0 * worst);
   return (*cast)->close(0).ok() ? 0 : 1;
 }
