@@ -41,7 +41,8 @@ const std::vector<int32_t>& Chorus::due() {
   for (const int32_t phase : phases_) {
     const int32_t moved = (phase - planned_) % block_tokens;
     const auto place = static_cast<size_t>(moved < 0 ? moved + block_tokens : moved);
-    due_.insert(due_.end(), by_place_.begin() + place_begin_[place], by_place_.begin() + place_begin_[place + 1]);
+    due_.insert(due_.end(), by_place_.begin() + place_begin_[place],
+                by_place_.begin() + place_begin_[place + 1]);
   }
   return due_;
 }

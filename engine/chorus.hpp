@@ -1,10 +1,10 @@
 // Chorus: the running sequences while every one of them just decodes, one token a step. What a step
-// changes is then the same for all, so it is counted once, here, and told a sequence only when its own
-// turn comes (a block of its cache is full) or when the chorus ends. Steady decoding costs what its
-// tokens cost, not a look at every sequence.
+// changes is then the same for all, so it is counted once, here, and told a sequence only when its
+// own turn comes (a block of its cache is full) or when the chorus ends. Steady decoding costs what
+// its tokens cost, not a look at every sequence.
 //
-// While it sings its members lag behind: catch_up() brings one of them up to date, end() all. Whoever
-// wants to look at a running sequence ends the chorus first (Scheduler::State::end_chorus).
+// While it sings its members lag behind: catch_up() brings one of them up to date, end() all.
+// Whoever wants to look at a running sequence ends the chorus first (Scheduler::State::end_chorus).
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,8 @@ class Chorus {
 
   // All of them, from the next step on. Each has one token pending at most, and wants one row.
   // `phases`: a member's turn comes when its next position is one of them, modulo `block_tokens`.
-  void begin(std::span<Sequence* const> members, std::span<const int32_t> phases, int32_t block_tokens);
+  void begin(std::span<Sequence* const> members, std::span<const int32_t> phases,
+             int32_t block_tokens);
   // Everybody is up to date, and nobody a member.
   void end();
   [[nodiscard]] bool sings() const { return !members_.empty(); }
@@ -58,9 +59,9 @@ class Chorus {
 
   std::vector<Sequence*> members_;
   std::vector<Part> parts_;
-  std::vector<Told> told_;       // so many steps a member knows of
+  std::vector<Told> told_;  // so many steps a member knows of
   std::vector<int32_t> tokens_;  // of the last steps, a line per step
-  int32_t depth_ = 1;            // lines: more than pass between two turns of a member
+  int32_t depth_ = 1;  // lines: more than pass between two turns of a member
   int32_t planned_ = 0, committed_ = 0, steps_max_ = 0;
   // Members in order of where their next position stood in its block when it began, and where each
   // place's members begin.
