@@ -6,116 +6,52 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/executor_core.hpp"
-#include "engine/scheduler.hpp"
-#include "engine/step_loop.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
+#include "engine/golden_engine.hpp"
 
 namespace troupe::engine {
 namespace {
 
 using nlohmann::json;
 constexpr const char* kModels = "tests/golden/models";
-constexpr float kTolerance = 1e-3F;
-constexpr int32_t kBlockTokens = 8;
+using testing::kBlockTokens;
+using testing::kTolerance;
+using testing::Ways;
 
 struct Case {
   std::vector<int32_t> prompt, tokens;
   std::vector<float> logprobs;
-  std::vector<float> prompt_logprobs;  // of the prompt's tokens from the second on; may be empty
 };
 
-struct Ways {
-  bool overlap = true;
-  bool prefix_reuse = false;
-  int32_t step_rows = 1024;
-  int32_t slots = 32;
-  int32_t whole_blocks = 1024;  // of each group
-};
-
-// One engine over one model.
-class Engine {
+class Engine : public testing::GoldenEngine {
  public:
-  Engine(const std::string& folder, const Ways& ways) {
-    models::LoadOptions options;
-    options.block_tokens = kBlockTokens;
-    auto opened = models::ModelFolder::open(folder, options);
-    EXPECT_TRUE(opened.ok()) << opened.status().message();
-    backend_ = cpu::open_cpu_backend({.threads = 1, .device = 0, .cores = {}}).value();
-    model_ = models::Model::load(*opened, *backend_, nullptr, options).value();
-    SchedulerConfig config;
-    config.facts = model_->facts();
-    config.groups = config.facts.groups;
-    for (models::CacheGroup& g : config.groups) g.cache.blocks = ways.whole_blocks;
-    config.vocab = config.facts.vocab;
-    config.context_length = config.facts.context_length;
-    config.block_tokens = kBlockTokens;
-    config.slots = ways.slots;
-    config.step_rows = ways.step_rows;
-    config.overlap = ways.overlap;
-    config.prefix_reuse = ways.prefix_reuse;
-    config.logit_rows = ways.slots + 64;
-    auto executor = ExecutorCore::open(*backend_, *model_, config.groups,
-                                       {ways.slots, ways.step_rows, config.logit_rows});
-    EXPECT_TRUE(executor.ok()) << executor.status().message();
-    executor_ = std::move(executor).value();
-    scheduler_ = std::make_unique<Scheduler>(config);
+  Engine(const std::string& folder, const Ways& ways) : GoldenEngine(opened(folder), options(), ways) {}
+
+  void submit(uint64_t id, const std::vector<int32_t>& tokens, int32_t max_tokens, bool score = false) {
+    Prompt prompt;
+    prompt.tokens = tokens;
+    GoldenEngine::submit(id, std::move(prompt), max_tokens, score);
   }
 
-  void submit(uint64_t id, const std::vector<int32_t>& prompt, int32_t max_tokens, bool score = false) {
-    Job job;
-    job.id = id;
-    job.prompt.tokens = prompt;
-    SamplingParams params;
-    params.temperature = 0.0F;
-    params.max_tokens = max_tokens;
-    params.ignore_eos = true;
-    params.logprobs = 0;
-    if (score) params.prompt_logprobs = 0;
-    job.sampling = plan_sampling(params, {}, scheduler_->config().facts, {}, 0).value();
-    const Status status = scheduler_->admit(std::move(job));
-    ASSERT_TRUE(status.ok()) << status.message();
-  }
-
-  void run() {
-    StepLoop loop(*scheduler_, *executor_, clock_);
-    Outputs out;
-    while (!scheduler_->idle()) {
-      const auto turned = loop.turn(out);
-      ASSERT_TRUE(turned.ok()) << turned.status().message();
-    }
-    for (const TokenOutput& t : out.tokens) {
-      said[t.request].tokens.push_back(t.token);
-      said[t.request].logprobs.push_back(t.logprob);
-    }
-    for (const ScoreOutput& s : out.scores) said[s.request].prompt_logprobs.push_back(s.logprob);
-    for (const RequestEnd& e : out.requests) {
-      EXPECT_EQ(e.kind, EventKind::done) << e.status.message();
-      cached[e.request] = e.usage.cached_tokens;
-    }
-    const Status sound = scheduler_->check_integrity();
-    EXPECT_TRUE(sound.ok()) << sound.message();
-  }
-
-  [[nodiscard]] bool keeps_everything() const {
-    const auto& groups = scheduler_->config().groups;
+  [[nodiscard]] bool keeps_everything() {
+    const auto& groups = scheduler().config().groups;
     return std::any_of(groups.begin(), groups.end(), [](const models::CacheGroup& g) {
       return g.kind == models::CacheKind::whole || g.kind == models::CacheKind::latent;
     });
   }
-  [[nodiscard]] SchedulerStats stats() const { return scheduler_->stats(); }
-  std::map<uint64_t, Case> said;
-  std::map<uint64_t, int64_t> cached;
 
  private:
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<models::Model> model_;
-  std::unique_ptr<ExecutorCore> executor_;
-  std::unique_ptr<Scheduler> scheduler_;
-  SteadyClock clock_;
+  static models::LoadOptions options() {
+    models::LoadOptions options;
+    options.block_tokens = kBlockTokens;
+    return options;
+  }
+  static std::shared_ptr<const models::ModelFolder> opened(const std::string& folder) {
+    auto opened = models::ModelFolder::open(folder, options());
+    EXPECT_TRUE(opened.ok()) << opened.status().message();
+    return *opened;
+  }
 };
 
 class EndToEnd : public ::testing::TestWithParam<std::string> {
@@ -125,7 +61,7 @@ class EndToEnd : public ::testing::TestWithParam<std::string> {
     const json expected = json::parse(file);
     ASSERT_FALSE(expected["cases"].empty());
     for (const json& c : expected["cases"]) {
-      Case& made = cases_.emplace_back(Case{c["prompt"], c["tokens"], c["logprobs"], {}});
+      Case& made = cases_.emplace_back(Case{c["prompt"], c["tokens"], c["logprobs"]});
       if (c.contains("prompt_logprobs")) scored_ = &made - cases_.data();
     }
   }
@@ -138,12 +74,8 @@ class EndToEnd : public ::testing::TestWithParam<std::string> {
   }
   void expect_all(Engine& engine, uint64_t first_id = 1) {
     for (size_t i = 0; i < cases_.size(); ++i) {
-      const Case& got = engine.said[first_id + i];
-      EXPECT_EQ(got.tokens, cases_[i].tokens) << GetParam() << " case " << i;
-      ASSERT_EQ(got.logprobs.size(), cases_[i].logprobs.size());
-      for (size_t t = 0; t < got.logprobs.size(); ++t) {
-        EXPECT_NEAR(got.logprobs[t], cases_[i].logprobs[t], kTolerance) << "case " << i << " token " << t;
-      }
+      engine.expect(first_id + i, cases_[i].tokens, cases_[i].logprobs,
+                    GetParam() + " case " + std::to_string(i));
     }
   }
   [[nodiscard]] int32_t blocks_of_longest() const {
@@ -202,14 +134,14 @@ TEST_P(EndToEnd, FromTheCache) {
 TEST_P(EndToEnd, ThroughPreemptions) {
   for (const bool reuse : {false, true}) {
     // Together they need more than twice of what is there.
-    Engine engine(folder(), {.prefix_reuse = reuse, .step_rows = 64, .whole_blocks = blocks_of_longest() + 8});
+    Engine engine(folder(), {.prefix_reuse = reuse, .step_rows = 64, .blocks = blocks_of_longest() + 8});
     submit_all(engine, 1);
     submit_all(engine, 101);
     engine.run();
     expect_all(engine, 1);
     expect_all(engine, 101);
     // A model of windows alone never holds enough to run out.
-    EXPECT_EQ(engine.stats().preemptions > 0, engine.keeps_everything());
+    EXPECT_EQ(engine.scheduler().stats().preemptions > 0, engine.keeps_everything());
   }
 }
 

@@ -7,15 +7,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "engine/executor_core.hpp"
-#include "engine/scheduler.hpp"
-#include "engine/step_loop.hpp"
+#include "engine/golden_engine.hpp"
 #include "engine/vision_core.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
 #include "vision/decode.hpp"
 #include "vision/eyes.hpp"
 #include "vision/golden_weights.hpp"
@@ -27,21 +23,12 @@ namespace {
 using nlohmann::json;
 constexpr const char* kFolders = "tests/golden/vision/models";
 constexpr const char* kFiles = "tests/golden/vision/files/";
-constexpr float kTolerance = 1e-3F;
-constexpr int32_t kBlockTokens = 8;
+using testing::kBlockTokens;
 
 struct Case {
   Prompt prompt;  // pictures ready
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
-};
-
-struct Ways {
-  bool overlap = true;
-  bool prefix_reuse = false;
-  int32_t step_rows = 512;
-  int32_t slots = 8;
-  int32_t blocks = 512;  // of each group that grows
 };
 
 // The golden folder with its cases, pictures encoded.
@@ -195,104 +182,43 @@ class Golden : public ::testing::TestWithParam<std::string> {
   std::vector<Case> cases_;
 };
 
-class Engine {
+class Engine : public testing::GoldenEngine {
  public:
-  Engine(const std::shared_ptr<const models::ModelFolder>& folder, const models::LoadOptions& options,
-         const Ways& ways) {
-    backend_ = cpu::open_cpu_backend({.threads = 1, .device = 0, .cores = {}}).value();
-    model_ = models::Model::load(folder, *backend_, nullptr, options).value();
-    SchedulerConfig config;
-    config.facts = model_->facts();
-    config.groups = config.facts.groups;
-    for (models::CacheGroup& g : config.groups) {
-      const int32_t fixed = (g.fixed_rows + kBlockTokens - 1) / kBlockTokens * ways.slots;
-      g.cache.blocks = g.kind == models::CacheKind::fixed ? fixed : ways.blocks;
-    }
-    config.vocab = config.facts.vocab;
-    config.context_length = config.facts.context_length;
-    config.block_tokens = kBlockTokens;
-    config.slots = ways.slots;
-    config.step_rows = ways.step_rows;
-    config.overlap = ways.overlap;
-    config.prefix_reuse = ways.prefix_reuse;
-    config.logit_rows = ways.slots + 64;
-    auto executor = ExecutorCore::open(*backend_, *model_, config.groups,
-                                       {ways.slots, ways.step_rows, config.logit_rows});
-    EXPECT_TRUE(executor.ok()) << executor.status().message();
-    executor_ = std::move(executor).value();
-    scheduler_ = std::make_unique<Scheduler>(config);
-  }
+  using GoldenEngine::GoldenEngine;
 
   void submit(uint64_t id, const Case& c, bool late = false) {
-    Job job;
-    job.id = id;
-    job.prompt = c.prompt;
-    for (auto* images : {&job.prompt.images, &job.prompt.cross_images}) {
+    Prompt prompt = c.prompt;
+    for (auto* images : {&prompt.images, &prompt.cross_images}) {
       for (PromptImage& image : *images) {
         if (known_.insert(image.embedding).second) {
-          ASSERT_TRUE(executor_->put_embedding(image.embedding, image.data->rows).ok());
+          ASSERT_TRUE(executor().put_embedding(image.embedding, image.data->rows).ok());
         }
         image.ready = !late;
         if (late) waits_.push_back({id, image.embedding});
       }
     }
-    SamplingParams params;
-    params.temperature = 0.0F;
-    params.max_tokens = static_cast<int32_t>(c.tokens.size());
-    params.ignore_eos = true;
-    params.logprobs = 0;
-    job.sampling = plan_sampling(params, {}, scheduler_->config().facts, {}, 0).value();
-    const Status status = scheduler_->admit(std::move(job));
-    ASSERT_TRUE(status.ok()) << status.message();
+    GoldenEngine::submit(id, std::move(prompt), static_cast<int32_t>(c.tokens.size()));
   }
 
   void run() {
-    StepLoop loop(*scheduler_, *executor_, clock_);
-    Outputs out;
-    while (!scheduler_->idle()) {
-      const auto turned = loop.turn(out);
-      ASSERT_TRUE(turned.ok()) << turned.status().message();
-      if (waits_.empty()) continue;
-      scheduler_->embedding_ready(waits_.back().first, waits_.back().second);  // the last one first
+    GoldenEngine::run([this] {
+      if (waits_.empty()) return;
+      scheduler().embedding_ready(waits_.back().first, waits_.back().second);  // the last one first
       waits_.pop_back();
-    }
-    for (const TokenOutput& t : out.tokens) {
-      said[t.request].tokens.push_back(t.token);
-      said[t.request].logprobs.push_back(t.logprob);
-    }
-    for (const RequestEnd& e : out.requests) {
-      EXPECT_EQ(e.kind, EventKind::done) << e.status.message();
-      cached[e.request] = e.usage.cached_tokens;
-    }
-    const Status sound = scheduler_->check_integrity();
-    EXPECT_TRUE(sound.ok()) << sound.message();
+    });
   }
   void expect(uint64_t id, const Case& wanted, const std::string& what) {
-    const Case& got = said[id];
-    EXPECT_EQ(got.tokens, wanted.tokens) << what;
-    ASSERT_EQ(got.logprobs.size(), wanted.logprobs.size()) << what;
-    for (size_t t = 0; t < got.logprobs.size(); ++t) {
-      EXPECT_NEAR(got.logprobs[t], wanted.logprobs[t], kTolerance) << what << " token " << t;
-    }
+    GoldenEngine::expect(id, wanted.tokens, wanted.logprobs, what);
   }
-  [[nodiscard]] SchedulerStats stats() const { return scheduler_->stats(); }
-
-  std::map<uint64_t, Case> said;
-  std::map<uint64_t, int64_t> cached;
 
  private:
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<models::Model> model_;
-  std::unique_ptr<ExecutorCore> executor_;
-  std::unique_ptr<Scheduler> scheduler_;
   std::set<uint64_t> known_;
   std::vector<std::pair<uint64_t, uint64_t>> waits_;
-  SteadyClock clock_;
 };
 
 TEST_P(Golden, AloneAndTogetherWithAndWithoutOverlap) {
   for (const bool overlap : {true, false}) {
-    Engine engine(text_, options_, {.overlap = overlap});
+    Engine engine(text_, options_, {.overlap = overlap, .step_rows = 512, .slots = 8, .blocks = 512});
     for (size_t i = 0; i < cases_.size(); ++i) {
       engine.submit(1 + i, cases_[i]);
       engine.run();
@@ -307,7 +233,7 @@ TEST_P(Golden, AloneAndTogetherWithAndWithoutOverlap) {
 }
 
 TEST_P(Golden, InChunksWhilePicturesComeLate) {
-  Engine engine(text_, options_, {.step_rows = 8 + std::max(13, longest_span())});
+  Engine engine(text_, options_, {.step_rows = 8 + std::max(13, longest_span()), .slots = 8, .blocks = 512});
   for (size_t i = 0; i < 2 * cases_.size(); ++i) {
     engine.submit(1 + i, cases_[i % cases_.size()], i % 2 == 0);
   }
@@ -318,7 +244,7 @@ TEST_P(Golden, InChunksWhilePicturesComeLate) {
 }
 
 TEST_P(Golden, FromTheCache) {
-  Engine engine(text_, options_, {.prefix_reuse = true});
+  Engine engine(text_, options_, {.prefix_reuse = true, .step_rows = 512, .slots = 8, .blocks = 512});
   for (const uint64_t first : {1, 101}) {
     for (size_t i = 0; i < cases_.size(); ++i) engine.submit(first + i, cases_[i]);
     engine.run();
@@ -336,7 +262,7 @@ TEST_P(Golden, AnotherPictureIsNotFound) {
     return !c.prompt.images.empty() || !c.prompt.cross_images.empty();
   });
   ASSERT_NE(seen, cases_.end());
-  Engine engine(text_, options_, {.prefix_reuse = true});
+  Engine engine(text_, options_, {.prefix_reuse = true, .step_rows = 512, .slots = 8, .blocks = 512});
   engine.submit(1, *seen);
   engine.run();
   Case other = *seen;
@@ -366,7 +292,7 @@ TEST_P(Golden, FromTheBytesOfPictures) {
   }
   ASSERT_EQ(cases.size(), 3U) << "tests/golden/vision_pictures.py " << GetParam() << " asks the reference";
   for (const bool reuse : {false, true}) {
-    Engine engine(text_, options_, {.prefix_reuse = reuse});
+    Engine engine(text_, options_, {.prefix_reuse = reuse, .step_rows = 512, .slots = 8, .blocks = 512});
     for (const uint64_t first : {1, 101}) {
       for (size_t i = 0; i < cases.size(); ++i) engine.submit(first + i, cases[i]);
       engine.run();
@@ -379,6 +305,7 @@ TEST_P(Golden, FromTheBytesOfPictures) {
 TEST_P(Golden, ThroughPreemptions) {
   Engine engine(text_, options_, {.prefix_reuse = true,
                                   .step_rows = 8 + std::max(24, longest_span()),
+                                  .slots = 8,
                                   .blocks = longest() / kBlockTokens + 6});
   for (size_t i = 0; i < 3 * cases_.size(); ++i) engine.submit(1 + i, cases_[i % cases_.size()]);
   engine.run();

@@ -9,13 +9,6 @@
 namespace troupe::wire {
 namespace {
 
-Request prompt(int32_t max_tokens = 12) {
-  Request request;
-  request.prompt.push_back({PromptPart::Kind::text, "count", {}, 0});
-  request.sampling.max_tokens = max_tokens;
-  return request;
-}
-
 SharedBytes bytes_of(size_t size) {
   auto data = std::make_shared<std::vector<std::byte>>(size);
   for (size_t i = 0; i < size; ++i) (*data)[i] = static_cast<std::byte>(i * 7 + i / 251);

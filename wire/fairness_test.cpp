@@ -12,13 +12,6 @@ namespace {
 
 constexpr int64_t kMs = 1'000'000;
 
-Request prompt(int32_t max_tokens = 12) {
-  Request request;
-  request.prompt.push_back({PromptPart::Kind::text, "count", {}, 0});
-  request.sampling.max_tokens = max_tokens;
-  return request;
-}
-
 SharedBytes zeros(size_t size) {
   auto data = std::make_shared<std::vector<std::byte>>(size);
   const std::byte* const at = data->data();

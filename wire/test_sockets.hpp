@@ -147,13 +147,6 @@ inline Result<std::unique_ptr<EnginePort>> try_connect(const std::string& endpoi
   return connect(endpoint, options);
 }
 
-inline Request prompt(int32_t tokens) {
-  Request request;
-  request.prompt.push_back({PromptPart::Kind::text, "count", {}, 0});
-  request.sampling.max_tokens = tokens;
-  return request;
-}
-
 inline void expect_answers(EnginePort& port, int32_t tokens = 20) {
   auto waiting = std::make_shared<Waiting>();
   const auto id = port.submit(prompt(tokens), waiting);

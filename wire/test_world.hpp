@@ -16,6 +16,14 @@
 
 namespace troupe::wire {
 
+// What the tests ask a CountingEngine for.
+inline Request prompt(int32_t max_tokens = 12) {
+  Request request;
+  request.prompt.push_back({PromptPart::Kind::text, "count", {}, 0});
+  request.sampling.max_tokens = max_tokens;
+  return request;
+}
+
 // Answers every request with `max_tokens` (default 12) tokens: token k of choice c is 1000 * c + k,
 // its text "k ". One token per request and step.
 class CountingEngine final : public EnginePort {

@@ -63,11 +63,17 @@ void add_merger(const models::NormSpec& norm, const Sizes& s, int32_t out_hidden
                    Linear{linear("visual.merger.mlp.2", out_hidden, wide)}};
 }
 
-void finish(const Fields& config, VisionDescription& out) {
+// `width` names the field of the tower that says how wide its rows are: as the language model is.
+void finish(const Fields& config, const Fields& vision, const char* width, VisionDescription& out) {
   out.rules.rope = SightRope::grid;
   out.rules.hidden = text_hidden(config);
   out.rules.image_token = read_image_token(config);
   out.renames = {{"visual.", "model.visual."}};
+  const int32_t wide = vision.count(width, limits::hidden, out.rules.hidden);
+  if (wide != out.rules.hidden) {
+    vision.fail(width, "is " + std::to_string(wide) + ", the language model's is " +
+                           std::to_string(out.rules.hidden));
+  }
 }
 
 }  // namespace
@@ -90,12 +96,7 @@ void describe_qwen2_vl(const Fields& config, VisionDescription& out) {
     layer.ffn_norm = models::layer_norm(name + "norm2", s.hidden, 1e-6);
     out.tower.layers.push_back(std::move(layer));
   }
-  finish(config, out);
-  const int32_t wide = vision.count("hidden_size", limits::hidden, out.rules.hidden);
-  if (wide != out.rules.hidden) {
-    vision.fail("hidden_size", "is " + std::to_string(wide) + ", the language model's is " +
-                                   std::to_string(out.rules.hidden));
-  }
+  finish(config, vision, "hidden_size", out);
   add_merger(models::layer_norm("visual.merger.ln_q", s.hidden, 1e-6), s, out.rules.hidden, out);
 }
 
@@ -123,12 +124,7 @@ void describe_qwen2_5_vl(const Fields& config, VisionDescription& out) {
     layer.ffn_norm = models::rms_norm(name + "norm2", s.hidden, 1e-6);
     out.tower.layers.push_back(std::move(layer));
   }
-  finish(config, out);
-  const int32_t wide = vision.count("out_hidden_size", limits::hidden, out.rules.hidden);
-  if (wide != out.rules.hidden) {
-    vision.fail("out_hidden_size", "is " + std::to_string(wide) + ", the language model's is " +
-                                       std::to_string(out.rules.hidden));
-  }
+  finish(config, vision, "out_hidden_size", out);
   add_merger(models::rms_norm("visual.merger.ln_q", s.hidden, 1e-6), s, out.rules.hidden, out);
 }
 
