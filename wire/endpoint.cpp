@@ -9,6 +9,7 @@
 #include <zmq.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -135,11 +136,14 @@ Result<std::string> public_of(std::string_view secret_key) {
 }
 
 Result<std::pair<std::string, std::string>> make_keys() {
+  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
   std::array<char, 41> public_key{}, secret_key{};
-  if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
-    return unsupported(std::string("this libzmq cannot make CURVE keys: ") +
-                       zmq_strerror(zmq_errno()));
-  }
+  do {
+    if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
+      return unsupported(std::string("this libzmq cannot make CURVE keys: ") +
+                         zmq_strerror(zmq_errno()));
+    }
+  } while (!plain(public_key[0]) || !plain(secret_key[0]));
   return std::pair(std::string(public_key.data()), std::string(secret_key.data()));
 }
 

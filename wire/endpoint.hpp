@@ -19,7 +19,8 @@ Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext);
 Status check_key(std::string_view name, std::string_view key);
 // The public half of a secret key.
 Result<std::string> public_of(std::string_view secret_key);
-// A new pair: public, secret.
+// A new pair: public, secret. Both begin with a letter or a digit: a word that begins with "-" is an
+// option to most programs, one with "#" a comment to most files.
 Result<std::pair<std::string, std::string>> make_keys();
 
 // Whether a connection is refused actively: then no server lives there. Names are resolved, which

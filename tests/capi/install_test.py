@@ -47,7 +47,7 @@ def by_find_package(prefix, examples, folder, env):
     copy = os.path.join(folder, "source")  # so that nothing of the source tree is beside it
     shutil.copytree(examples, copy)
     build = os.path.join(folder, "build")
-    run("cmake", "-S", copy, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", env=env,
+    run("cmake", "-G", "Ninja", "-S", copy, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", env=env,
         stdout=subprocess.DEVNULL)
     run("cmake", "--build", build, "-j2", env=env, stdout=subprocess.DEVNULL)
     for language in ("c", "cpp"):
