@@ -5,6 +5,7 @@
 //     --setting qwen2-vl|internvl           one of them; both otherwise
 //     --threads N                           1, 2, 4 ... N workers (default: the cores)
 //     --seconds S                           of each measurement (default 2)
+//     --rounds R                            of one worker and N in turn; medians (default 3)
 //     --json                                one JSON object per line
 //
 // CPU seconds are the process's, so that they mean something on a busy machine too.
@@ -51,6 +52,7 @@ struct Options {
   std::string setting;
   int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   double seconds = 2;
+  int rounds = 3;
   bool json = false;
 };
 
@@ -114,13 +116,33 @@ Figures measure_workers(int threads, double seconds, Work work) {
   return {count / wall.count(), (cpu_seconds() - cpu_begin) * 1e3 / count};
 }
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// One worker and `threads` of them in turn, so that a neighbour's load on the machine meets both.
+struct Scaling {
+  Figures figures;
+  double linear = 1;
+};
+template <class Work>
+Scaling measure_scaling(const Options& options, int threads, Work work) {
+  std::vector<double> rates, costs, linear;
+  for (int round = 0; round < options.rounds; ++round) {
+    const double one = threads == 1 ? 0 : measure_workers(1, options.seconds, work).per_second;
+    const Figures all = measure_workers(threads, options.seconds, work);
+    rates.push_back(all.per_second);
+    costs.push_back(all.cpu_ms);
+    linear.push_back(threads == 1 ? 1 : all.per_second / (one * threads));
+  }
+  return {{median(rates), median(costs)}, median(linear)};
+}
+
 template <class Work>
 void report(const Options& options, const char* setting, const std::string& what, Work work) {
-  double one = 0;
   for (int threads = 1;; threads = std::min(2 * threads, options.threads)) {
-    const Figures f = measure_workers(threads, options.seconds, work);
-    if (threads == 1) one = f.per_second;
-    const double linear = f.per_second / (one * threads);
+    const auto [f, linear] = measure_scaling(options, threads, work);
     if (options.json) {
       std::printf(
           "{\"setting\": \"%s\", \"input\": \"%s\", \"threads\": %d, "
@@ -132,6 +154,18 @@ void report(const Options& options, const char* setting, const std::string& what
     }
     std::fflush(stdout);
     if (threads == options.threads) return;
+  }
+}
+
+// What the machine itself gives to more workers: arithmetic that touches no memory, 10 ms of it.
+// Cores that share an execution unit or a clock are not 1.0 of linear here, and nothing can be.
+void count_steps() {
+  uint64_t chains[8] = {1, 2, 3, 4, 5, 6, 7, 8};  // enough at once to keep a core's multiplier busy
+  for (int i = 0; i < 2'000'000; ++i) {
+    for (uint64_t& state : chains) state = state * 6364136223846793005U + 1442695040888963407U;
+  }
+  for (const uint64_t state : chains) {
+    if (state == 0) die("a generator stands still");
   }
 }
 
@@ -170,6 +204,8 @@ Options read_options(int argc, char** argv) {
       out.threads = std::clamp(std::atoi(value().c_str()), 1, 1024);
     } else if (arg == "--seconds") {
       out.seconds = std::atof(value().c_str());
+    } else if (arg == "--rounds") {
+      out.rounds = std::clamp(std::atoi(value().c_str()), 1, 1000);
     } else if (arg == "--json") {
       out.json = true;
     } else if (arg.starts_with("--")) {
@@ -185,6 +221,7 @@ Options read_options(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const Options options = read_options(argc, argv);
+  report(options, "machine", "arithmetic alone", count_steps);
   bool found = false;
   for (const Setting& setting : kSettings) {
     if (!options.setting.empty() && options.setting != setting.name) continue;

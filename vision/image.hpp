@@ -8,12 +8,9 @@
 #include <utility>
 #include <vector>
 
-namespace troupe::vision {
+#include "vision/pixel_memory.hpp"
 
-// Memory for pixels; large pieces lie on large pages where the system has them, which saves the
-// thousands of page faults that first touching a page of patches would cost.
-void* allocate_pixels(size_t bytes);
-void free_pixels(void* at, size_t bytes);
+namespace troupe::vision {
 
 // Leaves what resize() adds as it is: pixels are written once, by whoever makes them.
 template <class T>

@@ -3,7 +3,7 @@
 
   vision_hf.py make DIR                    writes DIR/page.png and DIR/page.jpg (1275 x 1650)
   vision_hf.py time DIR [--threads 2]      prints the figures of the Pillow and torch processors
-  vision_hf.py compare DIR -- PROGRAM      runs PROGRAM (vision_preprocess) and each of them in turn,
+  vision_hf.py compare DIR PROGRAM         runs PROGRAM (vision_preprocess) and each of them in turn,
                                            --pairs times, and prints the ratios of the medians
 
 Every figure is one process on the cores that it is given: torch with --threads threads, Pillow as it
@@ -104,18 +104,21 @@ def compare(folder, program, threads, seconds, pairs):
     runs = {}
     for _ in range(pairs):
         for row in ours(program, folder, threads, seconds):
+            if row["setting"] == "machine":
+                print(f"machine: arithmetic alone, {row['threads']} workers: "
+                      f"{row['of_linear']:.2f} of linear", flush=True)
+                continue
             runs.setdefault((row["setting"], row["input"], f"ours-{row['threads']}"), []).append(row)
         for row in peers(folder, threads, seconds):
             runs.setdefault((row["setting"], row["input"], row["backend"]), []).append(row)
     median = {key: {field: statistics.median(row[field] for row in rows)
-                    for field in ("images_per_second", "cpu_ms")} for key, rows in runs.items()}
+                    for field in ("images_per_second", "cpu_ms", "of_linear") if field in rows[0]}
+              for key, rows in runs.items()}
     out = []
     for setting, what, who in median:
         if not who.startswith("ours") or who == "ours-1" != f"ours-{threads}":
             continue
         row = {"setting": setting, "input": what, "threads": threads, **median[setting, what, who]}
-        row["of_linear"] = row["images_per_second"] / median[setting, what, "ours-1"][
-            "images_per_second"] / threads
         for peer in ("pil", "torch"):
             theirs = median[setting, what, peer]
             row[peer] = theirs
