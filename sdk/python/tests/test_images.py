@@ -65,3 +65,59 @@ def test_image_parts_in_a_chat(engine, picture):
     picture.save(target, format="PNG")
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
     assert "what?" in engine.chat(messages, images=[target.getvalue()]).text
+
+
+def test_one_picture_that_is_not_in_a_list_is_told(engine, picture, tmp_path):
+    for single in (picture, numpy.asarray(picture), "p.png", tmp_path / "p.png", b"...", Embedding(numpy.zeros((1, 8)))):
+        with pytest.raises(troupe.InvalidArgument, match="images=\\[picture\\]"):
+            engine.generate("", images=single)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "I;16",
+                                  "La", "RGBa"])
+def test_every_mode_of_pil(engine, mode):
+    assert "6x4" in engine.generate("", images=[Image.new(mode, (6, 4))]).text
+
+
+def test_modes_that_are_no_picture_are_refused(engine):
+    for mode in ("F", "LAB"):
+        with pytest.raises(troupe.InvalidArgument, match=mode):
+            engine.generate("", images=[Image.new(mode, (6, 4))])
+    with pytest.raises(troupe.InvalidArgument):
+        engine.generate("", images=[Image.new("RGB", (0, 4))])
+
+
+def test_conversions_keep_the_colours(engine, picture):
+    by_hand = engine.generate("", images=[numpy.asarray(picture.convert("CMYK").convert("RGB"))]).text
+    assert engine.generate("", images=[picture.convert("CMYK")]).text == by_hand
+    seen = engine.generate("", images=[picture.convert("P")]).text
+    assert seen == engine.generate("", images=[picture.convert("P").convert("RGB")]).text
+    grey = picture.convert("LA")
+    assert engine.generate("", images=[grey]).text == engine.generate("", images=[grey.convert("RGBA")]).text
+
+
+def test_arrays_of_odd_strides_and_types(engine, picture):
+    whole = numpy.asarray(picture)
+    wide = numpy.zeros((8, 12, 3), dtype=numpy.uint8)
+    wide[::2, ::2] = whole
+    same = engine.generate("", images=[whole]).text
+    assert engine.generate("", images=[wide[::2, ::2]]).text == same
+    assert engine.generate("", images=[numpy.asfortranarray(whole)]).text == same
+    assert engine.generate("", images=[whole[::-1][::-1]]).text == same
+    assert engine.generate("", images=[whole.view()[:, :, 0]]).text == engine.generate("", images=[whole[:, :, :1]]).text
+    readonly = whole.copy()
+    readonly.flags.writeable = False
+    assert engine.generate("", images=[readonly]).text == same
+    for dtype in (numpy.float32, numpy.int8, numpy.uint16, numpy.bool_, object):
+        with pytest.raises(troupe.InvalidArgument, match="uint8"):
+            engine.generate("", images=[whole.astype(dtype)])
+    for shape in ((3, 4, 6), (4,), (1, 4, 6, 3), (0, 6, 3)):
+        with pytest.raises(troupe.InvalidArgument):
+            engine.generate("", images=[numpy.zeros(shape, dtype=numpy.uint8)])
+
+
+def test_files_that_are_not_there_or_no_file(engine, tmp_path):
+    with pytest.raises(IsADirectoryError):
+        engine.generate("", images=[tmp_path])
+    with pytest.raises(troupe.InvalidArgument):
+        engine.generate("", images=[b""])

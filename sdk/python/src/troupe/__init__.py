@@ -13,7 +13,7 @@ from ._library import version as library_version
 from ._server import KeyPair, Server, keygen
 from .aio import AsyncEngine, AsyncStream
 from .engine import Engine, Stream
-from .errors import (Cancelled, Closed, ConnectionLost, CorruptModel, DeadlineExceeded, EngineFailed,
+from .errors import (Cancelled, Closed, ConnectionLost, CorruptModel, DeadlineExceeded, EngineFailed, Forked,
                      InvalidArgument, LimitExceeded, NotFound, OutOfMemory, Overloaded, TroupeError,
                      Unauthorised, Unsupported)
 from .types import (Choice, Constraint, Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling,
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncEngine", "AsyncStream", "Cancelled", "Choice", "Closed", "ConnectionLost", "Constraint", "CorruptModel",
-    "DeadlineExceeded", "Delta", "Embedding", "Engine", "EngineFailed", "EngineInfo", "EngineStats",
+    "DeadlineExceeded", "Delta", "Embedding", "Engine", "EngineFailed", "EngineInfo", "EngineStats", "Forked",
     "InvalidArgument", "KeyPair", "LimitExceeded", "Logprob", "Message", "NotFound", "OutOfMemory", "Overloaded",
     "Prompt", "Result", "Sampling", "Server", "Session", "SessionState", "Stream", "Timings", "TroupeError",
     "Unauthorised", "Unsupported", "Usage", "inspect", "keygen", "library_version",

@@ -4,16 +4,17 @@ at once. Neither streams here; that is what the two faces differ in."""
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Any
 
 from ._binding import ffi
 from ._library import lib, take_bytes, text_of
-from ._request import Options, build_request
-from .errors import Closed, check
+from ._request import Options, build_request, c_string
+from .errors import Closed, InvalidArgument, check
+from ._options import EngineOptions, Progress, Unpack, check_names
 from .types import EngineInfo, EngineStats, Prompt, SessionState
-
-Progress = Callable[[str, float], None]
 
 _CAPABILITIES = {name.removeprefix("TROUPE_CAN_").lower(): getattr(lib, name) for name in (
     "TROUPE_CAN_CHAT", "TROUPE_CAN_TOOLS", "TROUPE_CAN_SEE_IMAGES", "TROUPE_CAN_TAKE_IMAGE_EMBEDDINGS",
@@ -32,48 +33,76 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
             continue
         if key == "connect_timeout":
             key, value = "connect_timeout_ns", value * 1e9
+        pointer = value
         if isinstance(value, str):
-            value = ffi.new("char[]", value.encode())
-            alive.append(value)
+            pointer = c_string(value, key)
+            alive.append(pointer)
         elif key == "settings":
-            strings = [ffi.new("char[]", f"{k}={v}".encode()) for k, v in value.items()]
-            value = ffi.new("const char *[]", strings)
+            strings = [c_string(f"{k}={v}", key) for k, v in value.items()]
+            pointer = ffi.new("const char *[]", strings)
             options.n_settings = len(strings)
-            alive += [strings, value]
+            alive += [strings, pointer]
         elif isinstance(value, bool):
-            value = int(value)
+            pointer = int(value)
         elif isinstance(value, float):
-            value = round(value)
-        setattr(options, key, value)
+            pointer = round(value)
+        try:
+            setattr(options, key, pointer)
+        except (OverflowError, TypeError) as error:
+            raise InvalidArgument(f"{key} is {value!r}: {error}") from None
     return options, alive
 
 
 def nanoseconds_of(drain: float) -> int:
-    return -1 if drain < 0 else round(drain * 1e9)
+    """As the library counts; below 0 and infinite are for ever."""
+    return -1 if drain < 0 or math.isinf(drain) else round(drain * 1e9)
+
+
+def endpoint_of(model: str | os.PathLike[str]) -> str:
+    path = os.fspath(model)
+    if not isinstance(path, str):
+        raise InvalidArgument(f"model is {path!r}: it must be a str or a path of str")
+    return path
+
+
+# What the handles own. Held here, it is never itself part of a cycle that the collector finds: there it would be
+# freed before, or after, whoever uses it once more in a __del__, in no order.
+_engines: dict[int, Any] = {}
 
 
 class Handle:
     """The engine's pointer and its queue; freed when it is closed and no call is inside it any more."""
 
     def __init__(self) -> None:
+        self._engine: Any = None
+        self._opened = False
         out = ffi.new("troupe_queue **")
         check(lib.troupe_queue_new(out))
         self.queue = ffi.gc(out[0], lib.troupe_queue_free)
-        self._engine: Any = None
 
     def open(self, model: str, options: Mapping[str, Any]) -> None:
         """Returns at once; what becomes of it comes through the queue."""
         raw, alive = engine_options(self.queue, options)
         out = ffi.new("troupe_engine **")
-        check(lib.troupe_engine_open(str(model).encode(), raw, out))
+        check(lib.troupe_engine_open(c_string(model, "model"), raw, out))
         del alive
-        self._engine = ffi.gc(out[0], lib.troupe_engine_free)
+        self._engine = _engines[id(self)] = ffi.gc(out[0], lib.troupe_engine_free)
+        self._opened = True
+
+    def _give_up(self) -> Any:
+        engine, self._engine = self._engine, None
+        _engines.pop(id(self), None)
+        return engine
+
+    def __del__(self) -> None:
+        self._give_up()
 
     @property
     def engine(self) -> Any:
         engine = self._engine
         if engine is None:
-            raise Closed("the engine is closed")
+            raise Closed("the engine is closed" if self._opened else
+                         "the engine is not open yet: `async with` it, or await AsyncEngine.open(...)")
         return engine
 
     @property
@@ -81,7 +110,7 @@ class Handle:
         return self._engine is None
 
     def close(self, drain: float) -> None:
-        engine, self._engine = self._engine, None
+        engine = self._give_up()
         if engine is None:
             return
         check(lib.troupe_engine_close(engine, nanoseconds_of(drain)))
@@ -128,10 +157,13 @@ class Handle:
         return list(memoryview(take_bytes(out[0])).cast("i"))
 
     def detokenize(self, tokens: Sequence[int], skip_special: bool) -> str:
-        ids = ffi.new("int32_t[]", list(tokens))
+        try:
+            ids = ffi.new("int32_t[]", list(tokens))
+        except (OverflowError, TypeError) as error:
+            raise InvalidArgument(f"tokens must be whole numbers of 32 bits: {error}") from None
         out = ffi.new("troupe_bytes **")
         flags = lib.TROUPE_TEXT_SKIP_SPECIAL if skip_special else 0
-        check(lib.troupe_detokenize(self.engine, ids, len(tokens), flags, out))
+        check(lib.troupe_detokenize(self.engine, ids, len(ids), flags, out))
         return take_bytes(out[0]).decode()
 
     def render(self, prompt: Prompt, options: Options) -> str:
@@ -189,11 +221,12 @@ def new_session(handle: Handle, lease: float | None) -> Session:
     return Session(out[0])
 
 
-def inspect(model: str, **options: Any) -> dict[str, Any]:
+def inspect(model: str | os.PathLike[str], **options: Unpack[EngineOptions]) -> dict[str, Any]:
     """What is in this folder, and does it fit: family, size, memory plan."""
+    check_names("inspect", options, EngineOptions)
     raw, alive = engine_options(ffi.NULL, options)
     out = ffi.new("troupe_bytes **")
-    check(lib.troupe_inspect(str(model).encode(), raw, out))
+    check(lib.troupe_inspect(c_string(endpoint_of(model), "model"), raw, out))
     del alive
     facts: dict[str, Any] = json.loads(take_bytes(out[0]))
     return facts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, Union
 
 from ._binding import ffi
@@ -26,19 +27,16 @@ FINISH: dict[int, str | None] = {
 
 
 _unpack = ffi.unpack
-_cast = ffi.cast
-_EVENT = ffi.typeof("troupe_event *")
-_BYTES = ffi.typeof("char *")
+_SIZE = ffi.sizeof("troupe_event")
 
 
-def each(events: Any) -> Iterator[Any]:
+def each(events: Any) -> Iterable[Any]:
     """The events of a troupe_events."""
-    first, count = events.events, events.count
-    yield first
-    if count > 1:
-        base, stride = _cast(_BYTES, first), events.event_size
-        for at in range(stride, count * stride, stride):
-            yield _cast(_EVENT, base + at)
+    first, count, stride = events.events, events.count, events.event_size
+    if stride == _SIZE:
+        return _unpack(first, count)  # type: ignore[no-any-return]
+    base = ffi.cast("char *", first)  # of a newer library, with fields that are not known here
+    return [ffi.cast("troupe_event *", base + at) for at in range(0, count * stride, stride)]
 
 
 class End:
@@ -94,15 +92,19 @@ def delta_of(event: Any) -> Delta:
 Item = Union[Delta, End, "list[list[Logprob]]"]
 
 
-def add_items(event: Any, items: Any) -> None:
-    """Appends what one event of a request says: at most the prompt's log-probabilities and a delta, or its end."""
+def add_items(event: Any, items: deque[Item]) -> bool:
+    """Appends what one event of a request says, at most the prompt's log-probabilities and a delta, or its end; tells
+    whether it was the end."""
     kind = event.kind
     if kind == TOKENS:
         if event.prompt_logprobs:
             items.append(table_of(event.prompt_logprobs) or [])
         items.append(delta_of(event))
-    elif kind in ENDS:
-        items.append(End(event))
+        return False
+    if kind not in ENDS:
+        return False
+    items.append(End(event))
+    return True
 
 
 def opening_of(event: Any) -> TroupeError | tuple[str, float] | None:

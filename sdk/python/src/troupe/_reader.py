@@ -16,9 +16,10 @@ from collections import deque
 from typing import Any
 
 from ._binding import ffi
-from ._core import Handle, Progress
-from ._events import ENDS, End, Item, add_items, each, opening_of
+from ._core import Handle
+from ._events import End, Item, add_items, each, opening_of
 from ._library import lib
+from ._options import Progress
 from .errors import Closed, EngineFailed, TroupeError
 
 _PATIENCE_NS = 1_000_000  # and a share for each thread that is due
@@ -29,13 +30,14 @@ _CALM = 64  # so many handings-out without a delay, then one thread less runs at
 class Mailbox:
     """What came for one stream, and the lock at which its thread sleeps."""
 
-    __slots__ = ("items", "waiting", "_lock", "_due")
+    __slots__ = ("items", "waiting", "_sleep", "_wake", "_due")
 
     def __init__(self, due: deque[Mailbox]) -> None:
         self.items: deque[Item] = deque()
         self.waiting = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        lock = threading.Lock()
+        lock.acquire()
+        self._sleep, self._wake = lock.acquire, lock.release
         self._due = due
 
     def wait(self) -> None:
@@ -44,12 +46,12 @@ class Mailbox:
         if not self.items:  # nothing came before `waiting` was seen
             if self._due:
                 wake_next(self._due)
-            self._lock.acquire()
+            self._sleep()
         self.waiting = False
 
     def wake(self) -> None:
         try:
-            self._lock.release()
+            self._wake()
         except RuntimeError:  # it had been woken already
             pass
 
@@ -57,8 +59,8 @@ class Mailbox:
 def wake_next(due: deque[Mailbox]) -> None:
     """Called by whoever stops working with what came, so that the next one may."""
     try:
-        due.popleft().wake()
-    except IndexError:
+        due.popleft()._wake()
+    except (IndexError, RuntimeError):  # nobody is due; it had been woken already
         pass
 
 
@@ -72,6 +74,7 @@ class Reader:
         self._keys = itertools.count(1)
         self._opened: queue.SimpleQueue[TroupeError | tuple[str, float] | None] = queue.SimpleQueue()
         self._stopping = False
+        self._failed: TroupeError | None = None
         self._thread = threading.Thread(target=self._run, name="troupe-reader", daemon=True)
 
     def start(self) -> None:
@@ -88,6 +91,8 @@ class Reader:
                 self._progress(*heard)
 
     def mailbox(self) -> tuple[int, Mailbox]:
+        if self._failed is not None:
+            raise self._failed
         key, mailbox = next(self._keys), Mailbox(self._due)
         self._mailboxes[key] = mailbox
         return key, mailbox
@@ -126,7 +131,7 @@ class Reader:
             try:
                 self._hand_out(events)
             except Exception as error:  # a bug of ours must not leave callers waiting for ever
-                self._fail(EngineFailed(f"the reader of this engine failed: {error!r}", code="INTERNAL"))
+                self.fail(EngineFailed(f"the reader of this engine failed: {error!r}", code="INTERNAL"))
                 raise
             finally:
                 lib.troupe_events_free(events)
@@ -135,9 +140,11 @@ class Reader:
                 self._at_once, self._calm = max(1, self._at_once - 1), 0
             for _ in range(self._at_once):
                 wake_next(self._due)
-        self._fail(Closed("the engine is closed"))
+        self.fail(Closed("the engine is closed"))
 
-    def _fail(self, error: TroupeError) -> None:
+    def fail(self, error: TroupeError) -> None:
+        """Ends every stream, and the opening, with this error."""
+        self._failed = error
         self._opened.put(error)
         for key, mailbox in list(self._mailboxes.items()):
             self.forget(key)
@@ -147,17 +154,16 @@ class Reader:
             wake_next(self._due)
 
     def _hand_out(self, events: Any) -> None:
-        mailboxes, due = self._mailboxes, self._due
+        mailbox_of, due = self._mailboxes.get, self._due
         for event in each(events):
-            if event.id == 0:
-                self._opened.put(opening_of(event))
-                continue
-            mailbox = mailboxes.get(event.user_data)
+            mailbox = mailbox_of(event.user_data)
             if mailbox is None:
+                if event.id == 0:
+                    self._opened.put(opening_of(event))
                 continue
-            add_items(event, mailbox.items)
-            if event.kind in ENDS:
+            if add_items(event, mailbox.items):
                 self.forget(event.user_data)
+                mailbox.waiting = True  # at the latest now: several threads may wait for one stream
             if mailbox.waiting and mailbox.items:
                 mailbox.waiting = False
                 due.append(mailbox)

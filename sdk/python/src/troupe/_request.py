@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from ._binding import ffi
-from ._images import fill_image
+from ._images import fill_image, pictures
 from ._library import lib
 from .errors import InvalidArgument, check
 from .types import Constraint, Message, Prompt, Sampling
 
-_INTS = {"top_k", "seed", "max_tokens", "min_tokens", "logprobs", "prompt_logprobs"}
-_FLOATS = {"temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
+_COUNTS = ("n", "top_k", "max_tokens", "min_tokens", "logprobs", "prompt_logprobs")
+_NUMBERS = (*_COUNTS, "seed", "temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
+            "frequency_penalty")
 _CONSTRAINTS = {"json_schema": lib.TROUPE_CONSTRAINT_JSON_SCHEMA, "regex": lib.TROUPE_CONSTRAINT_REGEX,
                 "ebnf": lib.TROUPE_CONSTRAINT_EBNF, "choice": lib.TROUPE_CONSTRAINT_CHOICE}
 
@@ -30,14 +33,39 @@ class Options:
                  timeout: float | None = None, priority: int | None = None, adapter: str | None = None,
                  client: str | None = None, add_special_tokens: bool | None = None,
                  add_generation_prompt: bool | None = None, task: str | None = None) -> None:
-        self.images, self.sampling, self.constraint, self.tools = images, sampling, constraint, tools
+        self.images, self.sampling, self.constraint, self.tools = pictures(images), sampling, constraint, tools
         self.documents, self.template_kwargs, self.session = documents, template_kwargs, session
         self.settings = {
-            "deadline_ms": None if timeout is None else max(1, round(timeout * 1000)),
+            "deadline_ms": _deadline(timeout),
             "priority": priority, "adapter": adapter, "client": client, "task": task,
             "add_special_tokens": None if add_special_tokens is None else int(add_special_tokens),
             "add_generation_prompt": None if add_generation_prompt is None else int(add_generation_prompt),
         }
+
+
+def _deadline(timeout: float | None) -> int | None:
+    """In milliseconds; a time that is over already gives a request that fails at once."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if math.isnan(timeout):
+        raise InvalidArgument("timeout is nan: it must be seconds, or None")
+    return max(1, round(timeout * 1000))
+
+
+def c_string(value: str, field: str) -> Any:
+    """For fields that end at the first NUL: one inside would silently cut the rest off."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{field} is {value!r}: it must be a str")
+    if "\0" in value:
+        raise InvalidArgument(f"{field} is {value!r}: it has a NUL character")
+    return ffi.new("char[]", value.encode("utf-8", "surrogatepass"))
+
+
+def _json(value: Any, field: str) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{field} cannot be written as JSON: {error}") from None
 
 
 def build_request(prompt: Prompt, options: Options) -> Any:
@@ -48,11 +76,11 @@ def build_request(prompt: Prompt, options: Options) -> Any:
     for source in options.images:
         _add_image(request, source)
     _add_prompt(request, prompt)
-    for value, give in ((options.tools, lib.troupe_request_tools),
-                        (options.documents, lib.troupe_request_documents),
-                        (options.template_kwargs, lib.troupe_request_template_kwargs)):
+    for name, value, give in (("tools", options.tools, lib.troupe_request_tools),
+                              ("documents", options.documents, lib.troupe_request_documents),
+                              ("template_kwargs", options.template_kwargs, lib.troupe_request_template_kwargs)):
         if value is not None:
-            text = json.dumps(value).encode()
+            text = _json(value, name)
             check(give(request, text, len(text)))
     if options.sampling is not None:
         _add_sampling(request, options.sampling)
@@ -65,7 +93,7 @@ def build_request(prompt: Prompt, options: Options) -> Any:
         check(lib.troupe_request_session(request, options.session._pointer()))
     for key, setting in options.settings.items():
         if setting is not None:
-            check(lib.troupe_request_option(request, key.encode(), str(setting).encode()))
+            check(lib.troupe_request_option(request, key.encode(), c_string(str(setting), key)))
     return request
 
 
@@ -75,14 +103,16 @@ def _add_prompt(request: Any, prompt: Prompt) -> None:
         return
     if isinstance(prompt, Mapping):
         raise InvalidArgument("prompt: messages are a list of dicts, not one dict")
-    items = list(prompt)
+    if isinstance(prompt, (bytes, bytearray, memoryview)):
+        raise InvalidArgument("prompt: bytes are no text: decode them; a picture's go into images=[...]")
+    items: list[Any] = _token_list(prompt) if hasattr(prompt, "tolist") else list(prompt)
     if not items:
         raise InvalidArgument("prompt: it is empty: no text, no token ids, no messages")
     if all(isinstance(item, Mapping) for item in items):
         messages: list[Message] = items
-        text = json.dumps(messages).encode()
+        text = _json(messages, "messages")
         check(lib.troupe_request_messages(request, text, len(text)))
-    elif all(isinstance(item, int) for item in items):
+    elif all(isinstance(item, Integral) for item in items):
         _add_tokens(request, items)
     else:
         for part in items:
@@ -90,8 +120,18 @@ def _add_prompt(request: Any, prompt: Prompt) -> None:
                 _add_text(request, part)
             elif isinstance(part, (list, tuple)):
                 _add_tokens(request, part)
+            elif isinstance(part, Mapping):
+                raise InvalidArgument("prompt: messages and parts of a raw prompt do not mix")
             else:
                 _add_image(request, part)
+
+
+def _token_list(array: Any) -> list[Any]:
+    """Of numpy and torch."""
+    if len(array.shape) != 1:
+        raise InvalidArgument(f"prompt: an array must be of token ids, of one dimension, not of shape "
+                              f"{tuple(array.shape)}; pictures go into images=[...]")
+    return list(array.tolist())
 
 
 def _add_text(request: Any, part: str) -> None:
@@ -116,42 +156,47 @@ def _add_image(request: Any, source: Any) -> None:
     del alive
 
 
-def _strings(values: Sequence[str], alive: list[Any]) -> Any:
+def _strings(field: str, values: Sequence[str], alive: list[Any]) -> Any:
     if isinstance(values, str):
         values = (values,)
-    pointers = [ffi.new("char[]", value.encode()) for value in values]
+    pointers = [c_string(value, field) for value in values]
     array = ffi.new("const char *[]", pointers)
     alive += [pointers, array]
     return array, len(pointers)
+
+
+def _array(ctype: str, field: str, values: Any, alive: list[Any]) -> Any:
+    try:
+        alive.append(ffi.new(ctype, list(values)))
+    except (OverflowError, TypeError) as error:
+        raise InvalidArgument(f"{field} is {values!r}: {error}") from None
+    return alive[-1]
 
 
 def _add_sampling(request: Any, given: Sampling) -> None:
     raw = ffi.new("troupe_sampling *")
     lib.troupe_sampling_init(raw, ffi.sizeof("troupe_sampling"))
     alive: list[Any] = []
-    for name in _FLOATS | _INTS:
+    for name in _NUMBERS:
         value = getattr(given, name)
         if value is None:
             continue
-        # -1 would mean "not given" in the library; it judges all the rest itself.
-        if value == -1 and name in _INTS and name != "seed":
-            raise InvalidArgument(f"{name} is -1: it must be 0 or more")
+        # -1 and NaN would mean "not given" in the library; it judges all the rest itself.
+        if (value == -1 and name in _COUNTS) or value != value:
+            raise InvalidArgument(f"{name} is {value}: None is for the default")
         try:
             setattr(raw, name, value)
         except (OverflowError, TypeError) as error:
             raise InvalidArgument(f"{name} is {value!r}: {error}") from None
-    raw.n = given.n
     raw.ignore_eos, raw.include_stop = int(given.ignore_eos), int(given.include_stop)
     raw.skip_special_tokens = int(given.skip_special_tokens)
-    raw.stop, raw.n_stop = _strings(given.stop, alive)
-    raw.bad_words, raw.n_bad_words = _strings(given.bad_words, alive)
+    raw.stop, raw.n_stop = _strings("stop", given.stop, alive)
+    raw.bad_words, raw.n_bad_words = _strings("bad_words", given.bad_words, alive)
     if given.stop_tokens:
-        ids = ffi.new("int32_t[]", list(given.stop_tokens))
-        raw.stop_tokens, raw.n_stop_tokens = ids, len(given.stop_tokens)
-        alive.append(ids)
+        raw.stop_tokens = _array("int32_t[]", "stop_tokens", given.stop_tokens, alive)
+        raw.n_stop_tokens = len(given.stop_tokens)
     if given.logit_bias:
-        tokens = ffi.new("int32_t[]", list(given.logit_bias.keys()))
-        values = ffi.new("float[]", list(given.logit_bias.values()))
-        raw.bias_tokens, raw.bias_values, raw.n_bias = tokens, values, len(given.logit_bias)
-        alive += [tokens, values]
+        raw.bias_tokens = _array("int32_t[]", "logit_bias", given.logit_bias.keys(), alive)
+        raw.bias_values = _array("float[]", "logit_bias", given.logit_bias.values(), alive)
+        raw.n_bias = len(given.logit_bias)
     check(lib.troupe_request_sampling(request, raw))

@@ -6,18 +6,20 @@ import asyncio
 import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Literal, overload
 
+from ._batch import batch_steps
 from ._binding import ffi
-from ._core import Handle, Progress, Session, new_session
-from ._events import ENDS, Collector, End, Item, add_items, each, opening_of
+from ._core import Handle, Session, endpoint_of, new_session
+from ._events import Collector, End, Item, add_items, each, opening_of
 from ._library import lib
-from ._library import lib
+from ._options import ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names
 from ._request import Options
 from ._server import Server, open_server
-from .errors import check
+from .errors import Cancelled, TroupeError, check
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
+
 
 class _Mailbox:
     """What came for one stream, and the future on which its task waits."""
@@ -28,17 +30,18 @@ class _Mailbox:
         self.items: deque[Item] = deque()
         self.waiter: asyncio.Future[None] | None = None
 
-    def take(self, event: Any) -> None:
-        add_items(event, self.items)
-        waiter = self.waiter
-        if waiter is not None and self.items:
-            self.waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+    def end(self, error: TroupeError) -> None:
+        self.items.append(End(None, error))
+        self.wake()
+
+    def wake(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class AsyncStream(AsyncIterator[Delta]):
-    """The deltas of one answer. Cancelling the task, aclose() or dropping it cancels the request."""
+    """The deltas of one answer, for one task. Cancelling the task, aclose() or dropping it cancels the request."""
 
     def __init__(self, engine: AsyncEngine, request: int, key: int, mailbox: _Mailbox, n: int) -> None:
         self._engine, self._request, self._key, self._mailbox = engine, request, key, mailbox
@@ -55,6 +58,8 @@ class AsyncStream(AsyncIterator[Delta]):
             if not items:
                 if self._end is not None:
                     raise StopAsyncIteration
+                if mailbox.waiter is not None:
+                    raise RuntimeError("another task waits for this stream already")
                 mailbox.waiter = waiter = self._engine._new_future()
                 try:
                     await waiter
@@ -93,8 +98,11 @@ class AsyncStream(AsyncIterator[Delta]):
     def _abandon(self) -> None:
         if self._end is None:
             self._engine._abandon(self._request, self._key)
+            self._mailbox.items.clear()
+            self._mailbox.end(Cancelled("the stream was left"))
 
     async def aclose(self) -> None:
+        """Cancels the request and drops what has not been read of it."""
         self._abandon()
 
     async def __aenter__(self) -> AsyncStream:
@@ -112,9 +120,9 @@ class AsyncEngine:
     those of Engine."""
 
     def __init__(self, model: str | os.PathLike[str], *, progress: Progress | None = None,
-                 settings: Mapping[str, Any] | None = None, **options: Any) -> None:
-        self._model, self._progress = os.fspath(model), progress
-        self._options = {**options, "settings": settings}
+                 **options: Unpack[EngineOptions]) -> None:
+        check_names("AsyncEngine", options, EngineOptions)
+        self._model, self._progress, self._options = endpoint_of(model), progress, options
         self._handle = Handle()
         self._mailboxes: dict[int, _Mailbox] = {}
         self._keys = itertools.count(1)
@@ -123,15 +131,17 @@ class AsyncEngine:
         self.info: EngineInfo
 
     @classmethod
-    async def open(cls, model: str | os.PathLike[str], **options: Any) -> AsyncEngine:
-        engine = cls(model, **options)
+    async def open(cls, model: str | os.PathLike[str], *, progress: Progress | None = None,
+                   **options: Unpack[EngineOptions]) -> AsyncEngine:
+        engine = cls(model, progress=progress, **options)
         await engine._open()
         return engine
 
     async def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()
-        self._loop.add_reader(lib.troupe_queue_fd(self._handle.queue), self._hear)
+        self._descriptor = lib.troupe_queue_fd(self._handle.queue)
+        self._loop.add_reader(self._descriptor, self._hear)
         try:
             self._handle.open(self._model, self._options)
             await self._ready
@@ -146,35 +156,51 @@ class AsyncEngine:
 
     def _hear(self) -> None:
         out = ffi.new("troupe_events **")
-        check(lib.troupe_queue_wait(self._handle.queue, 0, 0, out))
-        if out[0]:
-            for event in each(out[0]):
-                self._take(event)
-            lib.troupe_events_free(out[0])
-
-    def _take(self, event: Any) -> None:
-        if event.id == 0:
-            self._hear_opening(event)
+        try:
+            check(lib.troupe_queue_wait(self._handle.queue, 0, 0, out))
+        except TroupeError as error:  # in a fork: nothing will come any more
+            self._lost(error)
             return
-        mailbox = self._mailboxes.get(event.user_data)
-        if mailbox is not None:
-            mailbox.take(event)
-            if event.kind in ENDS:
-                del self._mailboxes[event.user_data]
+        events = out[0]
+        if not events:
+            return
+        try:
+            mailbox_of = self._mailboxes.get
+            for event in each(events):
+                mailbox = mailbox_of(event.user_data)
+                if mailbox is None:
+                    if event.id == 0:
+                        self._hear_opening(event)
+                    continue
+                if add_items(event, mailbox.items):
+                    del self._mailboxes[event.user_data]
+                if mailbox.waiter is not None and mailbox.items:
+                    mailbox.wake()
+        finally:
+            lib.troupe_events_free(events)
+
+    def _lost(self, error: TroupeError) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._descriptor)
+        while self._mailboxes:
+            self._mailboxes.popitem()[1].end(error)
 
     def _hear_opening(self, event: Any) -> None:
         ready, news = self._ready, opening_of(event)
-        if isinstance(news, tuple):
-            if self._progress is not None:
+        if ready is None or ready.done():
+            return
+        if news is None:
+            ready.set_result(None)
+        elif isinstance(news, TroupeError):
+            ready.set_exception(news)
+        elif self._progress is not None:
+            try:
                 self._progress(*news)
-        elif ready is not None and not ready.done():
-            if news is None:
-                ready.set_result(None)
-            else:
-                ready.set_exception(news)
+            except Exception as error:  # ends the opening, as in Engine
+                ready.set_exception(error)
 
     def stream(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
-               **options: Any) -> AsyncStream:
+               **options: Unpack[RequestOptions]) -> AsyncStream:
         given = Options(images=images, sampling=sampling, **options)
         key = next(self._keys)
         mailbox = self._mailboxes[key] = _Mailbox()
@@ -186,17 +212,50 @@ class AsyncEngine:
         return AsyncStream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
 
     async def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
-                       **options: Any) -> Result:
+                       **options: Unpack[RequestOptions]) -> Result:
         async with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
             return await stream.result()
 
     async def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
-                   images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Any) -> Result:
+                   images: Sequence[Any] = (), sampling: Sampling | None = None,
+                   **options: Unpack[ChatOptions]) -> Result:
         return await self.generate(messages, tools=tools, images=images, sampling=sampling, **options)
 
-    async def score(self, prompt: Prompt, *, top: int = 0, **options: Any) -> list[list[Logprob]]:
+    async def score(self, prompt: Prompt, *, top: int = 0, **options: Unpack[RequestOptions]) -> list[list[Logprob]]:
         result = await self.generate(prompt, sampling=Sampling(max_tokens=0, prompt_logprobs=top), **options)
         return result.prompt_logprobs or []
+
+    @overload
+    async def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+                    progress: bool = True, return_exceptions: Literal[False] = False,
+                    **options: Unpack[RequestOptions]) -> list[Result]: ...
+
+    @overload
+    async def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+                    progress: bool = True, return_exceptions: bool,
+                    **options: Unpack[RequestOptions]) -> list[Result | TroupeError]: ...
+
+    async def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+                    progress: bool = True, return_exceptions: bool = False, **options: Unpack[RequestOptions]) -> Any:
+        """As Engine.batch."""
+
+        def submit(prompt: Prompt) -> AsyncStream:
+            return self.stream(prompt, sampling=sampling, **options)
+
+        steps = batch_steps(submit, list(prompts), in_flight, progress, return_exceptions)
+        try:
+            stream = next(steps)
+            while True:
+                outcome: Result | TroupeError
+                try:
+                    outcome = await stream.result()
+                except TroupeError as error:
+                    outcome = error
+                stream = steps.send(outcome)
+        except StopIteration as end:
+            return end.value
+        finally:
+            steps.close()
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         return self._handle.tokenize(text, add_special, parse_special)
@@ -204,13 +263,13 @@ class AsyncEngine:
     def detokenize(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
         return self._handle.detokenize(tokens, skip_special)
 
-    def render(self, messages: Sequence[Message], **options: Any) -> str:
+    def render(self, messages: Sequence[Message], **options: Unpack[RequestOptions]) -> str:
         return self._handle.render(messages, Options(**options))
 
     def session(self, *, lease: float | None = None) -> Session:
         return new_session(self._handle, lease)
 
-    def serve(self, bind: str, **options: Any) -> Server:
+    def serve(self, bind: str, **options: Unpack[ServerOptions]) -> Server:
         """As Engine.serve; `async with` the server, or await its aclose()."""
         return open_server(self._handle, bind, **options)
 
@@ -228,7 +287,7 @@ class AsyncEngine:
         if not self._handle.closed:
             await loop.run_in_executor(None, self._handle.close, drain)
             self._hear()
-        loop.remove_reader(lib.troupe_queue_fd(self._handle.queue))
+        loop.remove_reader(self._descriptor)
 
     def _abandon(self, request: int, key: int) -> None:
         self._mailboxes.pop(key, None)

@@ -7,15 +7,16 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
-from ._core import Handle, Progress, Session, new_session
+from ._batch import batch_steps
+from ._core import Handle, Session, endpoint_of, new_session
 from ._events import Collector, End
-from ._progress import progress_bar
+from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack
 from ._reader import Mailbox, Reader
 from ._request import Options
 from ._server import Server, open_server
-from .errors import Cancelled, Closed, TroupeError
+from .errors import Cancelled, Closed, Forked, TroupeError
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -33,14 +34,19 @@ class Stream(Iterator[Delta]):
         return self
 
     def __next__(self) -> Delta:
-        items = self._mailbox.items
+        mailbox = self._mailbox
+        items = mailbox.items
         while True:
             if not items:
                 if self._end is not None:
+                    mailbox.wake()  # should another thread wait for the same stream
                     raise StopIteration
-                self._mailbox.wait()
+                mailbox.wait()
                 continue
-            item = items.popleft()
+            try:
+                item = items.popleft()
+            except IndexError:  # another thread took it
+                continue
             if isinstance(item, Delta):
                 self._collector.add(item)
                 return item
@@ -72,6 +78,9 @@ class Stream(Iterator[Delta]):
 
     def close(self) -> None:
         """Cancels the request and drops what has not been read of it. A thread that waits hears of it."""
+        self._abandon()
+
+    def _abandon(self) -> None:
         if self._end is None:
             self._engine._abandon(self._request, self._key)
             self._mailbox.items.clear()
@@ -100,19 +109,19 @@ class Engine:
                  chat_template: str | None = None, tensor_parallel: int | None = None,
                  max_sequences: int | None = None, max_waiting: int | None = None,
                  max_step_tokens: int | None = None, context_length: int | None = None,
-                 kv_bytes: int | None = None, prefix_reuse: bool | None = None, overlap: bool | None = None,
-                 deterministic: bool | None = None, settings: Mapping[str, Any] | None = None,
-                 server_key: str | None = None, client_public_key: str | None = None,
-                 client_secret_key: str | None = None, connect_timeout: float | None = None,
-                 progress: Progress | None = None) -> None:
+                 block_tokens: int | None = None, kv_bytes: int | None = None, seed: int | None = None,
+                 prefix_reuse: bool | None = None, overlap: bool | None = None, deterministic: bool | None = None,
+                 settings: Mapping[str, Any] | None = None, server_key: str | None = None,
+                 client_public_key: str | None = None, client_secret_key: str | None = None, connect_timeout: float | None = None, progress: Progress | None = None) -> None:
+        endpoint = endpoint_of(model)
         self._handle = Handle()
         self._reader = Reader(self._handle, progress)
-        self._handle.open(os.fspath(model), {
+        self._handle.open(endpoint, {
             "device": device, "threads": threads, "dtype": dtype, "kv_dtype": kv_dtype,
             "load_format": load_format, "chat_template": chat_template, "tensor_parallel": tensor_parallel,
             "max_sequences": max_sequences, "max_waiting": max_waiting, "max_step_tokens": max_step_tokens,
-            "context_length": context_length, "kv_bytes": kv_bytes, "prefix_reuse": prefix_reuse,
-            "overlap": overlap, "deterministic": deterministic, "settings": settings,
+            "context_length": context_length, "block_tokens": block_tokens, "kv_bytes": kv_bytes, "seed": seed,
+            "prefix_reuse": prefix_reuse, "overlap": overlap, "deterministic": deterministic, "settings": settings,
             "server_key": server_key, "client_public_key": client_public_key,
             "client_secret_key": client_secret_key, "connect_timeout": connect_timeout})
         self._reader.start()
@@ -127,7 +136,7 @@ class Engine:
     # ---- answers ----
 
     def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
-                 **options: Any) -> Result:
+                 **options: Unpack[RequestOptions]) -> Result:
         """The whole answer to a prompt: text, token ids, messages, or a list of parts.
 
         Keyword options: constraint, tools, documents, template_kwargs, session, timeout (seconds), priority,
@@ -136,7 +145,7 @@ class Engine:
             return stream.result()
 
     def stream(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
-               **options: Any) -> Stream:
+               **options: Unpack[RequestOptions]) -> Stream:
         """The answer as it comes. `with` it, or iterate to its end; leaving early cancels."""
         given = Options(images=images, sampling=sampling, **options)
         key, mailbox = self._reader.mailbox()
@@ -148,52 +157,47 @@ class Engine:
         return Stream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
 
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
-             images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Any) -> Result:
+             images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Unpack[ChatOptions]) -> Result:
         """The assistant's next message. An image part is {"type": "image"}: the next of `images`."""
         return self.generate(messages, tools=tools, images=images, sampling=sampling, **options)
 
-    def score(self, prompt: Prompt, *, top: int = 0, **options: Any) -> list[list[Logprob]]:
+    def score(self, prompt: Prompt, *, top: int = 0, **options: Unpack[RequestOptions]) -> list[list[Logprob]]:
         """Log-probabilities of a given prompt; a row per token, the first one empty."""
         result = self.generate(prompt, sampling=Sampling(max_tokens=0, prompt_logprobs=top), **options)
         return result.prompt_logprobs or []
 
+    @overload
     def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
-              progress: bool = True, return_exceptions: bool = False, **options: Any) -> list[Result | TroupeError]:
+              progress: bool = True, return_exceptions: Literal[False] = False,
+              **options: Unpack[RequestOptions]) -> list[Result]: ...
+
+    @overload
+    def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+              progress: bool = True, return_exceptions: bool,
+              **options: Unpack[RequestOptions]) -> list[Result | TroupeError]: ...
+
+    def batch(self, prompts: Iterable[Prompt], *, sampling: Sampling | None = None, in_flight: int = 512,
+              progress: bool = True, return_exceptions: bool = False, **options: Unpack[RequestOptions]) -> Any:
         """Answers many prompts at once, in their order. With return_exceptions a failed one gives its
         exception in its place; without, the first failure is raised and the rest cancelled."""
-        waiting = list(prompts)
-        results: list[Result | TroupeError | None] = [None] * len(waiting)
-        running: dict[int, Stream] = {}
-        submitted = 0
-        with progress_bar(len(waiting), progress) as advance:
-            try:
-                while submitted < len(waiting) or running:
-                    while submitted < len(waiting) and len(running) < in_flight:
-                        try:
-                            running[submitted] = self.stream(waiting[submitted], sampling=sampling, **options)
-                        except TroupeError as error:
-                            if error.code == "OVERLOADED" and running:
-                                break
-                            if not return_exceptions:
-                                raise
-                            results[submitted] = error
-                            advance(1)
-                        submitted += 1
-                    if not running:
-                        continue
-                    index, stream = next(iter(running.items()))
-                    del running[index]
-                    try:
-                        results[index] = stream.result()
-                    except TroupeError as error:
-                        if not return_exceptions:
-                            raise
-                        results[index] = error
-                    advance(1)
-            finally:
-                for stream in running.values():
-                    stream.close()
-        return [result for result in results if result is not None]
+
+        def submit(prompt: Prompt) -> Stream:
+            return self.stream(prompt, sampling=sampling, **options)
+
+        steps = batch_steps(submit, list(prompts), in_flight, progress, return_exceptions)
+        try:
+            stream = next(steps)
+            while True:
+                outcome: Result | TroupeError
+                try:
+                    outcome = stream.result()
+                except TroupeError as error:
+                    outcome = error
+                stream = steps.send(outcome)
+        except StopIteration as end:
+            return end.value
+        finally:
+            steps.close()
 
     # ---- the rest ----
 
@@ -203,14 +207,14 @@ class Engine:
     def detokenize(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
         return self._handle.detokenize(tokens, skip_special)
 
-    def render(self, messages: Sequence[Message], **options: Any) -> str:
+    def render(self, messages: Sequence[Message], **options: Unpack[RequestOptions]) -> str:
         """The chat template applied: the text that the model sees."""
         return self._handle.render(messages, Options(**options))
 
     def session(self, *, lease: float | None = None) -> Session:
         return new_session(self._handle, lease)
 
-    def serve(self, bind: str, **options: Any) -> Server:
+    def serve(self, bind: str, **options: Unpack[ServerOptions]) -> Server:
         """Lets others reach this engine: "tcp://127.0.0.1:*", or ipc://path. Close it before the engine.
 
         Keyword options: allow_plaintext, public_key, secret_key, client_keys, resume_window, settings."""
@@ -265,3 +269,12 @@ def _close_all() -> None:
             engine.close()
         except (TroupeError, Closed):
             pass
+
+
+def _after_fork_in_child() -> None:
+    """The readers stayed behind in the parent: whoever waits for a stream here would wait for ever."""
+    for engine in list(_open_engines):
+        engine._reader.fail(Forked("this process is a fork of the one that opened the engine"))
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -70,6 +70,12 @@ class Closed(TroupeError):
     code = "CLOSED"
 
 
+class Forked(TroupeError, RuntimeError):
+    """This process is a fork of the one that opened the engine: open one here, or start the process anew."""
+
+    code = "FORKED"
+
+
 class Unauthorised(TroupeError, PermissionError):
     code = "UNAUTHORISED"
 
@@ -77,7 +83,7 @@ class Unauthorised(TroupeError, PermissionError):
 _BY_CODE: dict[str, type[TroupeError]] = {
     kind.code: kind
     for kind in (InvalidArgument, LimitExceeded, Overloaded, DeadlineExceeded, Cancelled, NotFound,
-                 Unsupported, CorruptModel, OutOfMemory, EngineFailed, ConnectionLost, Closed, Unauthorised)
+                 Unsupported, CorruptModel, OutOfMemory, EngineFailed, ConnectionLost, Closed, Forked, Unauthorised)
 }
 
 

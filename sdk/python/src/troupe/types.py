@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 Message = Mapping[str, Any]
 """A message in OpenAI's shape: {"role": "user", "content": "..."}."""
 
-Prompt = Union[str, Sequence[int], Sequence[Message], Sequence[Any]]
+
+class TokenArray(Protocol):
+    """A numpy array or torch tensor of token ids, of one dimension."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def tolist(self) -> Any: ...
+
+
+Prompt = Union[str, Sequence[int], TokenArray, Sequence[Message], Sequence[Any]]
 """Text, token ids, the messages of a chat, or parts in their order: ["What is in ", picture, "?"], of text,
 images and lists of token ids."""
 
