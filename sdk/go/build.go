@@ -5,11 +5,13 @@ package troupe
 import "C"
 
 import (
-	"fmt"
 	"image"
 	"image/draw"
+	"math"
+	"reflect"
 	"runtime"
 	"strconv"
+	"strings"
 	"unsafe"
 )
 
@@ -63,7 +65,11 @@ func (b *builder) do(e *C.troupe_error) {
 	}
 }
 
+// cstring is a copy that ends in NUL; a NUL inside would silently cut the rest off.
 func (b *builder) cstring(s string) *C.char {
+	if b.err == nil && strings.IndexByte(s, 0) >= 0 {
+		b.err = invalidf("%q has a NUL character", s)
+	}
 	p := C.CString(s)
 	b.owned = append(b.owned, unsafe.Pointer(p))
 	return p
@@ -149,14 +155,15 @@ func (b *builder) tokens(ids []int32) {
 
 func (b *builder) options(r *Request) {
 	set := func(key, value string) {
+		name, given := b.cstring(key), b.cstring(value)
 		if b.err == nil {
-			b.do(C.troupe_request_option(b.raw, b.cstring(key), b.cstring(value)))
+			b.do(C.troupe_request_option(b.raw, name, given))
 		}
 	}
 	if r.Session != nil && b.err == nil {
 		b.session(r.Session)
 	}
-	if r.Timeout > 0 {
+	if r.Timeout != 0 { // one that is over already fails at once
 		set("deadline_ms", strconv.FormatInt(max(1, r.Timeout.Milliseconds()), 10))
 	}
 	if r.Priority != 0 {
@@ -186,6 +193,10 @@ func (b *builder) image(picture Image) {
 		raw.kind = C.TROUPE_IMAGE_ENCODED
 		b.imageData(&raw, picture.encoded)
 	case picture.pixels != nil:
+		if v := reflect.ValueOf(picture.pixels); v.Kind() == reflect.Pointer && v.IsNil() {
+			b.err = invalidf("PixelImage: it is a nil %T", picture.pixels)
+			return
+		}
 		rgba := toRGBA(picture.pixels)
 		raw.kind, raw.format = C.TROUPE_IMAGE_PIXELS, C.TROUPE_PIXELS_RGBA
 		raw.width, raw.height = C.int32_t(rgba.Rect.Dx()), C.int32_t(rgba.Rect.Dy())
@@ -194,7 +205,7 @@ func (b *builder) image(picture Image) {
 	case picture.raw != nil:
 		p := picture.raw
 		raw.kind, raw.format = C.TROUPE_IMAGE_PIXELS, C.int32_t(p.Format)
-		raw.width, raw.height = C.int32_t(p.Width), C.int32_t(p.Height)
+		raw.width, raw.height = b.int32("Pixels.Width", p.Width), b.int32("Pixels.Height", p.Height)
 		if p.Planar {
 			raw.layout = C.TROUPE_LAYOUT_CHW
 		}
@@ -204,12 +215,13 @@ func (b *builder) image(picture Image) {
 		b.imageData(&raw, p.Data)
 	case picture.embedding != nil:
 		e := picture.embedding
-		if e.Rows <= 0 || e.Hidden <= 0 || len(e.Values) != e.Rows*e.Hidden {
-			b.err = &Error{Code: ErrInvalid.Code, Message: fmt.Sprintf("Embedding: %d values are not %d x %d", len(e.Values), e.Rows, e.Hidden)}
+		rows, hidden := b.int32("Embedding.Rows", e.Rows), b.int32("Embedding.Hidden", e.Hidden)
+		if rows <= 0 || hidden <= 0 || int64(len(e.Values)) != int64(rows)*int64(hidden) {
+			b.err = invalidf("Embedding: %d values are not %d x %d", len(e.Values), e.Rows, e.Hidden)
 			return
 		}
 		raw.kind, raw._type = C.TROUPE_IMAGE_EMBEDDING, C.TROUPE_TYPE_F32
-		raw.rows, raw.hidden = C.int32_t(e.Rows), C.int32_t(e.Hidden)
+		raw.rows, raw.hidden = rows, hidden
 		if e.Grid != [3]int32{} {
 			for i, n := range e.Grid {
 				raw.grid[i] = C.int32_t(n)
@@ -217,8 +229,15 @@ func (b *builder) image(picture Image) {
 		}
 		b.imageData(&raw, unsafe.Slice((*byte)(unsafe.Pointer(&e.Values[0])), 4*len(e.Values)))
 	default:
-		b.err = &Error{Code: ErrInvalid.Code, Message: "Image: empty; make one with EncodedImage, PixelImage, RawImage or EmbeddingImage"}
+		b.err = invalidf("Image: empty; make one with EncodedImage, PixelImage, RawImage or EmbeddingImage")
 	}
+}
+
+func (b *builder) int32(field string, value int) C.int32_t {
+	if b.err == nil && (value < math.MinInt32 || value > math.MaxInt32) {
+		b.err = invalidf("%s is %d: it must be below 2^31", field, value)
+	}
+	return C.int32_t(value)
 }
 
 // imageData hands the image over; the library copies it before the call returns.
@@ -228,6 +247,9 @@ func (b *builder) imageData(raw *C.troupe_image, data []byte) {
 		raw.data = unsafe.Pointer(&data[0])
 	}
 	raw.size = C.size_t(len(data))
+	if b.err != nil {
+		return
+	}
 	b.do(C.troupe_request_image(b.raw, raw))
 }
 

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"os"
 	"runtime"
@@ -20,8 +21,9 @@ import (
 type Options struct {
 	Device, DType, KVDType, LoadFormat, ChatTemplate  string
 	Threads, TensorParallel, MaxSequences, MaxWaiting int32
-	MaxStepTokens, ContextLength                      int32
+	MaxStepTokens, ContextLength, BlockTokens         int32
 	KVBytes                                           int64
+	Seed                                              *int64 // of dummy weights
 	NoPrefixReuse, NoOverlap, Deterministic           bool
 	Settings                                          map[string]string
 	ServerKey, ClientPublicKey, ClientSecretKey       string
@@ -101,8 +103,12 @@ func (e *Engine) open(endpoint string, o *Options) error {
 	number(&raw.max_waiting, o.MaxWaiting)
 	number(&raw.max_step_tokens, o.MaxStepTokens)
 	number(&raw.context_length, o.ContextLength)
+	number(&raw.block_tokens, o.BlockTokens)
 	if o.KVBytes != 0 {
 		raw.kv_bytes = C.int64_t(o.KVBytes)
+	}
+	if o.Seed != nil {
+		raw.seed = C.int64_t(*o.Seed)
 	}
 	if o.NoPrefixReuse {
 		raw.prefix_reuse = 0
@@ -113,13 +119,17 @@ func (e *Engine) open(endpoint string, o *Options) error {
 	if o.Deterministic {
 		raw.deterministic = 1
 	}
-	if o.ConnectTimeout > 0 {
+	if o.ConnectTimeout != 0 {
 		raw.connect_timeout_ns = C.int64_t(o.ConnectTimeout)
 	}
 	settings := settingsOf(o.Settings)
 	raw.settings, raw.n_settings = b.strings(settings), C.size_t(len(settings))
 	raw.queue = e.queue
-	return takeError(C.troupe_engine_open(b.cstring(endpoint), &raw, &e.raw))
+	to := b.cstring(endpoint)
+	if b.err != nil {
+		return b.err
+	}
+	return takeError(C.troupe_engine_open(to, &raw, &e.raw))
 }
 
 // Close cancels what runs and frees the engine. Idempotent.
@@ -179,8 +189,8 @@ func (e *Engine) Stream(ctx context.Context, r Request) iter.Seq2[Delta, error] 
 
 // run submits and hands deltas on until the end, or until heard says no (then end and err are nil).
 func (e *Engine) run(ctx context.Context, r *Request, heard func(item) bool) (*ending, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
 	}
 	id, key, box, err := e.submit(r)
 	if err != nil {
@@ -193,7 +203,7 @@ func (e *Engine) run(ctx context.Context, r *Request, heard func(item) bool) (*e
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, contextError(ctx)
 		case <-box.ready:
 		}
 		for _, i := range box.take() {
@@ -247,20 +257,56 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Result, error) {
 	return &result.Result, nil
 }
 
-// Batch answers many requests at once, in their order; errs[i] is nil where results[i] is an answer.
+// Batch answers many requests at once, in their order; errs[i] is nil where results[i] is an answer. Where the
+// engine is full it waits for its own requests.
 func (e *Engine) Batch(ctx context.Context, requests []Request) (results []*Result, errs []error) {
 	const inFlight = 512
 	results, errs = make([]*Result, len(requests)), make([]error, len(requests))
 	room := make(chan struct{}, inFlight)
+	b := &batch{ended: make(chan struct{}, inFlight)}
 	var all sync.WaitGroup
 	for i, r := range requests {
 		room <- struct{}{}
 		all.Add(1)
 		go func() {
 			defer func() { <-room; all.Done() }()
-			results[i], errs[i] = e.Generate(ctx, r)
+			results[i], errs[i] = b.generate(ctx, e, r)
 		}()
 	}
 	all.Wait()
 	return results, errs
+}
+
+// batch counts those of its requests that are with the engine, and keeps a token for each that has ended.
+type batch struct {
+	mu      sync.Mutex
+	running int
+	ended   chan struct{}
+}
+
+// generate tries again after an ErrOverloaded as long as there are others of this batch to wait for.
+func (b *batch) generate(ctx context.Context, e *Engine, r Request) (*Result, error) {
+	for {
+		b.add(1)
+		result, err := e.Generate(ctx, r)
+		if left := b.add(-1); left == 0 || !errors.Is(err, ErrOverloaded) {
+			select {
+			case b.ended <- struct{}{}:
+			default: // nobody can be waiting for so many
+			}
+			return result, err
+		}
+		select {
+		case <-b.ended:
+		case <-ctx.Done():
+			return nil, contextError(ctx)
+		}
+	}
+}
+
+func (b *batch) add(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running += n
+	return b.running
 }

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -14,6 +15,8 @@ type Error struct {
 	Code      Code
 	Message   string
 	Retryable bool
+
+	cause error // of an ended context: what context.Cause says
 }
 
 // Code is an error code, shared by the C ABI, the wire protocol and every SDK.
@@ -23,6 +26,23 @@ type Code int32
 func (c Code) String() string { return C.GoString(C.troupe_error_name(C.int32_t(c))) }
 
 func (e *Error) Error() string { return fmt.Sprintf("troupe: %v: %s", e.Code, e.Message) }
+
+// Unwrap gives the cause of the context that ended, if one did.
+func (e *Error) Unwrap() error { return e.cause }
+
+// contextError is what a request answers whose context ended: ErrCancelled or ErrDeadline, and ctx.Err().
+func contextError(ctx context.Context) error {
+	code := ErrCancelled.Code
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		code = ErrDeadline.Code
+	}
+	cause := context.Cause(ctx)
+	return &Error{Code: code, Message: "the context ended: " + cause.Error(), cause: cause}
+}
+
+func invalidf(format string, values ...any) error {
+	return &Error{Code: ErrInvalid.Code, Message: fmt.Sprintf(format, values...)}
+}
 
 // Is reports whether target is the sentinel of this error's kind.
 func (e *Error) Is(target error) bool {
@@ -52,6 +72,7 @@ var (
 	ErrDeviceFailed   = &Error{Code: C.TROUPE_ERROR_DEVICE_FAILED}
 	ErrConnectionLost = &Error{Code: C.TROUPE_ERROR_CONNECTION_LOST}
 	ErrClosed         = &Error{Code: C.TROUPE_ERROR_CLOSED}
+	ErrForked         = &Error{Code: C.TROUPE_ERROR_FORKED}
 	ErrUnauthorised   = &Error{Code: C.TROUPE_ERROR_UNAUTHORISED}
 	ErrInternal       = &Error{Code: C.TROUPE_ERROR_INTERNAL}
 )

@@ -31,6 +31,7 @@ func (r *reader) run() {
 		}
 		var list *C.troupe_events
 		if err := takeError(C.troupe_queue_wait(r.queue, timeout, 0, &list)); err != nil {
+			r.fail(err)
 			return
 		}
 		if list == nil && stopping {
@@ -43,6 +44,20 @@ func (r *reader) run() {
 			// woken on another one.
 			runtime.Gosched()
 		}
+	}
+}
+
+// fail ends every stream: nothing will come any more.
+func (r *reader) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, box := range r.boxes {
+		delete(r.boxes, key)
+		box.put(item{end: &ending{err: err, finishReason: "error"}})
+	}
+	select {
+	case r.opened <- err:
+	default:
 	}
 }
 

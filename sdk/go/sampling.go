@@ -4,7 +4,10 @@ package troupe
 // #include <troupe.h>
 import "C"
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 func (b *builder) sampling(s *Sampling) {
 	if b.err != nil {
@@ -12,33 +15,48 @@ func (b *builder) sampling(s *Sampling) {
 	}
 	var raw C.troupe_sampling
 	C.troupe_sampling_init(&raw, C.uint32_t(unsafe.Sizeof(raw)))
+	// NaN and -1 would mean "not given" in the library; it judges all the rest itself.
 	for _, field := range [...]struct {
+		name string
 		to   *C.float
 		from *float32
 	}{
-		{&raw.temperature, s.Temperature}, {&raw.top_p, s.TopP}, {&raw.min_p, s.MinP},
-		{&raw.repetition_penalty, s.RepetitionPenalty}, {&raw.presence_penalty, s.PresencePenalty},
-		{&raw.frequency_penalty, s.FrequencyPenalty},
+		{"Temperature", &raw.temperature, s.Temperature}, {"TopP", &raw.top_p, s.TopP}, {"MinP", &raw.min_p, s.MinP},
+		{"RepetitionPenalty", &raw.repetition_penalty, s.RepetitionPenalty},
+		{"PresencePenalty", &raw.presence_penalty, s.PresencePenalty},
+		{"FrequencyPenalty", &raw.frequency_penalty, s.FrequencyPenalty},
 	} {
-		if field.from != nil {
-			*field.to = C.float(*field.from)
+		if field.from == nil {
+			continue
 		}
+		if math.IsNaN(float64(*field.from)) {
+			b.err = invalidf("Sampling.%s is NaN: nil is for the default", field.name)
+		}
+		*field.to = C.float(*field.from)
 	}
 	for _, field := range [...]struct {
+		name string
 		to   *C.int32_t
 		from *int32
 	}{
-		{&raw.top_k, s.TopK}, {&raw.max_tokens, s.MaxTokens}, {&raw.min_tokens, s.MinTokens},
-		{&raw.logprobs, s.Logprobs}, {&raw.prompt_logprobs, s.PromptLogprobs},
+		{"TopK", &raw.top_k, s.TopK}, {"MaxTokens", &raw.max_tokens, s.MaxTokens},
+		{"MinTokens", &raw.min_tokens, s.MinTokens}, {"Logprobs", &raw.logprobs, s.Logprobs},
+		{"PromptLogprobs", &raw.prompt_logprobs, s.PromptLogprobs},
 	} {
-		if field.from != nil {
-			*field.to = C.int32_t(*field.from)
+		if field.from == nil {
+			continue
 		}
+		if *field.from == -1 {
+			b.err = invalidf("Sampling.%s is -1: nil is for the default", field.name)
+		}
+		*field.to = C.int32_t(*field.from)
 	}
 	if s.Seed != nil {
 		raw.seed = C.int64_t(*s.Seed)
 	}
-	if s.N > 0 {
+	if s.N < 0 {
+		b.err = invalidf("Sampling.N is %d: it must be 1 or more", s.N)
+	} else if s.N > 0 {
 		raw.n = C.int32_t(s.N)
 	}
 	for _, flag := range [...]struct {
@@ -58,6 +76,9 @@ func (b *builder) sampling(s *Sampling) {
 		raw.n_stop_tokens = C.size_t(len(s.StopTokens))
 	}
 	b.bias(&raw, s.LogitBias)
+	if b.err != nil {
+		return
+	}
 	b.do(C.troupe_request_sampling(b.raw, &raw))
 }
 

@@ -47,13 +47,17 @@ func (e *Engine) Serve(bind string, options *ServerOptions) (*Server, error) {
 			*to = b.cstring(value)
 		}
 	}
-	if options.ResumeWindow > 0 {
+	if options.ResumeWindow != 0 {
 		raw.resume_window_ns = C.int64_t(options.ResumeWindow)
 	}
 	settings := settingsOf(options.Settings)
 	raw.settings, raw.n_settings = b.strings(settings), C.size_t(len(settings))
+	to := b.cstring(bind)
+	if b.err != nil {
+		return nil, b.err
+	}
 	s := &Server{}
-	err := e.with(func() error { return takeError(C.troupe_server_open(e.raw, b.cstring(bind), &raw, &s.raw)) })
+	err := e.with(func() error { return takeError(C.troupe_server_open(e.raw, to, &raw, &s.raw)) })
 	if err != nil {
 		return nil, err
 	}

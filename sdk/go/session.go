@@ -27,7 +27,7 @@ type SessionState struct {
 func (e *Engine) NewSession(lease time.Duration) (*Session, error) {
 	var options C.troupe_session_options
 	C.troupe_session_options_init(&options, C.uint32_t(unsafe.Sizeof(options)))
-	if lease > 0 {
+	if lease != 0 {
 		options.lease_ns = C.int64_t(lease)
 	}
 	s := &Session{engine: e}

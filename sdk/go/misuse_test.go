@@ -1,0 +1,288 @@
+package troupe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What users do that nobody planned: each has a documented result, none hangs, none crashes.
+
+var long = strings.Repeat("x", 3000)
+
+func TestContextEndedBeforehand(t *testing.T) {
+	e := open(t, "echo:")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	reason := errors.New("the user went home")
+	cancel(reason)
+	_, err := e.Generate(ctx, Request{Prompt: "x"})
+	if !errors.Is(err, ErrCancelled) || !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
+		t.Errorf("%v", err)
+	}
+	for _, err := range e.Stream(ctx, Request{Prompt: "x"}) {
+		if !errors.Is(err, ErrCancelled) {
+			t.Errorf("%v", err)
+		}
+	}
+	if s, err := e.Stats(); err != nil || s.Submitted != 0 {
+		t.Errorf("%+v %v", s, err)
+	}
+}
+
+func TestContextEndedMidway(t *testing.T) {
+	e := open(t, "echo:?step_ms=5")
+	ctx, cancel := context.WithCancel(context.Background())
+	deltas, last := 0, error(nil)
+	for _, err := range e.Stream(ctx, Request{Prompt: long}) {
+		if err != nil {
+			last = err
+			continue
+		}
+		deltas++
+		cancel()
+	}
+	if deltas == 0 || !errors.Is(last, context.Canceled) || errors.Is(last, context.DeadlineExceeded) {
+		t.Errorf("%d %v", deltas, last)
+	}
+	waitCancelled(t, e, 1)
+	cancel() // afterwards, once more
+	late, stop := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+	defer stop()
+	if _, err := e.Generate(late, Request{Prompt: "x"}); !errors.Is(err, ErrDeadline) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOneStreamGoneThroughTwice(t *testing.T) {
+	e := open(t, "echo:")
+	stream := e.Stream(context.Background(), Request{Prompt: "again"})
+	for range 2 {
+		var text strings.Builder
+		for delta, err := range stream {
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.WriteString(delta.Text)
+		}
+		if text.String() != "again" {
+			t.Errorf("%q", text.String())
+		}
+	}
+}
+
+func TestPanicInTheLoopCancels(t *testing.T) {
+	e := open(t, "echo:?step_ms=5")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		for range e.Stream(context.Background(), Request{Prompt: long}) {
+			panic("the loop's own")
+		}
+	}()
+	waitCancelled(t, e, 1)
+}
+
+func TestCloseFromManyGoroutines(t *testing.T) {
+	e, err := Open("echo:?step_ms=2", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.NewSession(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 24 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			switch i % 4 {
+			case 0:
+				if err := errors.Join(e.Close(), s.Close()); err != nil {
+					t.Error(err)
+				}
+			case 1:
+				if _, err := e.Generate(context.Background(), Request{Prompt: long}); err == nil {
+					t.Error("an answer after close")
+				}
+			case 2:
+				_, _ = s.State()
+				_, _ = s.Fork()
+			case 3:
+				_, _ = e.Stats()
+				_, _ = e.Tokenize("abc", false)
+			}
+		}()
+	}
+	all.Wait()
+	for _, err := range []error{
+		func() error { _, err := e.Info(); return err }(), func() error { _, err := e.Stats(); return err }(),
+		func() error { _, err := e.Metrics(); return err }(), func() error { _, err := s.State(); return err }(),
+		func() error { _, err := e.NewSession(0); return err }(), func() error { _, err := e.Serve("tcp://127.0.0.1:*", nil); return err }(),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestPicturesOfEveryKind(t *testing.T) {
+	e := open(t, "echo:")
+	ask := func(i Image) string {
+		t.Helper()
+		r, err := e.Generate(context.Background(), Request{Images: []Image{i}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Text
+	}
+	whole := image.NewNRGBA(image.Rect(0, 0, 6, 4))
+	for i := range whole.Pix {
+		whole.Pix[i] = uint8(i) | 0x80*uint8(i%4/3) // opaque enough to come back from premultiplied
+	}
+	for y := range 4 {
+		for x := range 6 {
+			c := whole.NRGBAAt(x, y)
+			c.A = 255
+			whole.SetNRGBA(x, y, c)
+		}
+	}
+	want := ask(PixelImage(whole))
+	if !strings.Contains(want, "6x4") {
+		t.Error(want)
+	}
+	inside := image.NewNRGBA(image.Rect(-3, -2, 20, 20))
+	draw.Draw(inside, image.Rect(5, 7, 11, 11), whole, image.Point{}, draw.Src)
+	atOrigin := image.NewNRGBA(image.Rect(0, 0, 9, 9))
+	draw.Draw(atOrigin, whole.Rect, whole, image.Point{}, draw.Src)
+	premultiplied := image.NewRGBA(whole.Rect)
+	draw.Draw(premultiplied, whole.Rect, whole, image.Point{}, draw.Src)
+	for name, same := range map[string]image.Image{
+		"a part":           inside.SubImage(image.Rect(5, 7, 11, 11)),
+		"a part at 0, 0":   atOrigin.SubImage(whole.Rect),
+		"premultiplied":    premultiplied,
+		"16 bits a colour": wide(whole),
+	} {
+		if got := ask(PixelImage(same)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	grey, bits := image.NewGray(whole.Rect), color.Palette{color.Black, color.White}
+	for _, other := range []image.Image{grey, image.NewGray16(whole.Rect), image.NewPaletted(whole.Rect, bits),
+		image.NewYCbCr(whole.Rect, image.YCbCrSubsampleRatio420), image.NewCMYK(whole.Rect), image.NewAlpha(whole.Rect)} {
+		if got := ask(PixelImage(other)); !strings.Contains(got, "6x4") {
+			t.Errorf("%T: %s", other, got)
+		}
+	}
+}
+
+func wide(from image.Image) image.Image {
+	out := image.NewNRGBA64(from.Bounds())
+	draw.Draw(out, out.Rect, from, image.Point{}, draw.Src)
+	return out
+}
+
+func TestPicturesThatAreNone(t *testing.T) {
+	e := open(t, "echo:")
+	var absent *image.NRGBA
+	for name, i := range map[string]Image{
+		"nothing": {}, "nil": PixelImage(nil), "a nil pointer": PixelImage(absent), "no pixels": PixelImage(image.NewNRGBA(image.Rect(0, 0, 0, 4))),
+		"no bytes": EncodedImage([]byte{}), "no file": EncodedImage(nil),
+		"too wide":    RawImage(Pixels{Width: 1<<32 + 6, Height: 4, Data: make([]byte, 72)}),
+		"too short":   RawImage(Pixels{Width: 6, Height: 4, Data: make([]byte, 71)}),
+		"wrong shape": EmbeddingImage(Embedding{Values: make([]float32, 40), Rows: 4, Hidden: 8}),
+		"no rows":     EmbeddingImage(Embedding{}),
+		"wraps":       EmbeddingImage(Embedding{Values: make([]float32, 8), Rows: 1<<32 + 1, Hidden: 8}),
+	} {
+		if _, err := e.Generate(context.Background(), Request{Images: []Image{i}}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestValuesThatMeanSomethingElseInC(t *testing.T) {
+	e := open(t, "echo:")
+	nan := float32(math.NaN())
+	for name, r := range map[string]Request{
+		"Temperature": {Prompt: "x", Sampling: Sampling{Temperature: &nan}},
+		"MaxTokens":   {Prompt: "x", Sampling: Sampling{MaxTokens: Ptr[int32](-1)}},
+		"N":           {Prompt: "x", Sampling: Sampling{N: -1}},
+		"NUL":         {Prompt: "x", Sampling: Sampling{Stop: []string{"a\x00b"}}},
+		"has a NUL":   {Prompt: "x", Adapter: "a\x00b"},
+	} {
+		if _, err := e.Generate(context.Background(), r); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Open("echo:\x00", nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if _, err := Open("echo:", &Options{MaxSequences: -5}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if r, err := e.Generate(context.Background(), Request{Prompt: "nul \x00 in it"}); err != nil || r.Text != "nul \x00 in it" {
+		t.Errorf("%v %v", r, err)
+	}
+	slow := open(t, "echo:?step_ms=20")
+	// time.Until of a time that is over.
+	if _, err := slow.Generate(context.Background(), Request{Prompt: long, Timeout: -time.Second}); !errors.Is(err, ErrDeadline) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBatchWaitsWhereTheEngineIsFull(t *testing.T) {
+	e, err := Open("echo:?step_ms=1", &Options{MaxSequences: 2, MaxWaiting: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	requests := make([]Request, 60)
+	for i := range requests {
+		requests[i].Prompt = fmt.Sprint("p", i)
+	}
+	results, errs := e.Batch(context.Background(), requests)
+	for i := range results {
+		if errs[i] != nil || results[i].Text != fmt.Sprint("p", i) {
+			t.Fatalf("%d: %v %v", i, results[i], errs[i])
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	for i := range requests {
+		requests[i].Prompt = long
+	}
+	if _, errs = e.Batch(ctx, requests); !errors.Is(errors.Join(errs...), context.DeadlineExceeded) {
+		t.Error(errs)
+	}
+	if results, errs := e.Batch(context.Background(), nil); len(results)+len(errs) != 0 {
+		t.Error(results, errs)
+	}
+}
+
+func TestSessionOfAnotherEngine(t *testing.T) {
+	one, other := open(t, "echo:"), open(t, "echo:")
+	s, err := one.NewSession(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Generate(context.Background(), Request{Prompt: "x", Session: s}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := one.Generate(context.Background(), Request{Prompt: "x", Session: s}); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
