@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::future::Future;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{mpsc, Arc, Mutex, OnceLock, RwLock};
@@ -12,6 +13,7 @@ use troupe_sys as sys;
 
 use crate::error::{check, Code, Error};
 use crate::mailbox::Mailbox;
+use crate::off_thread::off_thread;
 use crate::raw::{take_bytes, RawEngine, RawQueue};
 use crate::reader::{Opening, Reader};
 use crate::request::Request;
@@ -38,7 +40,10 @@ pub struct Options {
     pub max_waiting: Option<i32>,
     pub max_step_tokens: Option<i32>,
     pub context_length: Option<i32>,
+    pub block_tokens: Option<i32>,
     pub kv_bytes: Option<i64>,
+    /// Of dummy weights.
+    pub seed: Option<i64>,
     pub prefix_reuse: Option<bool>,
     pub overlap: Option<bool>,
     pub deterministic: Option<bool>,
@@ -101,7 +106,7 @@ pub(crate) fn nanoseconds(time: Duration) -> i64 {
 }
 
 pub(crate) fn c_string(value: &str, field: &str) -> Result<CString, Error> {
-    CString::new(value).map_err(|_| Error::new(Code::Invalid, format!("{field}: has a NUL character")))
+    CString::new(value).map_err(|e| Error::because(Code::Invalid, format!("{field}: has a NUL character"), e))
 }
 
 impl Engine {
@@ -132,7 +137,7 @@ impl Engine {
         let thread = std::thread::Builder::new()
             .name("troupe-reader".into())
             .spawn(move || reader.run(&sender))
-            .map_err(|e| Error::new(Code::OutOfMemory, format!("no thread could be started: {e}")))?;
+            .map_err(|e| Error::because(Code::OutOfMemory, "no thread could be started", e))?;
         let engine = Engine { shared, thread: Mutex::new(Some(thread)) };
         for heard in opening {
             match heard {
@@ -148,6 +153,12 @@ impl Engine {
         Err(Error::closed())
     }
 
+    /// The same for async callers: loading goes on beside the task's thread.
+    pub async fn open_async(endpoint: &str, options: Options) -> Result<Engine, Error> {
+        let endpoint = endpoint.to_owned();
+        off_thread(move || Engine::open_with(&endpoint, options)).await
+    }
+
     pub(crate) fn with<T>(&self, call: impl FnOnce(*mut sys::troupe_engine) -> Result<T, Error>) -> Result<T, Error> {
         let closed = self.shared.closed.read().unwrap_or_else(|p| p.into_inner());
         if *closed {
@@ -160,7 +171,7 @@ impl Engine {
     pub fn stream(&self, request: &Request) -> Result<Stream, Error> {
         let raw = request.build()?;
         let key = self.shared.keys.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new());
         let reader = &self.shared.reader;
         let submitted = self.with(|engine| {
             reader.boxes.lock().unwrap_or_else(|p| p.into_inner()).insert(key, Arc::clone(&mailbox));
@@ -186,9 +197,11 @@ impl Engine {
         self.stream(request)?.finish()
     }
 
-    /// The whole answer, without blocking the task's thread.
-    pub async fn generate_async(&self, request: &Request) -> Result<Answer, Error> {
-        self.stream(request)?.collect_answer().await
+    /// The whole answer, without blocking the task's thread. It is asked for at once; the future borrows nothing,
+    /// so that it may be spawned, and dropping it cancels the request.
+    pub fn generate_async(&self, request: &Request) -> impl Future<Output = Result<Answer, Error>> + Send + 'static {
+        let stream = self.stream(request);
+        async move { stream?.collect_answer().await }
     }
 
     /// Many answers at once, in their order.
@@ -230,6 +243,7 @@ impl Engine {
                 Ok(Info {
                     model: text(raw.model),
                     family: text(raw.family),
+                    endpoint: text(raw.endpoint),
                     device: text(raw.device),
                     dtype: text(raw.dtype),
                     chat_template_origin: text(raw.chat_template_origin),
@@ -267,6 +281,7 @@ impl Engine {
                 prompt_tokens: s.prompt_tokens,
                 cached_tokens: s.cached_tokens,
                 completion_tokens: s.completion_tokens,
+                images: s.images,
                 steps: s.steps,
                 preemptions: s.preemptions,
                 kv_blocks_total: s.kv_blocks_total,
@@ -332,11 +347,20 @@ impl Engine {
 
     /// A conversation whose work is kept.
     pub fn session(&self) -> Result<Session, Error> {
+        self.session_with(None)
+    }
+
+    /// The same with a lease: unused for so long, it ends.
+    pub fn session_with(&self, lease: Option<Duration>) -> Result<Session, Error> {
         self.with(|engine| {
             let mut out = ptr::null_mut();
-            // SAFETY: NULL options are the defaults; on success `out` is ours.
+            // SAFETY: init fills the whole struct, of which all-zero bytes are a valid value; on success `out`
+            // is ours.
             unsafe {
-                check(sys::troupe_session_new(engine, ptr::null(), &mut out))?;
+                let mut raw: sys::troupe_session_options = std::mem::zeroed();
+                sys::troupe_session_options_init(&mut raw, std::mem::size_of_val(&raw) as u32);
+                raw.lease_ns = lease.map_or(raw.lease_ns, nanoseconds);
+                check(sys::troupe_session_new(engine, &raw, &mut out))?;
                 Ok(Session::own(out))
             }
         })
@@ -363,9 +387,20 @@ impl Engine {
         // SAFETY: the queue is alive.
         unsafe { sys::troupe_queue_wake(self.shared.reader.queue.get()) };
         if let Some(thread) = self.thread.lock().unwrap_or_else(|p| p.into_inner()).take() {
-            let _ = thread.join();
+            // A waker that drops the last engine runs on the reader's thread, which ends by itself; in a fork
+            // there is no such thread.
+            let own = thread.thread().id() == std::thread::current().id();
+            if !own && !matches!(&result, Err(Error::Forked(_))) {
+                let _ = thread.join();
+            }
         }
         result
+    }
+
+    /// The same for async callers, who must not block their thread: neither by this nor by dropping the engine
+    /// while much runs.
+    pub async fn close_async(self, patience: Duration) -> Result<(), Error> {
+        off_thread(move || self.close(patience)).await
     }
 }
 
@@ -406,10 +441,12 @@ fn open_raw(endpoint: &str, options: &Options, reader: &Reader) -> Result<RawEng
         give(&mut raw.max_waiting, options.max_waiting);
         give(&mut raw.max_step_tokens, options.max_step_tokens);
         give(&mut raw.context_length, options.context_length);
+        give(&mut raw.block_tokens, options.block_tokens);
         give(&mut raw.prefix_reuse, options.prefix_reuse.map(i32::from));
         give(&mut raw.overlap, options.overlap.map(i32::from));
         give(&mut raw.deterministic, options.deterministic.map(i32::from));
         raw.kv_bytes = options.kv_bytes.unwrap_or(raw.kv_bytes);
+        raw.seed = options.seed.unwrap_or(raw.seed);
         raw.connect_timeout_ns = options.connect_timeout.map_or(raw.connect_timeout_ns, nanoseconds);
         (raw.settings, raw.n_settings) = (setting_pointers.as_ptr(), setting_pointers.len());
         let mut out = ptr::null_mut();

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::sync::Arc;
 
 use troupe_sys as sys;
 
@@ -21,6 +22,51 @@ macro_rules! codes {
                 match value {
                     $($value => Code::$name,)*
                     other => Code::Unknown(other),
+                }
+            }
+        }
+
+        /// What went wrong, by kind; what, where and what to do stand in its [`Failure`].
+        ///
+        /// ```
+        /// use troupe::{Engine, Error};
+        ///
+        /// match Engine::open("/nowhere/at/all") {
+        ///     Ok(_) => unreachable!(),
+        ///     Err(Error::NotFound(failure)) => assert!(failure.message().contains("/nowhere/at/all")),
+        ///     Err(Error::Overloaded(_)) => println!("later"),
+        ///     Err(other) => panic!("{other}"),
+        /// }
+        /// ```
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub enum Error {
+            $($(#[$doc])* $name(Failure),)*
+            /// A code that this crate does not know.
+            Unknown(i32, Failure),
+        }
+
+        impl Error {
+            fn of(code: Code, failure: Failure) -> Self {
+                match code {
+                    $(Code::$name => Error::$name(failure),)*
+                    Code::Unknown(value) => Error::Unknown(value, failure),
+                }
+            }
+
+            /// The kind of failure.
+            pub fn code(&self) -> Code {
+                match self {
+                    $(Error::$name(_) => Code::$name,)*
+                    Error::Unknown(value, _) => Code::Unknown(*value),
+                }
+            }
+
+            /// What, where, and what to do.
+            pub fn failure(&self) -> &Failure {
+                match self {
+                    $(Error::$name(failure) => failure,)*
+                    Error::Unknown(_, failure) => failure,
                 }
             }
         }
@@ -60,29 +106,16 @@ codes! {
     Internal = sys::TROUPE_ERROR_INTERNAL,
 }
 
-/// A failure: what, where and what to do stand in its message.
+/// What an [`Error`] has to say.
 #[derive(Clone, Debug)]
-pub struct Error {
-    code: Code,
+pub struct Failure {
     message: String,
     retryable: bool,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-impl Error {
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), retryable: false }
-    }
-
-    pub(crate) fn closed() -> Self {
-        Error::new(Code::Closed, "the engine is closed")
-    }
-
-    /// The kind of failure.
-    pub fn code(&self) -> Code {
-        self.code
-    }
-
-    /// The message alone.
+impl Failure {
+    /// What failed, where, and what to do about it.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -90,6 +123,41 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.retryable
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Error::of(code, Failure { message: message.into(), retryable: false, source: None })
+    }
+
+    /// One that another error is the reason for.
+    pub(crate) fn because(code: Code, message: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::of(code, Failure { message: message.into(), retryable: false, source: Some(Arc::new(source)) })
+    }
+
+    pub(crate) fn closed() -> Self {
+        Error::new(Code::Closed, "the engine is closed")
+    }
+
+    pub(crate) fn forked() -> Self {
+        Error::new(Code::Forked, "this process is a fork of the one that opened the engine: open one here")
+    }
+
+    /// The message alone.
+    pub fn message(&self) -> &str {
+        self.failure().message()
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.failure().is_retryable()
     }
 
     /// Copies an error that stays the library's.
@@ -99,22 +167,27 @@ impl Error {
     pub(crate) unsafe fn borrowed(raw: *const sys::troupe_error) -> Self {
         // SAFETY: the caller's promise; messages end in NUL and live as long as the error.
         unsafe {
-            Error {
-                code: Code::from(sys::troupe_error_code(raw)),
+            let failure = Failure {
                 message: CStr::from_ptr(sys::troupe_error_message(raw)).to_string_lossy().into_owned(),
                 retryable: sys::troupe_error_retryable(raw) != 0,
-            }
+                source: None,
+            };
+            Error::of(Code::from(sys::troupe_error_code(raw)), failure)
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.code, self.message)
+        write!(f, "{:?}: {}", self.code(), self.message())
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure().source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
 
 /// Turns what a call returned into a Result, and frees it.
 ///

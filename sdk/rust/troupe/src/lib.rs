@@ -14,12 +14,14 @@
 //! ```
 //!
 //! A [`Stream`] is a [`futures_core::Stream`] on any runtime, and a blocking iterator in a `for` loop: one
-//! thread per engine reads events and wakes whoever waits. Dropping a stream cancels its request.
+//! thread per engine reads events and wakes whoever waits. Dropping a stream cancels its request. Async code
+//! opens and closes with [`Engine::open_async`] and [`Engine::close_async`].
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
 mod engine;
 mod error;
 mod mailbox;
+mod off_thread;
 mod raw;
 mod reader;
 mod request;
@@ -30,7 +32,7 @@ mod stream;
 mod types;
 
 pub use engine::{Engine, Options};
-pub use error::{Code, Error};
+pub use error::{Code, Error, Failure};
 pub use request::{Constraint, Image, Message, Part, Pixels, Request, Role};
 pub use sampling::Sampling;
 pub use server::{keygen, KeyPair, Server, ServerOptions};

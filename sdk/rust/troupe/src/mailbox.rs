@@ -28,13 +28,23 @@ struct State {
     waker: Option<Waker>,
 }
 
-#[derive(Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     arrived: Condvar,
+    process: u32,
 }
 
 impl Mailbox {
+    pub(crate) fn new() -> Self {
+        Mailbox { state: Mutex::default(), arrived: Condvar::new(), process: std::process::id() }
+    }
+
+    /// In a fork of the process there is no reader: nothing will come, and the lock may be held for ever.
+    fn orphaned(&self) -> Option<Item> {
+        let forked = std::process::id() != self.process;
+        forked.then(|| Item::End(Ending { error: Some(Error::forked()), finish_reason: None, usage: Usage::default(), timings: Timings::default() }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves a queue of whole items: still good.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -52,6 +62,9 @@ impl Mailbox {
     }
 
     pub(crate) fn wait(&self) -> Item {
+        if let Some(end) = self.orphaned() {
+            return end;
+        }
         let mut state = self.lock();
         loop {
             if let Some(item) = state.items.pop_front() {
@@ -62,6 +75,9 @@ impl Mailbox {
     }
 
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Item> {
+        if let Some(end) = self.orphaned() {
+            return Poll::Ready(end);
+        }
         let mut state = self.lock();
         match state.items.pop_front() {
             Some(item) => Poll::Ready(item),

@@ -42,7 +42,10 @@ impl Reader {
             let mut list = ptr::null_mut();
             // SAFETY: the queue lives as long as self; `list` is valid.
             let waited = unsafe { check(sys::troupe_queue_wait(self.queue.get(), if stopping { 0 } else { -1 }, 0, &mut list)) };
-            if waited.is_err() || (list.is_null() && stopping) {
+            if let Err(error) = waited {
+                return self.fail(&error);
+            }
+            if list.is_null() && stopping {
                 return;
             }
             if list.is_null() {
@@ -56,6 +59,19 @@ impl Reader {
                 }
                 sys::troupe_events_free(list);
             }
+        }
+    }
+
+    /// Ends every stream: nothing will come any more.
+    fn fail(&self, error: &Error) {
+        let boxes = std::mem::take(&mut *self.boxes.lock().unwrap_or_else(|p| p.into_inner()));
+        for mailbox in boxes.into_values() {
+            mailbox.put(Item::End(Ending {
+                error: Some(error.clone()),
+                finish_reason: Some(FinishReason::Error),
+                usage: Usage::default(),
+                timings: Timings::default(),
+            }));
         }
     }
 

@@ -1,12 +1,12 @@
 //! What is asked.
 
-use std::ffi::CString;
 use std::ptr;
 use std::time::Duration;
 
 use troupe_sys as sys;
 
-use crate::error::{check, Code, Error};
+use crate::engine::c_string;
+use crate::error::{check, Error};
 use crate::raw::RawRequest;
 use crate::sampling::Sampling;
 use crate::session::Session;
@@ -292,10 +292,7 @@ impl Request {
             unsafe { check(sys::troupe_request_session(request.get(), session.raw()))? };
         }
         for (key, value) in &self.options {
-            let c_string = |text: &str| {
-                CString::new(text).map_err(|_| Error::new(Code::Invalid, format!("{key:?}: has a NUL character")))
-            };
-            let (key, value) = (c_string(key)?, c_string(value)?);
+            let (key, value) = (c_string(key, "option")?, c_string(value, key)?);
             // SAFETY: both strings end in NUL and outlive the call.
             unsafe { check(sys::troupe_request_option(request.get(), key.as_ptr(), value.as_ptr()))? };
         }

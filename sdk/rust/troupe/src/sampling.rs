@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use troupe_sys as sys;
 
+use crate::engine::c_string;
 use crate::error::{check, Code, Error};
 use crate::raw::RawRequest;
 
@@ -59,12 +60,40 @@ pub struct Sampling {
 fn c_strings(values: &[String], field: &str) -> Result<Vec<CString>, Error> {
     values
         .iter()
-        .map(|v| CString::new(v.as_str()).map_err(|_| Error::new(Code::Invalid, format!("{field}: has a NUL character"))))
+        .map(|v| c_string(v, field))
         .collect()
 }
 
 impl Sampling {
+    /// NaN and -1 would mean "not given" in the library; it judges all the rest itself.
+    fn check(&self) -> Result<(), Error> {
+        let numbers = [
+            ("temperature", self.temperature),
+            ("top_p", self.top_p),
+            ("min_p", self.min_p),
+            ("repetition_penalty", self.repetition_penalty),
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ];
+        if let Some((field, _)) = numbers.iter().find(|(_, value)| value.is_some_and(f32::is_nan)) {
+            return Err(Error::new(Code::Invalid, format!("{field} is NaN: None is for the default")));
+        }
+        let counts = [
+            ("top_k", self.top_k),
+            ("max_tokens", self.max_tokens),
+            ("min_tokens", self.min_tokens),
+            ("logprobs", self.logprobs),
+            ("prompt_logprobs", self.prompt_logprobs),
+            ("n", Some(self.n)),
+        ];
+        if let Some((field, _)) = counts.iter().find(|(_, value)| *value == Some(-1)) {
+            return Err(Error::new(Code::Invalid, format!("{field} is -1: it must be 0 or more")));
+        }
+        Ok(())
+    }
+
     pub(crate) fn apply(&self, request: &RawRequest) -> Result<(), Error> {
+        self.check()?;
         let stops = c_strings(&self.stop, "stop")?;
         let bads = c_strings(&self.bad_words, "bad_words")?;
         let stop_pointers: Vec<_> = stops.iter().map(|s| s.as_ptr()).collect();

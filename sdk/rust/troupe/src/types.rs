@@ -117,6 +117,7 @@ impl Answer {
 pub struct Info {
     pub model: String,
     pub family: String,
+    pub endpoint: String,
     pub device: String,
     pub dtype: String,
     /// Empty: there is no chat template.
@@ -146,6 +147,7 @@ pub struct Stats {
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     pub completion_tokens: u64,
+    pub images: u64,
     pub steps: u64,
     pub preemptions: u64,
     pub kv_blocks_total: u64,
