@@ -15,7 +15,7 @@ ROOMS = ["base", "kernels", "text", "models", "vision", "engine", "actors", "wir
 FREE_OF_CAF = {"base", "kernels", "text", "models", "vision", "engine"}  # elsewhere the label tsan says so
 NEVER = {"gpu", "soak", "bench"}
 # Programs of other languages would have to preload the runtime; gates read files alone.
-OTHERS = re.compile(r"^dev_|^wire\.conformance\.(python|go|rust)$|^capi\.abi\.(symbols|header|layout_complete)$")
+OTHERS = re.compile(r"^dev_|^wire\.conformance\.(python|go|rust)$|^capi\.abi\.(symbols|header|layout_complete|prototypes_.*)$")
 
 
 class Test:

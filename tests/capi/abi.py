@@ -3,6 +3,7 @@
 
     abi.py symbols LIB symbols.txt          exported symbols, both ways
     abi.py header troupe.h [troupe.hpp]     each header alone, every language level, all warnings
+    abi.py prototypes troupe.h OLD.h        every function of an older header is declared the same today
     abi.py abidiff LIB troupe.abi troupe.abignore   against the recorded description
     abi.py record LIB troupe.abi troupe.abignore    write it (in the commit that changes the header)
 """
@@ -59,6 +60,33 @@ def header(c_header, cpp_header=None):
     return 1 if failed or not done else 0
 
 
+def prototypes(today, old):
+    """The compiler is the judge: what the older header declared is declared once more behind today's."""
+    with open(old, encoding="utf-8") as file:
+        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
+    declared = re.findall(r"^TROUPE_API [^;]*;", text, flags=re.S | re.M)
+    names = [re.search(r"(troupe_\w+)\(", declaration).group(1) for declaration in declared]
+    program = f'#include "{os.path.abspath(today)}"\n' + "\n".join(declared)
+    program += "\nvoid *all[] = {" + ", ".join(f"(void *){name}" for name in names) + "};\n"
+    with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
+        # Without today's own declarations, the older ones would stand for them.
+        missing = [n for n in names if not re.search(rf"\b{n}\(", _declarations(today))]
+        file.write(program)
+        file.flush()
+        result = run("cc", "-std=c11", "-fsyntax-only", file.name)
+    for name in missing:
+        print(f"{today} lacks {name}, which {old} promises")
+    if result.returncode:
+        print(f"{today} declares otherwise than {old}:\n{result.stderr}")
+    return 1 if missing or result.returncode or not names else 0
+
+
+def _declarations(header_path):
+    with open(header_path, encoding="utf-8") as file:
+        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
+    return "\n".join(re.findall(r"^TROUPE_API [^;]*;", text, flags=re.S | re.M))
+
+
 # Only what troupe.h declares: the types behind the handles are left out by the suppressions.
 SCOPE = ("--exported-interfaces-only", "--suppressions")
 
@@ -87,7 +115,8 @@ def abidiff(library, recorded, ignored):
 
 
 if __name__ == "__main__":
-    VERBS = {"symbols": symbols, "header": header, "abidiff": abidiff, "record": record}
+    VERBS = {"symbols": symbols, "header": header, "prototypes": prototypes, "abidiff": abidiff,
+             "record": record}
     if len(sys.argv) < 3 or sys.argv[1] not in VERBS:
         sys.exit(__doc__)
     sys.exit(VERBS[sys.argv[1]](*sys.argv[2:]))
