@@ -66,6 +66,26 @@ configure_product() {
   configure release -B "$BUILD" -DTROUPE_TESTS=$tests "$@"
 }
 
+# What wheels and bundles carry: no tests, the small image decoders, and no OpenCV, whose Debian package brings
+# X11, OpenGL and LAPACK along (docs/dependencies.md). With ccache it costs little beside build/release.
+build_shipped() {
+  BUILD=$ROOT/build/shipped
+  configure release -B "$BUILD" -DTROUPE_TESTS=OFF -DTROUPE_OPENCV=OFF -DTROUPE_CODECS=small
+  build_quietly all
+}
+
+# plain_names: libpgm-5.3.so.0 and what auditwheel makes of it, libpgm-5-1a2b3c4d.3.so.0, are libpgm.so.
+plain_names() { sed -E 's|.*/||; s/-[0-9a-f]{8}\././; s/(-[0-9.]+)?\.so.*/.so/' | sort -u; }
+
+# check_libraries NAME...: every library that is shipped stands in docs/dependencies.md.
+check_libraries() {
+  local name known
+  known=$(sed -n '/^## What is shipped/,/^## /p' "$ROOT/docs/dependencies.md")
+  for name in "$@"; do
+    grep -qF "\`$name\`" <<<"$known" || die "$name is not among the shipped libraries of docs/dependencies.md"
+  done
+}
+
 # Ninja's output as one line that redraws itself on a terminal, as nothing elsewhere.
 progress_line() {
   [ -t 2 ] || { cat >/dev/null; return; }
