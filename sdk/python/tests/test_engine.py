@@ -177,7 +177,7 @@ def test_ten_thousand_requests_leave_no_leak(engine):
     assert resident_kib() - before < 8 * 1024
 
 
-CYCLES = int(os.environ.get("TROUPE_TEST_CYCLES", "4000"))
+CYCLES = int(os.environ.get("TROUPE_TEST_CYCLES", "100000"))
 
 
 def test_submitting_and_cancelling_keeps_memory_flat():

@@ -138,7 +138,7 @@ fn resident_kib() -> u64 {
 
 #[test]
 fn submitting_and_cancelling_keeps_memory_flat() {
-    let cycles: usize = std::env::var("TROUPE_TEST_CYCLES").map_or(4000, |given| given.parse().expect("a number"));
+    let cycles: usize = std::env::var("TROUPE_TEST_CYCLES").map_or(100_000, |given| given.parse().expect("a number"));
     let engine = open("echo:?step_ms=1");
     let request = Request::prompt("x".repeat(200));
     let rounds = |count: usize| {
