@@ -1,21 +1,28 @@
 """What dev/wheel runs in a bare environment, and what may be run by hand on another machine: an installed
-wheel answers from echo:, from a model folder, to a picture, and over its own wire.
+wheel answers from echo:, over its own wire, and from the two small models, one of which sees.
 
-    try_wheel.py MODEL PICTURE...
+    try_wheel.py EXAMPLES      the project's folder of examples
 """
 
 import sys
+from pathlib import Path
 
 import troupe
 from troupe import Engine, Sampling
 
+examples = Path(sys.argv[1])
+picture = examples / "images" / "red_disc.png"
+certain = Sampling(temperature=0)
+
 with Engine("echo:") as engine:
     assert engine.generate("from the wheel").text == "from the wheel"
-    for picture in sys.argv[2:]:
-        assert engine.generate("", images=[picture]).text.startswith("[image "), picture
     with engine.serve("tcp://127.0.0.1:*") as server, Engine(server.endpoint) as far:
         assert far.generate("over the wire").text == "over the wire"
-with Engine(sys.argv[1]) as engine:
-    said = engine.generate("Once upon a time", sampling=Sampling(temperature=0, max_tokens=8))
-    assert len(said.tokens) == 8 or said.finish_reason == "stop"
-print(f"  {troupe.library_version}; {len(sys.argv) - 2} pictures; the model says {said.text!r}")
+with Engine(examples / "model" / "abacus") as engine:
+    summed = engine.chat([{"role": "user", "content": "What is 12 + 30?"}], sampling=certain).text
+    assert "42" in summed, summed
+with Engine(examples / "model" / "lookout") as engine:
+    content = [{"type": "image"}, {"type": "text", "text": "What is in the picture?"}]
+    seen = engine.chat([{"role": "user", "content": content}], images=[picture], sampling=certain).text
+    assert "red" in seen, seen
+print(f"  {troupe.library_version}: {summed.strip()} {seen.strip()}")

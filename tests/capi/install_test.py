@@ -54,21 +54,39 @@ def by_find_package(prefix, examples, folder, env):
         yield os.path.join(build, "examples", language)
 
 
+def command_answers(command, source, env):
+    """It finds its libraries, its engine and a model from where it was put."""
+    run(command, "--version", env=env)
+    said = run(command, "generate", "echo:", "-p", "installed", env=env, capture_output=True).stdout
+    model = os.path.join(source, "examples", "model", "abacus")
+    summed = run(command, "generate", model, "--chat", "-p", "What is 12 + 30?", "--temperature", "0", env=env,
+                 capture_output=True).stdout
+    if said.strip() == "installed" and "42" in summed:
+        return True
+    print(f"the installed command says {said!r}, and of a model {summed!r}")
+    return False
+
+
 def main():
     build, source = sys.argv[1:]
     examples = os.path.join(source, "examples")
     with tempfile.TemporaryDirectory() as folder:
         staged, prefix = os.path.join(folder, "staged"), os.path.join(folder, "moved")
-        run("cmake", "--install", build, "--prefix", staged, stdout=subprocess.DEVNULL)
-        os.rename(staged, prefix)  # it must not matter where it lies
+        run("cmake", "--install", build, "--prefix", "/opt/troupe", stdout=subprocess.DEVNULL,
+            env={**os.environ, "DESTDIR": staged})
+        os.rename(os.path.join(staged, "opt", "troupe"), prefix)  # it must not matter where it lies
+        beside = [os.path.join(at, name) for at, _, names in os.walk(staged) for name in names]
+        if beside:
+            print("installed outside the prefix: " + ", ".join(beside))
+            return 1
         missing = [path for path in NEEDED if not os.path.exists(os.path.join(prefix, path))]
         if missing:
             print("not installed: " + ", ".join(missing))
             return 1
         env = clean_environment(prefix)
         command = os.path.join(prefix, "bin", "troupe")
-        if os.path.exists(command):
-            run(command, "--version", env=env)
+        if os.path.exists(command) and not command_answers(command, source, env):
+            return 1
         folders = list(by_pkg_config(prefix, examples, os.path.join(folder, "pc"), env))
         folders += by_find_package(prefix, examples, os.path.join(folder, "cmake"), env)
         for built in folders:
