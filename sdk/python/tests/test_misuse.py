@@ -422,3 +422,19 @@ def test_one_engine_in_a_second_loop_is_told():
 
     with pytest.raises(RuntimeError, match="loop"):
         asyncio.run(asyncio.wait_for(again(), 5))
+
+
+def test_the_progress_bar_shows_where_somebody_looks(engine, monkeypatch, capsys):
+    engine.batch(["a", "b"])
+    assert capsys.readouterr().err == ""  # a pipe
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    engine.batch(["a", "b"], progress=False)
+    assert capsys.readouterr().err == ""
+    engine.batch(["a", "b"])
+    shown = capsys.readouterr().err
+    assert "2/2" in shown and shown.endswith("\r") and "\x1b" not in shown
+    with pytest.raises(troupe.InvalidArgument):
+        engine.batch(["a", [-5]])
+    assert capsys.readouterr().err.endswith("\r")
+    monkeypatch.setattr(sys, "stderr", None)  # pythonw
+    assert [r.text for r in engine.batch(["a"])] == ["a"]
