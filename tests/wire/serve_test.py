@@ -76,6 +76,13 @@ def generate(endpoint, prompt, *flags):
                             stderr=subprocess.PIPE)
 
 
+def keygen(path):
+    """A new pair in a file: public and secret half."""
+    public = subprocess.run([TROUPE, "keygen", path], check=True, capture_output=True, text=True).stdout.strip()
+    secret = [line.split()[2] for line in Path(path).read_text().splitlines() if line.startswith("secret-key")]
+    return public, secret[0]
+
+
 class TheExampleClient(unittest.TestCase):
     def client(self, *arguments):
         return subprocess.run([PYTHON, CLIENT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
@@ -200,6 +207,91 @@ class Restarts(unittest.TestCase):
             self.assertNotEqual(client.wait(timeout=30), 0)
             client.stdout.close()
             client.stderr.close()
+
+
+class TheDemosModel(unittest.TestCase):
+    """Abacus, from the document alone and by the C ABI with 500 streams at once, over all transports."""
+
+    MODEL, QUESTION = "examples/model/abacus", "What is seventeen plus twenty-five?"
+    STREAMS, CONNECTIONS = 500, 10
+
+    @classmethod
+    def setUpClass(cls):
+        done = subprocess.run([TROUPE, "generate", cls.MODEL, "-p", cls.QUESTION, "--temperature", "0", "--max-tokens", "12"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        cls.local = done.stdout.removesuffix("\n")
+
+    def serve(self, transport, folder, *flags):
+        bind = "tcp://127.0.0.1:*" if transport == "tcp" else f"ipc://{folder}/socket"
+        return Server(self.MODEL, "--max-sequences", "512", *flags, bind=bind)
+
+    def ask(self, server, *keys):
+        many = Path(TROUPE).parent.parent / "tests" / "capi_many_streams"
+        done = subprocess.run([many, server.endpoint, str(self.STREAMS), str(self.CONNECTIONS), self.QUESTION, *keys],
+                              capture_output=True, text=True, timeout=300)
+        self.assertEqual((done.returncode, done.stdout), (0, f"{self.STREAMS} {self.local}\n"), done.stderr)
+        if PYTHON:
+            done = subprocess.run([PYTHON, CLIENT, server.endpoint, self.QUESTION, "12", *keys[:1]], capture_output=True,
+                                  text=True, timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (0, self.local), done.stderr)
+
+    def test_plain(self):
+        for transport in ("tcp", "ipc"):
+            with self.subTest(transport), tempfile.TemporaryDirectory() as folder, self.serve(transport, folder) as server:
+                self.ask(server)
+                self.assertEqual(server.stop(), 0)
+
+    def test_with_keys(self):
+        for transport in ("tcp", "ipc"):
+            with self.subTest(transport), tempfile.TemporaryDirectory() as folder:
+                server_keys, client_keys = keygen(f"{folder}/server"), keygen(f"{folder}/client")
+                with self.serve(transport, folder, "--curve", f"{folder}/server") as server:
+                    self.ask(server, server_keys[0], *client_keys)
+                    self.assertEqual(server.stop(), 0)
+
+
+# What a server says of itself, by one question over a connection of its own.
+ASK_METRICS = """
+import os, sys, msgpack, zmq
+socket = zmq.Context().socket(zmq.DEALER)
+socket.linger = 500
+socket.connect(sys.argv[1])
+for kind, body in ((0x01, {0: [1], 1: os.urandom(16)}), (0x31, {0: 1})):
+    socket.send_multipart([b"TR\\x01" + bytes([kind]), msgpack.packb(body)])
+    answer = msgpack.unpackb(socket.recv_multipart()[1], strict_map_key=False)
+socket.send_multipart([b"TR\\x01\\x06", msgpack.packb({})])
+print(answer[2])
+"""
+
+
+class Kills(unittest.TestCase):
+    ROUNDS = int(os.environ.get("TROUPE_KILL_ROUNDS", "60"))
+
+    def counts(self, server):
+        done = subprocess.run([PYTHON, "-c", ASK_METRICS, server.endpoint], capture_output=True, text=True, timeout=60)
+        lines = [line.rsplit(" ", 1) for line in done.stdout.splitlines() if line.startswith("troupe_wire_")]
+        return {name.removeprefix("troupe_wire_"): int(value) for name, value in lines}
+
+    @needs_zmq
+    def test_clients_that_are_killed_at_any_moment_leave_nothing(self):
+        """Real processes and SIGKILL: nothing of them stays behind, and somebody else's answer is whole."""
+        chance = random.Random(11)
+        with Server("echo:?step_ms=1", "--resume-window", "1", "--limit", "heartbeat_ms=200", "--limit", "idle_ms=500") as server:
+            survivor = generate(server.endpoint, "0123456789" * 400)
+            for _ in range(self.ROUNDS):
+                client = generate(server.endpoint, "abc " * chance.randrange(1, 400))
+                time.sleep(chance.random() * 0.08)
+                client.kill()
+                client.communicate()
+            out, err = survivor.communicate(timeout=120)
+            self.assertEqual((survivor.returncode, out), (0, "0123456789" * 400 + "\n"), err)
+            left, until = {}, time.monotonic() + 60
+            while time.monotonic() < until and [left.get(n) for n in ("requests_running", "clients", "connections")] != [0, 1, 1]:
+                time.sleep(0.2)
+                left = self.counts(server)
+            self.assertEqual((left["requests_running"], left["clients"], left["connections"]), (0, 1, 1))
+            self.assertEqual(server.stop(), 0)
 
 
 class Keys(unittest.TestCase):
