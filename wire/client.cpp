@@ -87,6 +87,7 @@ class RemotePort final : public EnginePort {
   void loop();
   void step();
   void take_link_news(int64_t now_ns);
+  [[nodiscard]] std::string why_never_up() const;
   void keep_link(int64_t now_ns);
   void post(std::function<void()> work);
   void take_inbox();
@@ -136,7 +137,10 @@ Status RemotePort::open() {
   std::string hint = outcome.message();
   if (outcome.message() == "late") {
     Slot<std::string> why;
-    post([&] { why.put(hint_.empty() ? core_.last_failure().message() : hint_); });
+    post([&] {
+      const std::string said = hint_.empty() ? core_.last_failure().message() : hint_;
+      why.put(said.empty() ? why_never_up() : said);
+    });
     hint = "no server answered within " + std::to_string(timeout / kMs) + " ms";
     if (const std::string said = why.take(kCloseTime_ns, ""); !said.empty()) hint += ": " + said;
     static_cast<void>(close(0));
@@ -181,6 +185,14 @@ void RemotePort::take_inbox() {
   for (const auto& one : work) one();
 }
 
+// What is wrong with an attempt that came to nothing.
+std::string RemotePort::why_never_up() const {
+  if (!link_.met_somebody()) return "nobody can be reached there: is the address right?";
+  return options_.server_key.empty()
+             ? "somebody is there, but does not speak as a Troupe server does"
+             : "the handshake broke off: is server_key the key of this server?";
+}
+
 void RemotePort::take_link_news(int64_t now_ns) {
   for (;;) {
     const ClientLink::News news = link_.take_news();
@@ -199,12 +211,10 @@ void RemotePort::take_link_news(int64_t now_ns) {
                     : "the server speaks plaintext, and a server_key was given";
         break;
       case ClientLink::News::lost:
-        hint_ = options_.server_key.empty() || core_.welcomed()
-                    ? ""
-                    : "the handshake broke off: is server_key the key of this server?";
+        hint_ = core_.welcomed() ? "" : why_never_up();
         break;
       case ClientLink::News::unreachable:
-        hint_ = "nobody can be reached there";
+        hint_ = why_never_up();
         break;
     }
     const bool refused = news == ClientLink::News::unreachable && nobody_listens(endpoint_);
@@ -440,6 +450,7 @@ Status apply(ClientConfig& config, const std::string& key, const std::string& va
 
 Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint,
                                             const EngineOptions& options) {
+  TR_TRY(check_connect(endpoint));
   RemoteOptions remote = options.remote;
   if (!remote.server_key.empty()) TR_TRY(check_key("server_key", remote.server_key));
   if (!remote.client_secret_key.empty()) {

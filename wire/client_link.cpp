@@ -13,9 +13,10 @@ namespace {
 constexpr int kConnect_ms = 5000;
 constexpr int kBeat_ms = 5000;
 constexpr int64_t kMessageBytes = int64_t{256} << 20;  // what a server may send in one frame
-constexpr int kEvents = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
-                        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |
+                        ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                        ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                        ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 
 }  // namespace
 
@@ -37,6 +38,7 @@ Status ClientLink::set_keys(zmq::socket_t& socket) const {
 
 Status ClientLink::open() {
   close(0);
+  met_somebody_ = false;
   try {
     zmq::socket_t socket(context_, zmq::socket_type::dealer);
     TR_TRY(set_keys(socket));
@@ -77,7 +79,9 @@ void ClientLink::send(Kind kind, std::string_view body, std::span<const SharedBy
   if (socket_) (void)send_message(*socket_, {}, kind, body, blobs);
 }
 
-Id128 ClientLink::random_id() { return draw_id(); }
+Id128 ClientLink::random_id() {
+  return draw_id();
+}
 
 void ClientLink::wait(const WakeFd& wake, int timeout_ms) {
   zmq::pollitem_t items[3] = {{nullptr, wake.fd(), ZMQ_POLLIN, 0}, {}, {}};
@@ -114,6 +118,9 @@ ClientLink::News ClientLink::take_news() {
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
     case ZMQ_EVENT_DISCONNECTED:
       return News::lost;
+    case ZMQ_EVENT_CONNECTED:
+      met_somebody_ = true;
+      return take_news();
     default:
       return News::none;
   }

@@ -27,6 +27,8 @@ class ClientLink final : public Uplink {
   Status open();
   void close(int linger_ms);
   [[nodiscard]] bool is_open() const { return socket_.has_value(); }
+  // Somebody took the last attempt's connection, whatever came of it.
+  [[nodiscard]] bool met_somebody() const { return met_somebody_; }
 
   void send(Kind kind, std::string_view body, std::span<const SharedBytes> blobs) override;
   Id128 random_id() override;
@@ -44,6 +46,7 @@ class ClientLink final : public Uplink {
   zmq::context_t context_;
   std::optional<zmq::socket_t> socket_, monitor_;
   uint64_t attempts_ = 0;
+  bool met_somebody_ = false;
 };
 
 }  // namespace troupe::wire

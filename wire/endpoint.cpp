@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -74,6 +75,34 @@ bool refused_path(std::string_view path) {
   return refused(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), size);
 }
 
+bool is_port(std::string_view text) {
+  return !text.empty() && text.size() <= 5 &&
+         text.find_first_not_of("0123456789") == std::string_view::npos &&
+         std::stoi(std::string(text)) <= 65535;
+}
+
+Status check_path(const std::string& name, std::string_view path) {
+  constexpr size_t kMost = sizeof(sockaddr_un::sun_path) - 1;
+  if (path.empty()) return invalid(name + ": it names no path");
+  if (path.size() <= kMost) return {};
+  return invalid(name + ": its path has " + std::to_string(path.size()) +
+                 " bytes: a socket's has at most " + std::to_string(kMost));
+}
+
+// libzmq removes whatever has the path's name before it binds, be it somebody's file or the socket
+// of a server that runs.
+Status check_place(const std::string& name, const std::string& path) {
+  struct stat facts {};
+  if (path[0] == '@' || ::stat(path.c_str(), &facts) != 0) return {};  // '@': in no file system
+  if (!S_ISSOCK(facts.st_mode)) {
+    return invalid(name + ": " + path +
+                   " is there and is no socket; it is left alone: choose another path, or remove "
+                   "it");
+  }
+  if (refused_path(path)) return {};  // left behind by a server that was killed
+  return invalid(name + " is in use: somebody listens there");
+}
+
 }  // namespace
 
 bool is_local(std::string_view endpoint) {
@@ -89,23 +118,33 @@ Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext) {
   if (!tcp && !bind.starts_with(kIpc)) {
     return invalid(name + ": a server binds tcp://HOST:PORT (PORT may be *) or ipc://PATH");
   }
-  if (!tcp && bind.size() == kIpc.size()) return invalid(name + ": it names no path");
-  if (tcp) {
-    const HostPort at = split(bind);
-    const bool port =
-        at.port == "*" || (!at.port.empty() && at.port.size() <= 5 &&
-                           at.port.find_first_not_of("0123456789") == std::string::npos &&
-                           std::stoi(at.port) <= 65535);
-    if (at.host.empty() || !port) {
-      return invalid(name + ": it must be tcp://HOST:PORT, PORT being 0 to 65535 or *");
-    }
+  if (!tcp) {
+    TR_TRY(check_path(name, bind.substr(kIpc.size())));
+    return check_place(name, std::string(bind.substr(kIpc.size())));
   }
+  const HostPort at = split(bind);
+  if (at.host.empty() || (at.port != "*" && !is_port(at.port)))
+    return invalid(name + ": it must be tcp://HOST:PORT, PORT being 0 to 65535 or *");
   if (is_local(bind) || has_keys || allow_plaintext) return {};
   return invalid(
       name +
       " can be reached from other machines, and without keys anybody there may use and "
       "overhear it: give the server a CURVE key pair (troupe keygen), bind 127.0.0.1, or "
       "allow plaintext in so many words (allow_plaintext, --allow-plaintext)");
+}
+
+Status check_connect(std::string_view endpoint) {
+  const std::string name = "endpoint \"" + std::string(endpoint) + "\"";
+  if (endpoint.starts_with(kIpc)) return check_path(name, endpoint.substr(kIpc.size()));
+  const HostPort at = split(endpoint);
+  if (at.host.empty() || !is_port(at.port) || at.port.find_first_not_of('0') == std::string::npos)
+    return invalid(name + ": it must be tcp://HOST:PORT, PORT being 1 to 65535");
+  return {};
+}
+
+void remove_socket(const std::string& endpoint) {
+  if (!endpoint.starts_with(kIpc) || endpoint[kIpc.size()] == '@') return;
+  ::unlink(endpoint.c_str() + kIpc.size());
 }
 
 Status check_key(std::string_view name, std::string_view key) {

@@ -12,6 +12,10 @@ namespace troupe::wire {
 // tcp://HOST:PORT (PORT may be *), ipc://PATH. Beyond loopback plaintext must be allowed in so many
 // words: INVALID says how.
 Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext);
+// What a client may connect to, before anything is tried.
+Status check_connect(std::string_view endpoint);
+// The file of a server's ipc:// socket goes with it; libzmq leaves it behind.
+void remove_socket(const std::string& endpoint);
 // Only this machine can reach it.
 [[nodiscard]] bool is_local(std::string_view endpoint);
 
