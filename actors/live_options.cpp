@@ -17,8 +17,8 @@ namespace {
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};
 constexpr std::string_view kFixed[] = {
-    "device",        "threads",       "dtype",          "kv_dtype",   "load_format",
-    "chat_template", "max_sequences", "context_length", "kv_bytes",   "block_tokens",
+    "device",        "threads",       "dtype",          "kv_dtype",       "load_format",
+    "chat_template", "max_sequences", "context_length", "kv_bytes",       "block_tokens",
     "overlap",       "deterministic", "seed",           "tensor_parallel"};
 
 Status bad_value(std::string_view key, std::string_view value, const std::string& wanted) {
@@ -73,18 +73,16 @@ Status set_max_step_tokens(Cast& cast, EngineOptions& options, std::string_view 
 
 Status set_prefix_reuse(Cast& cast, EngineOptions& options, std::string_view value) {
   TR_ASSIGN(options.prefix_reuse, yes_or_no("prefix_reuse", value));
-  return cast.visit([reuse = options.prefix_reuse](engine::Scheduler& s) {
-    s.set_prefix_reuse(reuse);
-  });
+  return cast.visit(
+      [reuse = options.prefix_reuse](engine::Scheduler& s) { s.set_prefix_reuse(reuse); });
 }
 
 Status set_session_lease(Cast& cast, EngineOptions& options, std::string_view value) {
   constexpr int64_t kMs = 1'000'000;
   TR_ASSIGN(const int64_t lease_ms, whole_number("session_lease_ms", value, 1, INT64_MAX / kMs));
   options.session_lease_ns = lease_ms * kMs;
-  return cast.visit([ns = options.session_lease_ns](engine::Scheduler& s) {
-    s.set_session_lease(ns);
-  });
+  return cast.visit(
+      [ns = options.session_lease_ns](engine::Scheduler& s) { s.set_session_lease(ns); });
 }
 
 struct Option {
@@ -112,10 +110,10 @@ Status check_live_option(std::string_view key) {
     known += (known.empty() ? "" : ", ") + std::string(option.key);
   }
   const bool fixed = std::find(std::begin(kFixed), std::end(kFixed), key) != std::end(kFixed);
-  return unsupported("option \"" + std::string(key) + "\" " +
-                     (fixed ? "is fixed once an engine is open: close it and open another"
-                            : "is unknown") +
-                     "; an open engine takes " + known);
+  return unsupported(
+      "option \"" + std::string(key) + "\" " +
+      (fixed ? "is fixed once an engine is open: close it and open another" : "is unknown") +
+      "; an open engine takes " + known);
 }
 
 Status LiveOptions::set(Cast& cast, std::string_view key, std::string_view value) {
@@ -130,6 +128,11 @@ Status LiveOptions::set(Cast& cast, std::string_view key, std::string_view value
 std::string LiveOptions::json() const {
   const std::scoped_lock lock(mutex_);
   return options_json(options_);
+}
+
+int32_t LiveOptions::max_waiting() const {
+  const std::scoped_lock lock(mutex_);
+  return options_.max_waiting;
 }
 
 }  // namespace troupe::actors

@@ -19,6 +19,7 @@ class LiveOptions {
   Status set(Cast& cast, std::string_view key, std::string_view value);
   // The options in force, as one JSON object.
   [[nodiscard]] std::string json() const;
+  [[nodiscard]] int32_t max_waiting() const;
 
  private:
   mutable std::mutex mutex_;

@@ -35,6 +35,7 @@ class LocalPort final : public EnginePort {
     TR_TRY(open());
     EngineInfo info = info_;
     info.config_json = options_.json();
+    info.max_waiting = options_.max_waiting();
     return info;
   }
   Result<EngineStats> stats() override {
@@ -80,9 +81,8 @@ class LocalPort final : public EnginePort {
         [session](auto& s, int64_t now) { return s.session_fork(session, now); });
   }
   Status session_rewind(uint64_t session, int64_t tokens) override {
-    return ask<Status>([session, tokens](auto& s, int64_t now) {
-      return s.session_rewind(session, tokens, now);
-    });
+    return ask<Status>(
+        [session, tokens](auto& s, int64_t now) { return s.session_rewind(session, tokens, now); });
   }
   Result<SessionState> session_info(uint64_t session) override {
     return ask<Result<SessionState>>(
@@ -138,7 +138,8 @@ void describe(EngineInfo& info, const EngineOptions& options, const models::Mode
 Result<std::unique_ptr<EnginePort>> make_port(EngineInfo info, const EngineOptions& options,
                                               std::shared_ptr<const TextHouse> text,
                                               std::unique_ptr<Cast> cast) {
-  auto port = std::make_unique<LocalPort>(std::move(info), options, std::move(text), std::move(cast));
+  auto port =
+      std::make_unique<LocalPort>(std::move(info), options, std::move(text), std::move(cast));
   for (const auto& [key, value] : options.extra) TR_TRY(port->set_option(key, value));
   return std::unique_ptr<EnginePort>(std::move(port));
 }
@@ -150,8 +151,7 @@ void describe_eyes(EngineInfo& info, const Eyes& eyes) {
   info.weight_bytes += eyes.folder->weight_bytes();
 }
 
-Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint,
-                                              EngineOptions options,
+Result<std::unique_ptr<EnginePort>> open_echo(const std::string& endpoint, EngineOptions options,
                                               const LoadProgress& progress) {
   options.block_tokens = block_tokens_of({}, options.block_tokens);
   TR_ASSIGN(const engine::EchoOptions echo, engine::EchoOptions::parse(endpoint));

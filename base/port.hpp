@@ -24,36 +24,37 @@ namespace troupe {
 // How to reach an engine elsewhere (tcp://, ipc://).
 struct RemoteOptions {
   int64_t connect_timeout_ns = 10'000'000'000;
-  std::string server_key;                            // CURVE, Z85; empty: plaintext
+  std::string server_key;  // CURVE, Z85; empty: plaintext
   std::string client_public_key, client_secret_key;  // empty: made anew
 };
 
 // One const struct per engine, parsed once at the door.
 struct EngineOptions {
-  std::string device = "auto";         // auto | cpu | cpu:2 | cuda | cuda:0,1 | path of a backend plugin
-  int32_t threads = 0;                 // 0: what the cgroup and affinity mask give
-  std::string dtype = "auto";          // auto | f32 | f16 | bf16
+  std::string device = "auto";  // auto | cpu | cpu:2 | cuda | cuda:0,1 | path of a backend plugin
+  int32_t threads = 0;  // 0: what the cgroup and affinity mask give
+  std::string dtype = "auto";  // auto | f32 | f16 | bf16
   std::string kv_dtype = "auto";
-  std::string load_format = "auto";    // auto | dummy
-  std::string chat_template;           // name or file; empty: the folder's own, else the family's
+  std::string load_format = "auto";  // auto | dummy
+  std::string chat_template;  // name or file; empty: the folder's own, else the family's
   int32_t tensor_parallel = 1;
-  int32_t max_sequences = 256;         // running at once
+  int32_t max_sequences = 256;  // running at once
   int32_t max_waiting = 2048;
-  int32_t max_step_tokens = 0;         // prefill budget of a step; 0: by device
-  int32_t context_length = 0;          // 0: the model's own
-  int64_t kv_bytes = 0;                // 0: planned from what is free
-  int32_t block_tokens = 0;            // of a cache block; 0: by device
+  int32_t max_step_tokens = 0;  // prefill budget of a step; 0: by device
+  int32_t context_length = 0;  // 0: the model's own
+  int64_t kv_bytes = 0;  // 0: planned from what is free
+  int32_t block_tokens = 0;  // of a cache block; 0: by device
   bool prefix_reuse = true;
-  bool overlap = true;                 // false: the no-overlap twin, the executable specification
+  bool overlap = true;  // false: the no-overlap twin, the executable specification
   bool deterministic = false;
-  uint64_t seed = 0;                   // of dummy weights
+  uint64_t seed = 0;  // of dummy weights
   int64_t session_lease_ns = 600'000'000'000;
-  std::vector<std::pair<std::string, std::string>> extra;  // set_option before opening, unknown refused
+  std::vector<std::pair<std::string, std::string>>
+      extra;  // set_option before opening, unknown refused
   RemoteOptions remote;
 };
 
-// Bits of EngineInfo::capabilities, equal to TROUPE_CAN_* of troupe.h. What an engine lacks it refuses
-// with `unsupported`, by name.
+// Bits of EngineInfo::capabilities, equal to TROUPE_CAN_* of troupe.h. What an engine lacks it
+// refuses with `unsupported`, by name.
 namespace can {
 inline constexpr uint64_t chat = 1U << 0;
 inline constexpr uint64_t tools = 1U << 1;
@@ -72,15 +73,17 @@ struct EngineInfo {
   std::string model, family, endpoint, device, dtype;
   std::string chat_template_origin;  // empty: none, chat is refused
   int32_t context_length = 0, vocab_size = 0, max_sequences = 0, images_max = 0;
+  int32_t max_waiting = 2048;
   int64_t image_pixels_max = 0, weight_bytes = 0, kv_bytes = 0, kv_tokens = 0;
   uint64_t capabilities = 0;  // can::*
-  std::string config_json;    // the options in force, as one JSON object
+  std::string config_json;  // the options in force, as one JSON object
 };
 
 struct EngineStats {
   uint64_t submitted = 0, refused = 0, done = 0, cancelled = 0, failed = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, images = 0;
-  uint64_t images_encoded = 0, images_reused = 0;  // pictures given rows; found with rows, or on their way
+  uint64_t images_encoded = 0,
+           images_reused = 0;  // pictures given rows; found with rows, or on their way
   int64_t image_prepare_ns = 0, image_encode_ns = 0;
   uint64_t steps = 0, preemptions = 0;
   uint32_t waiting = 0, running = 0, sessions = 0;
@@ -126,9 +129,9 @@ class EnginePort {
 
 // A port that listens for remote clients. Closes when it goes.
 struct ServerOptions {
-  bool allow_plaintext = false;        // bind beyond loopback without keys
+  bool allow_plaintext = false;  // bind beyond loopback without keys
   std::string public_key, secret_key;  // CURVE, Z85; empty: plaintext
-  std::string client_keys;             // file with one allowed key per line; empty: any
+  std::string client_keys;  // file with one allowed key per line; empty: any
   std::optional<int64_t> resume_window_ns;
   std::vector<std::pair<std::string, std::string>> settings;  // limits by name, unknown refused
 };
@@ -136,8 +139,8 @@ class ServerPort {
  public:
   virtual ~ServerPort() = default;
   [[nodiscard]] virtual std::string endpoint() const = 0;  // with the port that was chosen
-  // Says so to every client, takes nothing new, gives what runs `drain_ns`, cancels the rest and says
-  // goodbye. Idempotent; the engine stays open.
+  // Says so to every client, takes nothing new, gives what runs `drain_ns`, cancels the rest and
+  // says goodbye. Idempotent; the engine stays open.
   virtual Status close(int64_t drain_ns) = 0;
 };
 

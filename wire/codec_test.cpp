@@ -179,6 +179,7 @@ TEST(WireCodec, WelcomeAndItsKinComeBack) {
   sent.info.model = "demo";
   sent.info.kv_bytes = int64_t{1} << 40;
   sent.info.capabilities = ~uint64_t{0};
+  sent.info.max_waiting = 17;
   std::string body;
   write_welcome(body, sent);
   const auto got = read_welcome(body);
@@ -189,6 +190,7 @@ TEST(WireCodec, WelcomeAndItsKinComeBack) {
   EXPECT_EQ(got->info.model, "demo");
   EXPECT_EQ(got->info.kv_bytes, sent.info.kv_bytes);
   EXPECT_EQ(got->info.capabilities, sent.info.capabilities);
+  EXPECT_EQ(got->info.max_waiting, 17);
   body.clear();
   write_refused(body, {Code::overloaded, "full"});
   EXPECT_EQ(read_refused(body).code(), Code::overloaded);
@@ -249,6 +251,18 @@ TEST(WireCodec, EveryWidthOfNumberIsRead) {
   }
 }
 
+TEST(WireCodec, EveryRealComesBack) {
+  for (const float value : {0.0F, -0.5F, 7.0F, -7.0F, 0x1p62F, 0x1p63F, -0x1p63F, 0x1p64F, 1e38F,
+                            std::numeric_limits<float>::infinity()}) {
+    std::string body;
+    Writer(body).real(value);
+    Reader reader(body);
+    EXPECT_EQ(reader.real32(), value);
+    EXPECT_TRUE(reader.ok() && reader.at_end());
+    EXPECT_EQ(msgpack::unpack(body.data(), body.size()).get().as<double>(), double{value});
+  }
+}
+
 // ---- nothing is believed ------------------------------------------------------------------------
 
 Status status_of(std::string_view bytes) {
@@ -287,6 +301,15 @@ TEST(WireCodec, FailuresSayWhatAndWhere) {
       << status.message();
   const std::string twice = std::string("\x82\x00\x90\x00\x90", 5);
   EXPECT_NE(read_hello(twice).status().message().find("twice"), std::string::npos);
+}
+
+TEST(WireCodec, ARequestIsAskedInOneWay) {
+  Request request;
+  request.prompt.push_back({PromptPart::Kind::text, "a", {}, 0});
+  request.messages_json = "[]";
+  const auto read = read_submit(pack_submit(id_of(1), 8, request, {}).body, {});
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.status().message().find("one of prompt"), std::string::npos);
 }
 
 TEST(WireCodec, TextMustBeUtf8) {

@@ -72,7 +72,7 @@ Limits read_limits(Reader& from) {
 }
 
 void write_info(Writer& to, const EngineInfo& i) {
-  Writer::Map map(to);
+  Writer::Map map(to, Writer::Map::Size::large);
   map.key(key::info::model).text(i.model);
   map.key(key::info::family).text(i.family);
   map.key(key::info::device).text(i.device);
@@ -88,6 +88,7 @@ void write_info(Writer& to, const EngineInfo& i) {
   map.key(key::info::kv_bytes).integer(i.kv_bytes);
   map.key(key::info::kv_tokens).integer(i.kv_tokens);
   map.key(key::info::capabilities).number(i.capabilities);
+  map.key(key::info::max_waiting).integer(i.max_waiting);
 }
 
 bool read_info_text(Reader& from, uint64_t k, EngineInfo& i) {
@@ -145,6 +146,9 @@ EngineInfo read_info(Reader& from) {
         return true;
       case key::info::capabilities:
         i.capabilities = from.number();
+        return true;
+      case key::info::max_waiting:
+        i.max_waiting = from.int32(0);
         return true;
       default:
         return read_info_text(from, k, i);

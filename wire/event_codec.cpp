@@ -1,5 +1,7 @@
 #include "wire/event_codec.hpp"
 
+#include <algorithm>
+
 #include "base/limits.hpp"
 #include "wire/control.hpp"
 #include "wire/reader.hpp"
@@ -188,7 +190,7 @@ bool read_note(Reader& from, Kind kind, uint64_t k, Note& note) {
   switch (kind) {
     case Kind::credit:
       if (k != key::credit::n) return false;
-      note.n = from.number(1U << 20);
+      note.n = std::min(from.number(), kCreditMax);
       return true;
     case Kind::blob:
       if (k != key::blob::blob && k != key::blob::offset) return false;
@@ -204,7 +206,7 @@ bool read_note(Reader& from, Kind kind, uint64_t k, Note& note) {
       return true;
     case Kind::resume:
       if (k == key::resume::credit) {
-        note.credit = static_cast<uint32_t>(from.number(1U << 20));
+        note.credit = static_cast<uint32_t>(std::min(from.number(), kCreditMax));
         return true;
       }
       if (k != key::resume::from) return false;

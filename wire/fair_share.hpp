@@ -1,15 +1,15 @@
-// One client's share of the thread that reads for all of them.
+// One client's share: of the thread that reads for all of them, and of the engine's door.
 //
 // Work is charged in time. A client may be ahead of its share by kBurst_ns; what goes beyond must
-// wait, which the shell does by not reading, so that it waits in its sender, behind TCP. Nobody is
-// charged while nobody else has anything running (ServerCore::crowded).
+// wait. A message waits in its sender, behind TCP, because the shell does not read for so long;
+// since nobody else is read meanwhile, that time is short. A request that was read waits in the
+// server, and nobody waits with it. Nobody is charged while nobody else has anything running
+// (ServerCore::crowded).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-
-#include "wire/protocol.hpp"
 
 namespace troupe::wire {
 
@@ -29,10 +29,11 @@ class FairShare {
     return paid_until_ns_ + cost_ns - kBurst_ns;
   }
 
-  // What reading a message is worth: 2,000 messages, 1,000 requests or 64 MB in a second.
-  static int64_t cost_of(Kind kind, size_t bytes) {
-    return (kind == Kind::submit ? 1'000'000 : 500'000) + cost_of_bytes(bytes);
-  }
+  // What reading a message is worth: 10,000 messages or 64 MB in a second.
+  static constexpr int64_t kMessage_ns = 100'000;
+  static int64_t cost_of_message(size_t bytes) { return kMessage_ns + cost_of_bytes(bytes); }
+  // And what it is worth that the engine gets a request: 1,000 in a second.
+  static constexpr int64_t kStart_ns = 1'000'000;
   static int64_t cost_of_bytes(size_t bytes) { return static_cast<int64_t>(bytes) * 1'000 / 64; }
 
  private:

@@ -105,7 +105,7 @@ namespace info {
 inline constexpr uint64_t model = 0, family = 1, device = 2, dtype = 3, chat_template_origin = 4,
                           config_json = 5, context_length = 6, vocab_size = 7, max_sequences = 8,
                           images_max = 9, image_pixels_max = 10, weight_bytes = 11, kv_bytes = 12,
-                          kv_tokens = 13, capabilities = 14;
+                          kv_tokens = 13, capabilities = 14, max_waiting = 15;
 }
 namespace refused {
 inline constexpr uint64_t error = 0;
@@ -177,6 +177,8 @@ inline constexpr uint64_t kAddSpecial = 1, kParseSpecial = 2, kSkipSpecial = 4;
 
 // Deltas that a SUBMIT or RESUME without a credit of its own may be sent before the first CREDIT.
 inline constexpr uint32_t kDefaultCredit = 8;
+// More than this counts as this.
+inline constexpr uint64_t kCreditMax = uint64_t{1} << 20;
 // What one delta carries at most: the rest waits for the next one.
 inline constexpr size_t kDeltaTokens = 8192;
 inline constexpr size_t kDeltaTextBytes = size_t{64} << 10;

@@ -357,6 +357,8 @@ RequestDraft read_request(Reader& reader, const Limits& limits) {
         return read_text(reader, k, r);
     }
   });
+  if (!r.prompt.empty() + !r.messages.empty() + !r.messages_json.empty() > 1)
+    reader.fail("a request has one of prompt (1), messages (2) and messages as JSON (3)");
   return draft;
 }
 
@@ -447,7 +449,7 @@ Result<Submit> read_submit(std::string_view body, const Limits& limits) {
         named = true;
         return true;
       case key::submit::credit:
-        submit.credit = static_cast<uint32_t>(reader.number(1U << 20));
+        submit.credit = static_cast<uint32_t>(std::min(reader.number(), kCreditMax));
         return true;
       case key::submit::request:
         submit.draft = read_request(reader, limits);

@@ -73,6 +73,9 @@ class Server final : public ServerPort, private Host {
             std::span<const SharedBytes> blobs) override;
   void run(std::function<std::function<void()>()> work) override;
   Id128 random_id() override;
+  [[nodiscard]] bool allows(std::string_view identity) const override {
+    return !zap_ || allowed_.allows(std::string(identity));
+  }
 
   void loop();
   int64_t read_round(int64_t now_ns);
@@ -216,8 +219,12 @@ int64_t Server::read_round(int64_t now_ns) {
       message.blobs = received_.take_blobs();
       bytes += message.body.size();
       for (const SharedBytes& blob : message.blobs) bytes += blob.size;
-      if (kind_of(message.head) == Kind::hello) message.identity = received_.user_id();
+      if (kind_of(message.head) == Kind::hello) {
+        message.identity = received_.user_id();
+        message.link = received_.link();
+      }
     }
+    message.connection = received_.connection();
     core_.receive(std::move(message), now_ns);
     if (core_.rest_ns() > 0) return core_.rest_ns();
     if (bytes >= kRoundBytes) return 0;
@@ -230,7 +237,7 @@ int64_t Server::wake_ns() const {
   int64_t until = ticked_ns_ + (core_.choked() ? kChoked_ns : kTick_ns);
   if (news_) until = std::min(until, pumped_ns_ + kGather_ns);
   if (read_again_ns_ != 0) until = std::min(until, read_again_ns_);
-  return std::min(until, core_.grants_due_ns());
+  return std::min(until, core_.due_ns());
 }
 
 // Until there is something to do. True: the socket may be read. While news wait for company, and
@@ -332,6 +339,7 @@ Status Server::close(int64_t drain_ns) {
   ready_->fd().wake();
   thread_.join();
   workers_.reset();  // whose last answers nobody takes
+  remove_socket(endpoint_);  // while it is ours: nobody else has bound there yet
   router_.set(zmq::sockopt::linger, kGoodbye_ms);
   router_.close();
   return {};

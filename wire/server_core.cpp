@@ -1,6 +1,7 @@
 #include "wire/server_core.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace troupe::wire {
@@ -9,6 +10,7 @@ namespace {
 constexpr int64_t kMs = 1'000'000;
 constexpr int64_t kPulse_ns = 20 * kMs;  // how old the counters in a PONG may be
 constexpr int64_t kCheck_ns = 100 * kMs;
+constexpr int64_t kInform_ns = 1'000 * kMs;  // how old what is known of the engine may be
 constexpr size_t kFlushBytes = size_t{256} << 10;
 constexpr size_t kKeptBytes = size_t{4} << 10;  // of an idle peer's buffers
 
@@ -43,19 +45,23 @@ bool ServerCore::receive(Incoming&& message, int64_t now_ns) {
   rest_ns_ = 0;
   const bool good = [&] {
     if (stopped_) return false;
-    const auto known = peers_.find(message.peer);
+    auto known = peers_.find(message.peer);
+    if (known != peers_.end() && known->second->connection != message.connection) {
+      lose(*known->second, now_ns);  // its name is another connection's now
+      known = peers_.end();
+    }
     if (!is_head(message.head)) {
-      charge(known == peers_.end() ? nullptr : known->second->client, Kind::ping, message, now_ns);
+      charge(known == peers_.end() ? nullptr : known->second->client, message, now_ns);
       return false;
     }
     const Kind kind = kind_of(message.head);
     if (known == peers_.end()) {  // INV-WIRE-3
       if (kind == Kind::hello && hello(message, now_ns)) return true;
-      charge(nullptr, kind, message, now_ns);
+      charge(nullptr, message, now_ns);
       return false;
     }
     Peer& peer = *known->second;
-    charge(peer.client, kind, message, now_ns);
+    charge(peer.client, message, now_ns);
     if (kind == Kind::hello) return false;  // once per connection: a replay gets nothing
     peer.heard_ns = now_ns;
     peer.client->lost_ns = 0;
@@ -143,6 +149,8 @@ bool ServerCore::hello(const Incoming& message, int64_t now_ns) {
   drop_uploads(*client);  // what broke off with the old connection begins anew
   auto peer = std::make_unique<Peer>();
   peer->id = message.peer;
+  peer->connection = message.connection;
+  peer->link = message.link;
   peer->client = client;
   peer->heard_ns = now_ns;
   client->peer = peer.get();
@@ -156,6 +164,10 @@ bool ServerCore::hello(const Incoming& message, int64_t now_ns) {
 // A client that is known must show the ticket of its last WELCOME: a HELLO that was overheard and
 // is played again shows an old one, or none.
 Client* ServerCore::admit(const Incoming& message, const Hello& hello, bool& resumed, Status& why) {
+  if (!host_.allows(message.identity)) {  // it may have been taken off the list since it connected
+    why = {Code::unauthorised, "this client's key is not on the server's list"};
+    return nullptr;
+  }
   std::string scope = scope_of(message.identity, hello.client);
   if (const auto it = clients_.find(scope); it != clients_.end()) {
     Client& client = *it->second;
@@ -168,7 +180,7 @@ Client* ServerCore::admit(const Incoming& message, const Hello& hello, bool& res
              "say HELLO with a new client id"};
       return nullptr;
     }
-    client.previous_ticket = client.ticket;
+    client.previous_ticket = hello.ticket;  // the one that it has, however many WELCOMEs get lost
     client.ticket = host_.random_id();
     resumed = true;
     ++counters_.resumed;
@@ -318,6 +330,7 @@ void ServerCore::expire(Client& client) {
   }
   if (client.peer != nullptr) lose(*client.peer, 0);
   std::erase(owing_, &client);
+  std::erase(holding_, &client);
   clients_.erase(std::string(client.scope));
 }
 
@@ -361,6 +374,7 @@ void ServerCore::pump(int64_t now_ns) {
 
 void ServerCore::send_answers(int64_t now_ns) {
   std::erase_if(owing_, [&](Client* client) { return give_owed(*client, now_ns); });
+  std::erase_if(holding_, [&](Client* client) { return start_held(*client, now_ns); });
   std::vector<std::shared_ptr<Stream>> again;
   again.swap(again_);
   for (const std::shared_ptr<Stream>& stream : again) {
@@ -407,85 +421,19 @@ void ServerCore::tick(int64_t now_ns) {
   if (now_ns - checked_ns_ < kCheck_ns) return;
   checked_ns_ = now_ns;
   check_peers(now_ns);
+  if (now_ns >= informed_ns_ && now_ns - informed_ns_ >= kInform_ns) ask_info(now_ns);
 }
 
-// ---- the end ------------------------------------------------------------------------------------
-
-void ServerCore::drain(int64_t drain_ns) {
-  draining_ = true;
-  Bye bye;
-  bye.reason = {Code::closed, "the server stops", true};
-  bye.drain_ms = std::max<int64_t>(drain_ns / kMs, 0);
-  std::string body;
-  write_bye(body, bye);
-  for (auto& [id, peer] : peers_) queue(*peer, Kind::bye, body);
-}
-
-uint64_t ServerCore::awaited() const {
-  uint64_t count = 0;
-  for (const auto& [scope, client] : clients_) {
-    const bool there = client->peer != nullptr && client->lost_ns == 0 && !client->peer->choked;
-    count += there ? client->running : 0;
-  }
-  return count;
-}
-
-void ServerCore::cancel_all() {
-  for (auto& [scope, client] : clients_) {
-    std::vector<Id128> ids;
-    for (const auto& [id, stream] : client->streams) ids.push_back(id);
-    for (const Id128& id : ids) cancel(*client, id);
-  }
-}
-
-void ServerCore::stop(const Status& why) {
-  if (std::exchange(stopped_, true)) return;
-  std::string body;
-  write_bye(body, {why, {}});
-  for (auto& [id, peer] : peers_) {
-    if (!peer->choked) (void)host_.send(id, Kind::bye, body, {});
-  }
-}
-
-void ServerCore::revoke(const std::function<bool(const std::string&)>& allowed) {
-  std::vector<Client*> out;
-  for (auto& [scope, client] : clients_) {
-    if (!allowed(client->identity)) out.push_back(client.get());
-  }
-  std::string body;
-  write_refused(body, {Code::unauthorised, "this client's key was taken off the server's list"});
-  for (Client* client : out) {
-    if (client->peer != nullptr) (void)host_.send(client->peer->id, Kind::refused, body, {});
-    expire(*client);
-  }
-}
-
-std::string ServerCore::check_integrity() const {
-  uint64_t running = 0, blobs = 0;
-  for (const auto& [scope, client] : clients_) {
-    running += client->running;
-    blobs += client->blob_bytes;
-    uint64_t mine = 0, bytes = 0;
-    for (const auto& [id, stream] : client->streams) {
-      if (stream->client != client.get()) return "a stream belongs to another client";
-      mine += stream->end_read() ? 0 : 1;
-      bytes += stream->blob_bytes;
-    }
-    if (client->blob_bytes != bytes) return "a client's blobs are counted wrongly";
-    uint64_t replies = 0;
-    if (client->peer != nullptr) {
-      for (const Peer::Out& out : client->peer->queue) replies += out.kind == Kind::reply ? 1 : 0;
-    }
-    if (client->questions < replies) return "a client's questions are counted wrongly";
-    if (client->running != mine) return "a client's requests are counted wrongly";
-    if (client->peer != nullptr && client->peer->client != client.get())
-      return "a peer belongs to another client";
-    if (client->peer == nullptr && client->lost_ns == 0)
-      return "a client without a peer is not lost";
-  }
-  if (running != running_) return "running requests are counted wrongly";
-  if (blobs != blob_bytes_) return "blobs are counted wrongly";
-  return {};
+// What an engine says of itself may change (its options), and asking may block.
+void ServerCore::ask_info(int64_t now_ns) {
+  informed_ns_ = std::numeric_limits<int64_t>::max();  // not again before the answer
+  host_.run([this, now_ns, engine = engine_]() -> std::function<void()> {
+    auto info = std::make_shared<Result<EngineInfo>>(engine->info());
+    return [this, now_ns, info] {
+      informed_ns_ = now_ns;
+      if (info->ok()) info_ = std::move(**info);
+    };
+  });
 }
 
 }  // namespace troupe::wire

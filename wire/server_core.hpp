@@ -43,6 +43,8 @@ class Host {
   // Runs `work`, which may block, elsewhere, and then what it returned on the core's thread.
   virtual void run(std::function<std::function<void()>()> work) = 0;
   virtual Id128 random_id() = 0;
+  // May a connection with this key say HELLO (still)?
+  [[nodiscard]] virtual bool allows(std::string_view identity) const = 0;
 };
 
 struct ServerConfig {
@@ -61,15 +63,33 @@ struct Incoming {
   std::string_view identity;  // the CURVE key of the connection; empty without CURVE
   std::string_view head, body;
   std::vector<SharedBytes> blobs;
+  // The same for all messages of one connection. A peer's name may come again with another one,
+  // since clients may choose theirs: then the first connection is over.
+  const void* connection = nullptr;
+  std::shared_ptr<const void> link;  // of a HELLO: as long as it is held, no other has `connection`
 };
 
 struct ServerCounters {
   uint64_t messages = 0, dropped = 0, refused = 0, deltas = 0, resumed = 0, expired = 0;
-  uint64_t rests = 0, overfull = 0;
+  uint64_t rests = 0, held = 0, overfull = 0;
 };
 
 struct Upload;
 struct Peer;
+
+// A request that was taken before its client's pace brings it to the engine.
+struct HeldRequest {
+  std::shared_ptr<Stream> stream;
+  Request request;
+  size_t bytes = 0;  // of its SUBMIT
+  int64_t since_ns = 0;
+};
+
+// A question that waits for its client's turn.
+struct HeldQuestion {
+  uint64_t call = 0;
+  std::function<Answer()> work;
+};
 
 struct Client {
   std::string scope;  // identity and client id: who may touch its requests
@@ -83,7 +103,11 @@ struct Client {
   std::deque<std::shared_ptr<Stream>> ended;  // ends that were read and not released, oldest first
   uint64_t running = 0, blob_bytes = 0, ended_bytes = 0;
   uint64_t questions = 0;  // whose replies were not sent yet
-  FairShare share;
+  FairShare reading, starting;
+  std::deque<HeldRequest> held;
+  size_t held_bytes = 0;
+  std::deque<HeldQuestion> asked;
+  uint64_t asking = 0;  // long questions that are being answered
   std::unordered_map<uint64_t, uint64_t> sessions;  // its handle -> the engine's
   std::deque<std::shared_ptr<Upload>> uploads;  // the first one has leave to send
 };
@@ -107,6 +131,8 @@ struct Upload {
 
 struct Peer {
   std::string id;
+  const void* connection = nullptr;
+  std::shared_ptr<const void> link;
   Client* client = nullptr;
   int64_t heard_ns = 0;
   Bodies bodies;
@@ -143,10 +169,10 @@ class ServerCore {
   [[nodiscard]] bool choked() const { return choked_ > 0; }
   // Is there something for send_answers()?
   [[nodiscard]] bool pending(int64_t now_ns) const {
-    return !again_.empty() || !touched_.empty() || grants_due_ns() <= now_ns;
+    return !again_.empty() || !touched_.empty() || due_ns() <= now_ns;
   }
-  // When leave to send is owed to somebody who must wait for it; INT64_MAX: to nobody.
-  [[nodiscard]] int64_t grants_due_ns() const;
+  // When leave to send, or a held request's turn, is due; INT64_MAX: nobody waits for either.
+  [[nodiscard]] int64_t due_ns() const;
 
   // Takes nothing new from now on and says so; what runs may go on for `drain_ns`.
   void drain(int64_t drain_ns);
@@ -179,6 +205,7 @@ class ServerCore {
   void touch(Peer& peer);
   bool flush(Peer& peer, int64_t now_ns);
   void check_peers(int64_t now_ns);
+  void ask_info(int64_t now_ns);
   [[nodiscard]] bool silent_too_long(const Peer& peer, int64_t now_ns) const;
 
   // requests (server_requests.cpp)
@@ -188,6 +215,9 @@ class ServerCore {
   Status adopt_session(Client& client, Request& request);
   void start(Client& client, const std::shared_ptr<Stream>& stream, Request request);
   void refuse(Client& client, const Id128& id, const Status& why);
+  void end_unstarted(Client& client, const std::shared_ptr<Stream>& stream, const Status& why);
+  void abandon(Client& client, const std::shared_ptr<Stream>& stream, const Status& why);
+  void keep_no_more(Client& client, const std::shared_ptr<Stream>& stream);
   void forget(Client& client, const std::shared_ptr<Stream>& stream);
   void resume(Client& client, Note& note);
   void cancel(Client& client, const Id128& id);
@@ -203,17 +233,22 @@ class ServerCore {
   void grant_next(Client& client);
   void drop_upload(Client& client, const Id128& id, const Status& why);
   void drop_uploads(Client& client);
-  void finish_upload(Client& client);
+  void finish_upload(Client& client, int64_t now_ns);
 
   // fairness (server_fairness.cpp)
   [[nodiscard]] bool crowded(const Client& client) const { return running_ > client.running; }
-  void charge(Client* client, Kind kind, const Incoming& message, int64_t now_ns);
+  void charge(Client* client, const Incoming& message, int64_t now_ns);
   void check_backlog(std::string_view id, int64_t now_ns);
   void owe(Client& client, uint64_t bytes);
   bool give_owed(Client& client, int64_t now_ns);
+  void start_in_turn(Client& client, HeldRequest request);
+  bool start_held(Client& client, int64_t now_ns);
+  bool drop_held(Client& client, const Id128& id, const Status& why);
+  [[nodiscard]] int64_t turn_ns(const Client& client) const;
 
   // questions (server_questions.cpp)
   bool ask(Peer& peer, Kind kind, Incoming& message);
+  void ask_next(Client& client);
   void answer(const std::string& scope, uint64_t epoch, Answer answer);
   std::function<Answer()> work_of(Client& client, Question& question,
                                   std::vector<SharedBytes> blobs);
@@ -222,7 +257,7 @@ class ServerCore {
   Client* find(const std::string& scope, uint64_t epoch);
 
   const std::shared_ptr<EnginePort> engine_;
-  const EngineInfo info_;
+  EngineInfo info_;
   const ServerConfig config_;
   const std::shared_ptr<ReadyList> ready_;
   Host& host_;
@@ -239,9 +274,10 @@ class ServerCore {
   std::vector<std::shared_ptr<Stream>> news_, again_;
   std::vector<Peer*> touched_;
   std::vector<Client*> owing_;  // uploads that wait for leave to send, each client once
+  std::vector<Client*> holding_;  // those with held requests, each once
   uint64_t next_epoch_ = 1, next_session_ = 1;
   uint64_t running_ = 0, blob_bytes_ = 0, choked_ = 0;
-  int64_t checked_ns_ = 0, rest_ns_ = 0;
+  int64_t checked_ns_ = 0, informed_ns_ = 0, rest_ns_ = 0;
   bool draining_ = false, stopped_ = false;
   Pong pulse_;
   int64_t pulse_ns_ = 0;

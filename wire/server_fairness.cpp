@@ -1,4 +1,5 @@
-// ServerCore's fairness: what one client may take of the reading and of the memory (INV-WIRE-7).
+// ServerCore's fairness: what one client may take of the reading, of the engine's door and of the
+// memory (INV-WIRE-7).
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -21,12 +22,12 @@ size_t bytes_of(const Bodies& b) {
 }  // namespace
 
 // Strangers have no share. Who is alone here may have everything.
-void ServerCore::charge(Client* client, Kind kind, const Incoming& message, int64_t now_ns) {
+void ServerCore::charge(Client* client, const Incoming& message, int64_t now_ns) {
   if (client == nullptr ? running_ == 0 : !crowded(*client)) return;
   size_t bytes = message.body.size();
   for (const SharedBytes& blob : message.blobs) bytes += blob.size;
-  const int64_t cost = FairShare::cost_of(kind, bytes);
-  if (client != nullptr && !client->share.charge(cost, now_ns)) return;
+  const int64_t cost = FairShare::cost_of_message(bytes);
+  if (client != nullptr && !client->reading.charge(cost, now_ns)) return;
   rest_ns_ = std::min(cost, kRestMost_ns);
   ++counters_.rests;
 }
@@ -51,7 +52,7 @@ void ServerCore::owe(Client& client, uint64_t bytes) {
 bool ServerCore::give_owed(Client& client, int64_t now_ns) {
   if (client.uploads.empty() || client.peer == nullptr || client.uploads.front()->owed == 0)
     return true;
-  if (crowded(client) && client.share.affordable_ns(kWindowCost_ns) > now_ns) return false;
+  if (crowded(client) && client.reading.affordable_ns(kWindowCost_ns) > now_ns) return false;
   Upload& upload = *client.uploads.front();
   write_grant(client.peer->bodies.grants, upload.stream->id(), upload.blobs[upload.current].number,
               upload.owed);
@@ -60,11 +61,65 @@ bool ServerCore::give_owed(Client& client, int64_t now_ns) {
   return true;
 }
 
-int64_t ServerCore::grants_due_ns() const {
+// ---- the engine's door ----
+
+// When the client's next request may go on to the engine.
+int64_t ServerCore::turn_ns(const Client& client) const {
+  return crowded(client) ? client.starting.affordable_ns(FairShare::kStart_ns) : 0;
+}
+
+// Requests beyond their client's pace wait here, in their order, so that the engine is not kept
+// busy with one client's, and nobody's messages wait behind them.
+void ServerCore::start_in_turn(Client& client, HeldRequest request) {
+  const int64_t now_ns = request.since_ns;
+  if (client.held.empty() && turn_ns(client) <= now_ns) {
+    if (crowded(client)) client.starting.charge(FairShare::kStart_ns, now_ns);
+    start(client, request.stream, std::move(request.request));
+    return;
+  }
+  ++counters_.held;
+  if (client.held.empty()) holding_.push_back(&client);
+  client.held_bytes += request.bytes;
+  client.held.push_back(std::move(request));
+}
+
+// True: nothing is held now.
+bool ServerCore::start_held(Client& client, int64_t now_ns) {
+  while (!client.held.empty() && turn_ns(client) <= now_ns) {
+    if (crowded(client)) client.starting.charge(FairShare::kStart_ns, now_ns);
+    HeldRequest next = std::move(client.held.front());
+    client.held.pop_front();
+    client.held_bytes -= next.bytes;
+    std::optional<int64_t>& deadline_ns = next.request.deadline_ns;
+    if (deadline_ns && *deadline_ns <= now_ns - next.since_ns) {
+      end_unstarted(client, next.stream,
+                    {Code::deadline, "the deadline passed while the request waited for its turn"});
+      continue;
+    }
+    if (deadline_ns) *deadline_ns -= now_ns - next.since_ns;
+    start(client, next.stream, std::move(next.request));
+  }
+  return client.held.empty();
+}
+
+bool ServerCore::drop_held(Client& client, const Id128& id, const Status& why) {
+  const auto at = std::find_if(client.held.begin(), client.held.end(),
+                               [&](const HeldRequest& one) { return one.stream->id() == id; });
+  if (at == client.held.end()) return false;
+  const std::shared_ptr<Stream> stream = at->stream;
+  client.held_bytes -= at->bytes;
+  client.held.erase(at);
+  if (client.held.empty()) std::erase(holding_, &client);
+  end_unstarted(client, stream, why);
+  return true;
+}
+
+int64_t ServerCore::due_ns() const {
   int64_t due = std::numeric_limits<int64_t>::max();
   for (const Client* client : owing_) {
-    due = std::min(due, crowded(*client) ? client->share.affordable_ns(kWindowCost_ns) : 0);
+    due = std::min(due, crowded(*client) ? client->reading.affordable_ns(kWindowCost_ns) : 0);
   }
+  for (const Client* client : holding_) due = std::min(due, turn_ns(*client));
   return due;
 }
 

@@ -7,6 +7,14 @@
 namespace troupe::wire {
 namespace {
 
+// As many of one client's as there are threads.
+constexpr uint64_t kAskingAlone = 2;
+
+// How long it takes is in the hands of who asks.
+bool is_long(Kind kind) {
+  return kind == Kind::tokenize || kind == Kind::detokenize || kind == Kind::render;
+}
+
 Answer failed(Status why) {
   Answer answer;
   answer.status = std::move(why);
@@ -88,6 +96,11 @@ bool ServerCore::ask(Peer& peer, Kind kind, Incoming& message) {
   if (!question.ok()) return reply(question.status());
   Work work = work_of(client, *question, std::move(message.blobs));
   ++client.questions;
+  if (is_long(kind)) {
+    client.asked.push_back({*call, std::move(work)});
+    ask_next(client);
+    return true;
+  }
   host_.run([this, work = std::move(work), scope = client.scope, epoch = client.epoch,
              call = *call]() -> std::function<void()> {
     auto result = std::make_shared<Answer>(work());
@@ -95,6 +108,27 @@ bool ServerCore::ask(Peer& peer, Kind kind, Incoming& message) {
     return [this, scope, epoch, result] { answer(scope, epoch, std::move(*result)); };
   });
   return true;
+}
+
+// Long questions take their client's turn, one after the other, so that somebody else's find a
+// thread however many one client asks.
+void ServerCore::ask_next(Client& client) {
+  if (client.asked.empty() || client.asking >= (clients_.size() > 1 ? 1U : kAskingAlone)) return;
+  HeldQuestion next = std::move(client.asked.front());
+  client.asked.pop_front();
+  ++client.asking;
+  host_.run([this, next = std::move(next), scope = client.scope,
+             epoch = client.epoch]() -> std::function<void()> {
+    auto result = std::make_shared<Answer>(next.work());
+    result->call = next.call;
+    return [this, scope, epoch, result] {
+      answer(scope, epoch, std::move(*result));
+      Client* const asker = find(scope, epoch);
+      if (asker == nullptr) return;
+      --asker->asking;
+      ask_next(*asker);
+    };
+  });
 }
 
 // The server's own counters, in the form of the engine's.
@@ -115,6 +149,7 @@ std::string ServerCore::metrics_text() const {
   add("clients_resumed_total", "counter", counters_.resumed);
   add("clients_expired_total", "counter", counters_.expired);
   add("reading_rests_total", "counter", counters_.rests);
+  add("requests_held_total", "counter", counters_.held);
   add("overfull_connections_total", "counter", counters_.overfull);
   return text;
 }

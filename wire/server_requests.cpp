@@ -12,6 +12,8 @@ namespace {
 // One client may fill three quarters of the engine's places when it is the only one that asks, and
 // less when others do: some are left for whoever comes.
 constexpr uint64_t kPartOfFree = 3;
+// Requests that wait for their turn, as they were sent, blobs aside.
+constexpr size_t kHeldBytes = size_t{16} << 20;
 // So many requests in flight cost the next one a level of priority.
 constexpr uint64_t kRequestsPerLevel = 64;
 
@@ -43,6 +45,17 @@ void ServerCore::refuse(Client& client, const Id128& id, const Status& why) {
   ++counters_.refused;
   if (client.peer == nullptr) return;
   write_end(client.peer->bodies.failed, id, 0, end_of(why));
+  touch(*client.peer);
+}
+
+// It ends without the engine: refused, or cancelled by its client.
+void ServerCore::end_unstarted(Client& client, const std::shared_ptr<Stream>& stream,
+                               const Status& why) {
+  const Id128 id = stream->id();
+  forget(client, stream);
+  if (why.code() != Code::cancelled) return refuse(client, id, why);
+  if (client.peer == nullptr) return;
+  write_end(client.peer->bodies.cancelled, id, 0, end_of(why));
   touch(*client.peer);
 }
 
@@ -90,7 +103,8 @@ bool ServerCore::submit(Peer& peer, Incoming& message, int64_t now_ns) {
     begin_upload(client, std::move(stream), std::move(*read), std::move(message.blobs), now_ns);
     return true;
   }
-  start(client, stream, complete(std::move(read->draft), message.blobs));
+  start_in_turn(client, {stream, complete(std::move(read->draft), message.blobs),
+                         message.body.size(), now_ns});
   return true;
 }
 
@@ -103,13 +117,18 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
     return limit_exceeded("this client has " + std::to_string(client.running) +
                           " requests in flight, as many as it may: wait for one to end");
   }
-  const uint64_t places =
-      static_cast<uint64_t>(std::max(info_.max_sequences, 0)) + limits::waiting_requests;
+  const auto places =
+      static_cast<uint64_t>(int64_t{std::max(info_.max_sequences, 0)} + info_.max_waiting);
   const uint64_t free = places - std::min(places, running_);
   if (clients_.size() > 1 && client.running >= kPartOfFree * free) {
     return {Code::overloaded, "this client has " + std::to_string(client.running) +
                                   " requests in flight, and the " + std::to_string(free) +
                                   " places left are kept for others: wait for one to end"};
+  }
+  if (!client.held.empty() && client.held_bytes + message.body.size() > kHeldBytes) {
+    return {Code::overloaded, "this client sends faster than its share allows, and " +
+                                  std::to_string(client.held.size()) +
+                                  " of its requests wait for their turn: wait for one to end"};
   }
   size_t frame = 0, upload = 0;
   const size_t count = message.blobs.size() + submit.uploads.size();
@@ -208,22 +227,38 @@ void ServerCore::resume(Client& client, Note& note) {
   const std::shared_ptr<Stream> stream = it->second;
   const bool had_ended = stream->end_read();
   if (const Status moved = stream->rewind(note.from, note.credit); !moved.ok()) {
-    refuse(client, note.id, moved);
+    abandon(client, stream, moved);
     return;
   }
   if (had_ended) {  // its end will be read again
     ++client.running;
     ++running_;
-    const auto kept = std::find(client.ended.begin(), client.ended.end(), stream);
-    if (kept != client.ended.end()) {
-      client.ended_bytes -= std::min(client.ended_bytes, stream->bytes());
-      client.ended.erase(kept);
-    }
+    keep_no_more(client, stream);
   }
-  if (stream->engine_id == 0 || client.peer == nullptr) return;  // still uploading
+  if (stream->engine_id == 0 || client.peer == nullptr) return;  // uploading, or held
   write_id(client.peer->bodies.accepted, note.id);
   touch(*client.peer);
   read_later(stream);
+}
+
+// The client is told FAILED, which ends the request for good: nothing may come behind it.
+void ServerCore::abandon(Client& client, const std::shared_ptr<Stream>& stream, const Status& why) {
+  if (stream->engine_id == 0) {
+    drop_upload(client, stream->id(), why);
+    drop_held(client, stream->id(), why);
+    return;
+  }
+  if (!stream->end_read()) engine_->cancel(stream->engine_id);
+  keep_no_more(client, stream);
+  end_unstarted(client, stream, why);
+}
+
+// It leaves the ended ones.
+void ServerCore::keep_no_more(Client& client, const std::shared_ptr<Stream>& stream) {
+  const auto kept = std::find(client.ended.begin(), client.ended.end(), stream);
+  if (kept == client.ended.end()) return;
+  client.ended_bytes -= std::min(client.ended_bytes, stream->bytes());
+  client.ended.erase(kept);
 }
 
 void ServerCore::cancel(Client& client, const Id128& id) {
@@ -233,6 +268,7 @@ void ServerCore::cancel(Client& client, const Id128& id) {
     engine_->cancel(it->second->engine_id);
   } else {
     drop_upload(client, id, {Code::cancelled, "cancelled while its images were on their way"});
+    drop_held(client, id, {Code::cancelled, "cancelled while it waited for its turn"});
   }
 }
 
@@ -240,11 +276,7 @@ void ServerCore::release(Client& client, const Id128& id) {
   const auto it = client.streams.find(id);
   if (it == client.streams.end() || !it->second->end_read()) return;
   const std::shared_ptr<Stream> stream = it->second;
-  const auto kept = std::find(client.ended.begin(), client.ended.end(), stream);
-  if (kept != client.ended.end()) {
-    client.ended_bytes -= std::min(client.ended_bytes, stream->bytes());
-    client.ended.erase(kept);
-  }
+  keep_no_more(client, stream);
   forget(client, stream);
 }
 

@@ -80,18 +80,19 @@ bool ServerCore::take_blob(Client& client, Incoming& message, int64_t now_ns) {
     grant_next(client);
     return true;
   }
-  finish_upload(client);
+  finish_upload(client, now_ns);
   return true;
 }
 
-void ServerCore::finish_upload(Client& client) {
+void ServerCore::finish_upload(Client& client, int64_t now_ns) {
   const std::shared_ptr<Upload> upload = std::move(client.uploads.front());
   client.uploads.pop_front();
   for (Upload::Blob& blob : upload->blobs) {
     const std::byte* const data = blob.bytes->data();
     upload->all[blob.number] = {std::move(blob.bytes), data, blob.size};
   }
-  start(client, upload->stream, complete(std::move(upload->submit.draft), upload->all));
+  start_in_turn(
+      client, {upload->stream, complete(std::move(upload->submit.draft), upload->all), 0, now_ns});
   grant_next(client);
 }
 
@@ -110,17 +111,7 @@ void ServerCore::drop_upload(Client& client, const Id128& id, const Status& why)
   if (at == client.uploads.end()) return;
   const std::shared_ptr<Upload> upload = *at;
   client.uploads.erase(at);
-  forget(client, upload->stream);
-  if (why.code() == Code::cancelled && client.peer != nullptr) {
-    Event end;
-    end.kind = EventKind::cancelled;
-    end.finish = FinishReason::cancelled;
-    end.status = why;
-    write_end(client.peer->bodies.cancelled, id, 0, end);
-    touch(*client.peer);
-  } else {
-    refuse(client, id, why);
-  }
+  end_unstarted(client, upload->stream, why);
   grant_next(client);
 }
 

@@ -75,6 +75,17 @@ std::string_view Received::user_id() {
   return user == nullptr ? std::string_view() : std::string_view(user);
 }
 
+// libzmq keeps what it knows of a connection in one place, to which all its messages refer.
+const void* Received::connection() {
+  return zmq_msg_gets(head_.handle(), "Socket-Type");
+}
+
+std::shared_ptr<const void> Received::link() {
+  auto message = std::make_shared<zmq::message_t>();
+  message->copy(head_);
+  return message;
+}
+
 SendOutcome send_message(zmq::socket_t& socket, std::string_view peer, Kind kind,
                          std::string_view body, std::span<const SharedBytes> blobs) {
   void* const to = socket.handle();

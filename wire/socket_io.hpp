@@ -26,6 +26,10 @@ class Received {
   [[nodiscard]] std::string_view body() const { return view(body_); }
   // What ZAP said of the connection; empty without CURVE. The message must still be there.
   [[nodiscard]] std::string_view user_id();
+  // Names the connection that the message came over, among those that live; no other one has the
+  // same name as long as what link() gave is held. Null: it cannot be told.
+  [[nodiscard]] const void* connection();
+  [[nodiscard]] std::shared_ptr<const void> link();
   std::vector<SharedBytes> take_blobs() { return std::move(blobs_); }
 
  private:

@@ -11,7 +11,6 @@ namespace troupe::wire {
 namespace {
 
 constexpr size_t kRowsPerDelta = 256;  // of tokens that carry alternatives
-constexpr uint32_t kCreditMax = 1U << 20;
 
 template <class T>
 void append_to(std::vector<T>& to, std::vector<T>& from) {
@@ -101,7 +100,7 @@ void Stream::append(Event& event) {
 }
 
 void Stream::grant(uint32_t n) {
-  credit_ = std::min(credit_ + std::min(n, kCreditMax), kCreditMax);
+  credit_ = static_cast<uint32_t>(std::min(uint64_t{credit_} + n, kCreditMax));
 }
 
 size_t Stream::bytes() const {
@@ -142,7 +141,7 @@ Status Stream::rewind(std::span<const Position> from, uint32_t credit) {
     choices_[i].text_read = static_cast<size_t>(at.text_bytes);
     choices_[i].finish_read = false;
   }
-  credit_ = std::min(credit, kCreditMax);
+  credit_ = static_cast<uint32_t>(std::min<uint64_t>(credit, kCreditMax));
   seq_ = 0;
   data_read_ = 0;
   admitted_read_ = end_read_ = false;

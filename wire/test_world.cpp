@@ -12,6 +12,7 @@ Result<EngineInfo> CountingEngine::info() {
   info.model = "counting";
   info.vocab_size = 100'000;
   info.context_length = 1 << 20;
+  info.max_waiting = waiting_most;
   return info;
 }
 
@@ -125,6 +126,9 @@ struct World::ServerHost final : Host {
   }
   void run(std::function<std::function<void()>()> work) override { later.push_back(work()); }
   Id128 random_id() override { return world.random_id(); }
+  [[nodiscard]] bool allows(std::string_view identity) const override {
+    return world.allowed(identity);
+  }
   World& world;
   std::vector<std::function<void()>> later;
 };
@@ -179,6 +183,19 @@ void World::cut(Side& side, bool client_hears) {
 
 void World::hold(Side& side, bool held) {
   side.held = held;
+}
+
+int64_t World::knock(const Side& side, Kind kind, std::string_view body,
+                     std::vector<SharedBytes> blobs, const void* connection) {
+  const auto head = head_of(kind);
+  Incoming message;
+  message.peer = side.peer;
+  message.head = {head.data(), head.size()};
+  message.body = body;
+  message.blobs = std::move(blobs);
+  message.connection = connection;
+  server->receive(std::move(message), now_ns);
+  return server->rest_ns();
 }
 
 void World::restart_server() {

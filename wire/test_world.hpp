@@ -49,6 +49,7 @@ class CountingEngine final : public EnginePort {
   void session_free(uint64_t) override { ++freed_sessions; }
   Status close(int64_t) override { return {}; }
 
+  int32_t waiting_most = 2048;
   uint64_t freed_sessions = 0, steps = 0, cancels = 0;
   std::vector<Request> requests;  // as they came
 
@@ -95,6 +96,10 @@ class World {
   void cut(Side& side, bool client_hears);
   void restart_server();
   void hold(Side& side, bool held);  // delivers nothing either way
+  // Hands the server one message of the client, whatever its link does, and says how long reading
+  // must rest after it.
+  int64_t knock(const Side& side, Kind kind, std::string_view body,
+                std::vector<SharedBytes> blobs = {}, const void* connection = nullptr);
 
   struct Message {
     Kind kind;
@@ -117,6 +122,7 @@ class World {
   int64_t now_ns = 1'000'000'000;
   int64_t round_ns = 20'000'000;
   bool engine_runs = true;
+  std::function<bool(std::string_view identity)> allowed = [](std::string_view) { return true; };
   std::shared_ptr<CountingEngine> engine;
   std::unique_ptr<ServerCore> server;
   std::vector<std::unique_ptr<Side>> sides;

@@ -5,6 +5,7 @@
 #ifndef MSGPACK_NO_BOOST
 #define MSGPACK_NO_BOOST
 #endif
+#include <bit>
 #include <cstdint>
 #include <msgpack/pack.hpp>
 #include <optional>
@@ -25,7 +26,17 @@ class Writer {
 
   void number(uint64_t value) { packer_.pack_uint64(value); }
   void integer(int64_t value) { packer_.pack_int64(value); }
-  void real(float value) { packer_.pack_float(value); }
+  // The packer makes integers of whole numbers, and tries it with some that no integer holds.
+  void real(float value) {
+    if (value > -0x1p63F && value < 0x1p63F) {
+      packer_.pack_float(value);
+      return;
+    }
+    const auto bits = std::bit_cast<uint32_t>(value);
+    const char bytes[] = {'\xCA', static_cast<char>(bits >> 24), static_cast<char>(bits >> 16),
+                          static_cast<char>(bits >> 8), static_cast<char>(bits)};
+    sink_.write(bytes, sizeof bytes);
+  }
   void boolean(bool value) { value ? packer_.pack_true() : packer_.pack_false(); }
   void text(std::string_view value) {
     const auto size = static_cast<uint32_t>(value.size());

@@ -4,6 +4,7 @@
 // processor time as any stranger's client would, as much as the server's back-pressure lets them.
 #include "bench/wire/hostile.hpp"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -24,6 +25,7 @@
 #include "wire/client.hpp"
 #include "wire/control.hpp"
 #include "wire/event_codec.hpp"
+#include "wire/fair_share.hpp"
 #include "wire/protocol.hpp"
 #include "wire/request_codec.hpp"
 
@@ -121,6 +123,37 @@ void flood(const std::string& endpoint) {
   std::printf("%llu messages", static_cast<unsigned long long>(rude.sent()));
 }
 
+// The same flood, against a socket of its own that reads as fast as the server reads a flood: what
+// the flooder's processor time alone does to the others.
+void flood_itself(const std::string&) {
+  void* const context = zmq_ctx_new();
+  void* const socket = zmq_socket(context, ZMQ_ROUTER);
+  const int most = 256, none = 0;
+  zmq_setsockopt(socket, ZMQ_RCVHWM, &most, sizeof most);
+  zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none);
+  zmq_bind(socket, "tcp://127.0.0.1:*");
+  std::array<char, 256> at{};
+  size_t size = at.size();
+  zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, at.data(), &size);
+  std::thread reader([socket] {
+    std::array<char, 1 << 10> bytes{};
+    const int name = zmq_recv(socket, bytes.data(), bytes.size(), 0);  // of who says HELLO
+    zmq_send(socket, bytes.data(), static_cast<size_t>(name), ZMQ_SNDMORE);
+    zmq_send(socket, "", 0, 0);
+    while (!g_over) {
+      int more = 1;
+      size_t length = sizeof more;
+      while (more != 0 && zmq_recv(socket, bytes.data(), bytes.size(), ZMQ_DONTWAIT) >= 0)
+        zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &length);
+      std::this_thread::sleep_for(std::chrono::nanoseconds(wire::FairShare::kMessage_ns));
+    }
+  });
+  flood(at.data());
+  reader.join();
+  zmq_close(socket);
+  zmq_ctx_term(context);
+}
+
 // Good requests, as fast as they are taken.
 void flood_requests(const std::string& endpoint) {
   Rude rude(endpoint);
@@ -155,6 +188,7 @@ struct Attack {
 };
 constexpr Attack kAttacks[] = {{"stops", "a reader that stops", stop_reading},
                                {"flood", "a flood of messages", flood},
+                               {"elsewhere", "the same flood, at somebody else's", flood_itself},
                                {"requests", "a flood of requests", flood_requests},
                                {"images", "images by the gigabyte", send_images}};
 
@@ -188,9 +222,15 @@ class Attacker {
     for (ssize_t got = 0; (got = ::read(out_, line.data(), line.size())) > 0;)
       said.append(line.data(), static_cast<size_t>(got));
     ::close(out_);
-    ::waitpid(pid_, nullptr, 0);
+    rusage usage{};
+    ::wait4(pid_, nullptr, 0, &usage);
     pid_ = -1;
-    return said;
+    const auto seconds = [](const timeval& t) {
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+    };
+    std::snprintf(line.data(), line.size(), ", %.2f s of processor time",
+                  seconds(usage.ru_utime) + seconds(usage.ru_stime));
+    return said + line.data();
   }
 
  private:

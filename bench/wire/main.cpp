@@ -3,7 +3,8 @@
 //   wire_bench stream                  500 streams over 50 connections as fast as they go
 //   wire_bench delay                   the same at 50,000 tokens/s: the delay of every event
 //   wire_bench hostile [ATTACK] [GB]   the delay beside a reader that stops (stops), floods (flood,
-//                                      requests) and images, until GB of them were sent
+//                                      requests; elsewhere: what their processor time alone does)
+//                                      and images, until GB of them were sent
 //   wire_bench idle  TROUPE            memory of a server with 5,000 idle connections
 //   wire_bench soak  TROUPE [MINUTES]  memory of a server over 10 minutes of coming and going
 //   wire_bench all   TROUPE            everything, and one JSON line at the end
@@ -83,7 +84,7 @@ void idle(const std::string& command) {
 
 int usage() {
   std::fputs(
-      "usage: wire_bench stream | delay | hostile [stops|flood|requests|images] [GB] |\n"
+      "usage: wire_bench stream | delay | hostile [stops|flood|elsewhere|requests|images] [GB] |\n"
       "       idle TROUPE | soak TROUPE [MINUTES] | all TROUPE [MINUTES]\n",
       stderr);
   return 2;
