@@ -190,6 +190,15 @@ def test_a_pool_of_forked_workers_may_open_nothing_but_ends():
     assert run_python(code) == (0, "['FORKED', 'FORKED', 'FORKED'] parent\n", "")
 
 
+def test_an_engine_dropped_in_a_fork_is_silent_and_stays_open_in_the_parent():
+    code = ("import gc, os, sys, troupe\n"
+            "engine = troupe.Engine('echo:')\n"
+            "child = os.fork()\n"
+            "if child == 0:\n    del engine\n    gc.collect()\n    sys.exit(0)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), engine.generate('still open').text)\n")
+    assert run_python(code) == (0, "0 still open\n", "")
+
+
 def test_an_event_loop_in_a_fork_hears_of_it():
     code = ("import asyncio, os, troupe\n"
             "async def main():\n"

@@ -251,7 +251,10 @@ class Engine:
     def __del__(self) -> None:
         # The reader thread keeps the handle alive: an engine that is dropped must be closed.
         if hasattr(self, "_reader"):
-            self.close()
+            try:
+                self.close()
+            except Forked:  # nothing to close here: it lives in the parent
+                pass
 
     def __repr__(self) -> str:
         if self._handle.closed:
