@@ -1,6 +1,6 @@
 """`troupe serve` and its clients as processes: the example client, kills, restarts, drains and keys.
 
-Run by ctest with the path of the command as the first argument; over `echo:`, which answers with its prompt.
+Run by ctest with the paths of the command and of capi_many_streams as the first arguments; over `echo:`, which answers with its prompt.
 """
 import json
 import os
@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 
 TROUPE = sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/bin/troupe"
+MANY_STREAMS = sys.argv.pop(1) if "many_streams" in "".join(sys.argv[1:2]) else "build/release/tests/capi_many_streams"
 CLIENT = "examples/wire/client.py"
 
 
@@ -227,8 +228,7 @@ class TheDemosModel(unittest.TestCase):
         return Server(self.MODEL, "--max-sequences", "512", *flags, bind=bind)
 
     def ask(self, server, *keys):
-        many = Path(TROUPE).parent.parent / "tests" / "capi_many_streams"
-        done = subprocess.run([many, server.endpoint, str(self.STREAMS), str(self.CONNECTIONS), self.QUESTION, *keys],
+        done = subprocess.run([MANY_STREAMS, server.endpoint, str(self.STREAMS), str(self.CONNECTIONS), self.QUESTION, *keys],
                               capture_output=True, text=True, timeout=300)
         self.assertEqual((done.returncode, done.stdout), (0, f"{self.STREAMS} {self.local}\n"), done.stderr)
         if PYTHON:
