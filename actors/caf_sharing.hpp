@@ -16,6 +16,7 @@
 #include <caf/policy/unprofiled.hpp>
 #include <caf/resumable.hpp>
 #include <caf/scheduler/coordinator.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -159,5 +160,19 @@ class Sharing final : public caf::policy::unprofiled {
 };
 
 using SharingCoordinator = caf::scheduler::coordinator<Sharing>;
+
+// The same without threads, for simulations.
+class SimulatedSharing final : public caf::scheduler::test_coordinator {
+ public:
+  using test_coordinator::test_coordinator;
+  static caf::actor_system::module* make(caf::actor_system& system, caf::detail::type_list<>) {
+    return new SimulatedSharing(system);
+  }
+
+ protected:
+  void enqueue(caf::resumable* job) override {
+    if (!Helper::takes(job)) test_coordinator::enqueue(job);
+  }
+};
 
 }  // namespace troupe::actors

@@ -9,7 +9,6 @@
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <caf/logger.hpp>
-#include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 #include <chrono>
 #include <future>
@@ -73,7 +72,7 @@ class CastConfig final : public caf::actor_system_config {
   CastConfig(const ThreadPlan& plan, bool simulated) {
     add_message_types<caf::id_block::troupe>();
     if (simulated) {
-      set("scheduler.policy", caf::atom("testing"));
+      load<SimulatedSharing>();
     } else {
       load<SharingCoordinator>();
     }
@@ -152,7 +151,7 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
     mine.thread = *thread;
   }
   mine.own_thread = !parts.simulated;
-  mine.helps = parts.runs_ahead && !parts.simulated;
+  mine.helps = parts.runs_ahead && parts.helps;
   mine.clock = parts.clock;
   mine.gauge = gauge;
   const ShellParts given{executor_clock, obituary};

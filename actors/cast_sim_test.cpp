@@ -50,10 +50,13 @@ struct Trouble {
   int deaths_left = 0;
   double chance = 0.0;
   std::ostringstream* trace = nullptr;
+  int sung = 0, deaths_sung = 0;  // steps that only repeated the one before, and deaths in them
+  bool singing = false;
   bool strikes(const char* where) {
     if (deaths_left == 0) return false;
     if (std::uniform_real_distribution<>(0.0, 1.0)(*random) >= chance) return false;
     --deaths_left;
+    deaths_sung += singing ? 1 : 0;
     *trace << "death in " << where << "\n";
     return true;
   }
@@ -116,9 +119,11 @@ class MortalDevice final : public engine::StepExecutor {
   MortalDevice(std::unique_ptr<StepExecutor> device, Trouble& trouble)
       : device_(std::move(device)), trouble_(trouble) {}
   Status forward(std::span<const std::byte> plan) override {
-    if (trouble_.strikes("forward")) return {Code::device_failed, "died in forward"};
     const auto view = PlanView::parse(plan);
     EXPECT_TRUE(view.ok());
+    trouble_.singing = view->repeats();
+    trouble_.sung += view->repeats() ? 1 : 0;
+    if (trouble_.strikes("forward")) return {Code::device_failed, "died in forward"};
     for (const PlanInject& i : view->injects()) {
       const auto at = rows_.find(i.id);
       EXPECT_TRUE(at != rows_.end() && i.source_row + i.count <= at->second.rows) << "rows are missing";
@@ -180,6 +185,7 @@ class Simulation {
     parts.runner = runner_;
     parts.clock = clock_;
     parts.runs_ahead = pick(2) == 0;
+    parts.helps = pick(2) == 0;
     parts.bounds = {64, 70, 1 << 20};
     parts.encode.text = make_echo_house();
     parts.encode.facts = facts;
@@ -271,6 +277,7 @@ class Simulation {
   [[nodiscard]] Listener& sink() { return *sink_; }
   [[nodiscard]] size_t submitted() const { return ids_.size(); }
   [[nodiscard]] const Board& board() const { return cast_->board(); }
+  [[nodiscard]] const Trouble& trouble() const { return trouble_; }
   void submit() {
     std::string text;
     for (uint64_t n = 1 + pick(30); n > 0; --n) text += static_cast<char>('a' + pick(3));
@@ -361,6 +368,7 @@ class Simulation {
 TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
   const auto first = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) * 1000;
   uint64_t done = 0, cancelled = 0, failed = 0, replaced = 0, preempted = 0, encoded = 0, reused = 0;
+  int sung = 0, deaths_sung = 0;
   for (uint64_t seed = first; seed < first + 300; ++seed) {
     Simulation simulation(seed);
     simulation.live(600);
@@ -376,6 +384,8 @@ TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
     preempted += simulation.board().preemptions;
     encoded += simulation.board().images_encoded;
     reused += simulation.board().images_reused;
+    sung += simulation.trouble().sung;
+    deaths_sung += simulation.trouble().deaths_sung;
   }
   // Worlds in which nothing happens prove nothing.
   EXPECT_GT(done, 1000U);
@@ -385,6 +395,8 @@ TEST(CastSimulation, SurvivesWhateverTheSeedSays) {
   EXPECT_GT(preempted, 30U);
   EXPECT_GT(encoded, 500U);
   EXPECT_GT(reused, 300U);
+  EXPECT_GT(sung, 500);
+  EXPECT_GT(deaths_sung, 5);
 }
 
 TEST(CastSimulation, ClosingAtAnyMomentGivesEverybodyATerminal) {

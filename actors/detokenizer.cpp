@@ -11,11 +11,11 @@ DetokenizerActor::behavior_type detokenizer(
   return {
       measured(shell.clock,
                [self](deliver_atom, const DeliveryPtr& delivery) {
-                 auto cuts = std::make_shared<Cuts>();
-                 self->state.desk->take(*delivery, cuts->cuts);
-                 if (cuts->cuts.empty()) return;
+                 std::vector<engine::Cut>& cuts = self->state.cuts;
+                 self->state.desk->take(*delivery, cuts);
+                 if (cuts.empty()) return;
                  self->send(caf::actor_cast<SchedulerActor>(self->current_sender()), cut_atom_v,
-                            std::move(cuts));
+                            std::make_shared<Cuts>(Cuts{std::exchange(cuts, {})}));
                }),
   };
 }

@@ -10,6 +10,9 @@ namespace troupe::actors {
 namespace {
 
 constexpr int32_t kRestTicks = 2;
+// The books of larger caches are left to the simulators: a look at every block would take longer than
+// a handler may.
+constexpr uint64_t kCheckedBlocks = 4096;
 
 }  // namespace
 
@@ -100,15 +103,14 @@ void SchedulerDesk::list_sessions() {
 void SchedulerDesk::tick() {
   advance();
   idle_ticks_ = scheduler_.idle() ? idle_ticks_ + 1 : 0;
-  if (idle_ticks_ == 0) return;
-  if (worked_ && idle_ticks_ >= kRestTicks && links_.rest) {
-    worked_ = false;
-    scheduler_.rest();
-    draft_ = {};
-    spare_ = {};
-    deliveries_.clear();
-    links_.rest();
-  }
+  if (!worked_ || idle_ticks_ < kRestTicks) return;
+  worked_ = false;
+  scheduler_.rest();
+  draft_ = {};
+  spare_ = {};
+  deliveries_.clear();
+  if (links_.rest) links_.rest();
+  if (scheduler_.stats().kv_blocks_total > kCheckedBlocks) return;
   if (const Status status = scheduler_.check_integrity(); !status.ok()) {
     log(LogLevel::error, "scheduler: " + status.message());
   }

@@ -119,6 +119,7 @@ struct DetokenizerState {
   DetokenizerState() = default;
   static constexpr const char* name = "detokenizer";
   std::unique_ptr<OutputDesk> desk;
+  std::vector<engine::Cut> cuts;  // of the delivery being taken
 };
 DetokenizerActor::behavior_type detokenizer(
     DetokenizerActor::stateful_pointer<DetokenizerState> self, ShellParts shell,

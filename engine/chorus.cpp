@@ -14,8 +14,8 @@ void Chorus::begin(std::span<Sequence* const> members, std::span<const int32_t> 
   told_.assign(members.size(), {});
   planned_ = committed_ = 0;
   steps_max_ = std::numeric_limits<int32_t>::max();
-  depth_ = block_tokens + 4;  // results come two steps behind the plans at most
-  tokens_.resize(static_cast<size_t>(depth_) * members.size());
+  starts_.clear();
+  tokens_.resize(static_cast<size_t>(kDepth) * members.size());
   place_begin_.assign(static_cast<size_t>(block_tokens) + 1, 0);
   const auto place = [&](const Sequence* s) {
     return static_cast<size_t>(s->progress.computed % block_tokens);
@@ -23,6 +23,7 @@ void Chorus::begin(std::span<Sequence* const> members, std::span<const int32_t> 
   for (const Sequence* s : members) {
     const int32_t first = s->length() - s->terms.prompt_len;
     parts_.push_back({s->terms.request, s->choice, first, s->terms.stop_low, s->terms.stop_high});
+    starts_.push_back(s->progress.computed);
     steps_max_ = std::min(steps_max_, s->terms.output_max - first);
     ++place_begin_[place(s) + 1];
   }
@@ -47,6 +48,15 @@ const std::vector<int32_t>& Chorus::due() {
   return due_;
 }
 
+Chorus::Turn Chorus::next_turn() const {
+  constexpr int32_t kEvery = kTurnSteps / kTurns;
+  if (planned_ % kEvery != kEvery - 1) return {};
+  const auto turn = static_cast<size_t>(planned_ % kTurnSteps / kEvery);
+  const Turn whose{members_.size() * turn / kTurns, members_.size() * (turn + 1) / kTurns};
+  for (size_t i = whose.first; i < whose.last; ++i) prefetch(members_[i]);
+  return whose;
+}
+
 void Chorus::catch_up(size_t member) {
   Told& told = told_[member];
   Progress& progress = members_[member]->progress;
@@ -55,9 +65,7 @@ void Chorus::catch_up(size_t member) {
   progress.computed += planned;
   progress.pending += planned - committed;
   progress.in_flight += planned - committed;
-  for (int32_t step = told.committed; step < committed_; ++step) {
-    progress.output.push_back(said(step)[member]);
-  }
+  progress.output.append(told.committed, committed_, [&](int32_t step) { return said(step)[member]; });
   told = {planned_, committed_};
 }
 

@@ -35,6 +35,7 @@ class EchoStream final : public TextStream {
   explicit EchoStream(bool skip_special) : skip_special_(skip_special) {}
 
   void push(int32_t token, std::string& text) override {
+    if (token >= 0 && token < 0x80 && held_.empty()) return text.push_back(static_cast<char>(token));
     if (token < 0 || token > 255) {
       finish(text);
       if (token == EchoText::kEos && !skip_special_) text += EchoText::kEosText;

@@ -117,13 +117,17 @@ void KvGroups::fetch_ahead(size_t group, std::span<const BlockKey> keys, int32_t
   if (next + kFar < keys.size()) pools_[group].fetch_ahead(keys[next + kFar], keys[next + kNear]);
 }
 
+void KvGroups::fetch_ahead(const KvTables& tables) const {
+  for (const KvTable& table : tables.groups) __builtin_prefetch(table.blocks.data() + table.blocks.size(), 1);
+}
+
 void KvGroups::fetch_ahead(const KvTables& tables, std::span<const BlockKey> keys) const {
   for (size_t g = 0; g < tables.groups.size(); ++g) {
     const std::vector<int32_t>& blocks = tables.groups[g].blocks;
-    __builtin_prefetch(blocks.data() + blocks.size(), 1);
-    const auto unnamed = static_cast<size_t>(tables.published);
-    if (unnamed >= keys.size() || unnamed >= blocks.size() || blocks[unnamed] < 0) continue;
-    pools_[g].fetch_ahead(keys[unnamed], blocks[unnamed]);
+    const size_t known = std::min(keys.size(), blocks.size());
+    for (auto b = static_cast<size_t>(tables.published); b < known; ++b) {
+      if (blocks[b] != BlockPool::kNone) pools_[g].fetch_ahead(keys[b], blocks[b]);
+    }
   }
 }
 

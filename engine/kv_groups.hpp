@@ -62,7 +62,9 @@ class KvGroups {
   // Where in its block a sequence's next position stands when write() has something to do for it, once
   // all before is writable. Ascending, without repetition.
   [[nodiscard]] const std::vector<int32_t>& phases() const { return phases_; }
-  // write() and publish() are coming, for the next block and for the last full one.
+  // write() is coming, for the next block.
+  void fetch_ahead(const KvTables& tables) const;
+  // publish() is coming.
   void fetch_ahead(const KvTables& tables, std::span<const BlockKey> keys) const;
   // Makes room in the tables' own lists, so that growing to `tokens` asks the heap for nothing.
   void reserve(KvTables& tables, int32_t tokens) const;

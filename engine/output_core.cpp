@@ -62,14 +62,12 @@ void append_tops(const Outputs& outputs, uint32_t begin, uint32_t count,
   }
 }
 
-// The tokens of one choice that follow one another, from `begin` on.
-std::span<const TokenOutput> run_from(const std::vector<TokenOutput>& tokens, size_t begin) {
+// Where the tokens of one choice end that follow one another from `begin` on.
+size_t end_of_run(const std::vector<TokenOutput>& tokens, size_t begin) {
+  const TokenOutput& first = tokens[begin];
   size_t end = begin + 1;
-  while (end < tokens.size() && tokens[end].request == tokens[begin].request &&
-         tokens[end].choice == tokens[begin].choice) {
-    ++end;
-  }
-  return std::span(tokens).subspan(begin, end - begin);
+  while (end < tokens.size() && tokens[end].request == first.request && tokens[end].choice == first.choice) ++end;
+  return end;
 }
 
 }  // namespace
@@ -141,16 +139,18 @@ void OutputCore::take(const Outputs& outputs, std::vector<Cut>& cuts) {
   st.find_all(outputs.tokens);
   st.mark_endings(outputs);
   for (size_t i = 0; i < outputs.tokens.size();) {
-    const std::span<const TokenOutput> run = run_from(outputs.tokens, i);
-    Live* l = st.found[i].live;
-    i += run.size();
-    Voice* v = l == nullptr ? nullptr : l->voice(run.front().choice);
-    if (v == nullptr) continue;  // a stop string ended it, or nobody's
-    if (run.size() == 1 && l->plain && v->stops == nullptr && v->ending == FinishReason::none) {
-      st.say_one(*l, *v, run.front());
+    const TokenOutput& token = outputs.tokens[i];
+    const size_t end = end_of_run(outputs.tokens, i);
+    Live* const l = st.found[i].live;
+    Voice* const v = l == nullptr ? nullptr : l->voice(token.choice);
+    if (v == nullptr) {
+      // A stop string ended it, or nobody's.
+    } else if (end - i == 1 && l->plain && v->stops == nullptr && v->ending == FinishReason::none) {
+      st.say_one(*l, *v, token);
     } else {
-      st.say(*l, *v, run, outputs);
+      st.say(*l, *v, std::span(outputs.tokens).subspan(i, end - i), outputs);
     }
+    i = end;
   }
   for (const ChoiceEnd& end : outputs.choices) {  // those that ended without a token
     Live* l = st.live.find(end.request);
@@ -214,7 +214,7 @@ void OutputCore::State::say_one(Live& l, Voice& v, const TokenOutput& token) {
   text.clear();
   v.stream->push(token.token, text);
   l.spoke = true;
-  l.sink->push_delta({l.id, l.user_data, l.index_of(v), v.tokens++, std::span(&token.token, 1), text});
+  l.sink->push_delta({l.id, l.user_data, token.choice, v.tokens++, std::span(&token.token, 1), text});
 }
 
 void OutputCore::State::say(Live& l, Voice& v, std::span<const TokenOutput> run,

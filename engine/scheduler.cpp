@@ -143,6 +143,7 @@ Status Scheduler::State::admit(Job job) {
 }
 
 void Scheduler::State::give_back_lease(Sequence& s) {
+  if (config.prefix_reuse) publish(s);  // a chorus names blocks now and then only
   kv.release(s.lease.kv);
   if (s.lease.slot >= 0) free_slots.push_back(std::exchange(s.lease.slot, -1));
   s.lease.fresh = true;

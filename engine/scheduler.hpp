@@ -55,6 +55,7 @@ struct SchedulerConfig {
 
 struct SchedulerStats {
   uint64_t steps = 0, preemptions = 0, restarts = 0;
+  uint64_t steps_sung = 0;  // that only repeated the step before (engine/chorus.hpp)
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   uint64_t speculative_rows_dropped = 0;
   uint32_t waiting = 0, running = 0, sessions = 0;

@@ -53,6 +53,7 @@ struct Scheduler::State {
   [[nodiscard]] bool is_plain(const StepPlanDraft& draft, const Flight& flight) const;
   bool may_sing();
   bool sing(StepPlanDraft& draft);
+  void take_turn(const Chorus::Turn& turn);
   void end_chorus();
   void expire(int64_t now_ns, Outputs& out);
   void yield_to_urgent();

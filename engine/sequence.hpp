@@ -41,12 +41,22 @@ class OutputTokens {
     if (recent_count_ == recent_.size()) settle();
     recent_[recent_count_++] = token;
   }
+  // Many at once: token_at(i) for i in [first, last).
+  template <class F>
+  void append(int32_t first, int32_t last, F&& token_at) {
+    settle();
+    size_t at = settled_.size();
+    settled_.resize(at + static_cast<size_t>(last - first));
+    for (int32_t i = first; i < last; ++i) settled_[at++] = token_at(i);
+  }
   [[nodiscard]] size_t size() const { return settled_.size() + recent_count_; }
   [[nodiscard]] bool empty() const { return size() == 0; }
   [[nodiscard]] int32_t operator[](size_t i) const {
     return i < settled_.size() ? settled_[i] : recent_[i - settled_.size()];
   }
-  void fetch() const { __builtin_prefetch(settled_.data() + settled_.size(), 1); }
+  void fetch() const {
+    for (size_t line = 0; line < 3; ++line) __builtin_prefetch(settled_.data() + settled_.size() + 16 * line, 1);
+  }
   [[nodiscard]] std::span<const int32_t> all() {
     settle();
     return settled_;
@@ -125,11 +135,18 @@ inline void prefetch(const Sequence* s) {
   for (size_t line = 0; line < offsetof(Sequence, draw); line += 64) __builtin_prefetch(bytes + line, 1);
 }
 
+// What a new block changes: its lease, and then what that leads to.
+inline void prefetch_lease(const Sequence& s) {
+  __builtin_prefetch(&s.terms);
+  __builtin_prefetch(&s.lease, 1);
+  __builtin_prefetch(&s.lease.kv.all_told, 1);
+}
+inline void prefetch_tables(const Sequence& s) { __builtin_prefetch(s.lease.kv.groups.data(), 1); }
 // Likewise the lists that it leads to, when its own lines are there.
 inline void prefetch_lists(const Sequence& s) {
   s.progress.output.fetch();
   __builtin_prefetch(s.keys.data() + s.keys.size(), 1);
-  __builtin_prefetch(s.lease.kv.groups.data(), 1);
+  prefetch_tables(s);
 }
 
 struct JobState {

@@ -104,6 +104,7 @@ class World {
   StepLoop loop_;
   int32_t context_limit_;
   int64_t turn_ = 0;
+  bool singing_ = false;  // the last step only repeated the one before
   int32_t arrivals_left_;
   int32_t arrival_percent_;
   uint64_t next_id_ = 1;
@@ -274,6 +275,7 @@ void World::send_cuts() {
       if (c.cut_at < 0 || c.cut_sent || c.got < c.cut_at || !random_.chance(40)) continue;
       c.cut_sent = true;
       note("cut", id, static_cast<int32_t>(i), "to " + std::to_string(c.cut_at));
+      report_.sung.cuts += singing_ && !c.ended ? 1 : 0;
       scheduler_.cut(id, static_cast<int32_t>(i), c.cut_at, time_.now_ns(), out_);
       // An answer that a session has taken over already is cut there.
       const int32_t kept = r.prompt.length() + c.cut_at;
@@ -289,6 +291,7 @@ void World::send_cuts() {
 void World::lose_device(const Status& why) {
   if (why.code() != Code::device_failed) return fail(why.message());
   note("crash", 0, 0, why.message());
+  report_.sung.crashes += singing_ ? 1 : 0;
   ++report_.restarts;
   device_ = std::make_unique<FakeDevice>(device_options(config_), time_);
   loop_.replace(*device_);
@@ -310,6 +313,7 @@ void World::act() {
     if (r.ended || r.cancel_at_turn < 0 || r.cancel_at_turn > turn_) continue;
     r.cancel_at_turn = -1;
     note("cancel", id, 0, "");
+    report_.sung.cancels += singing_ && r.started ? 1 : 0;
     scheduler_.end(id, Status(Code::cancelled, "by the simulation"), time_.now_ns(), out_);
   }
   if (random_.chance(3)) device_->delay_next(random_.in(1, 40) * kStepNs);
@@ -406,7 +410,11 @@ SimulationReport World::run() {
   while (report_.ok) {
     ++turn_;
     act();
+    const SchedulerStats before = scheduler_.stats();
     const Result<bool> worked = loop_.turn(out_);
+    const SchedulerStats after = scheduler_.stats();
+    report_.sung.preemptions += singing_ ? static_cast<int64_t>(after.preemptions - before.preemptions) : 0;
+    if (after.steps != before.steps) singing_ = after.steps_sung != before.steps_sung;
     if (!worked.ok()) lose_device(worked.status());
     if (worked.ok() && !*worked) time_.pass(kStepNs);
     take();
@@ -425,6 +433,7 @@ SimulationReport World::run() {
     fail("INV-CACHE-1: " + std::to_string(stats.kv_blocks_used) + " blocks never came back");
   }
   report_.steps = static_cast<int64_t>(stats.steps);
+  report_.sung.steps = static_cast<int64_t>(stats.steps_sung);
   report_.preemptions = static_cast<int64_t>(stats.preemptions);
   report_.cached_tokens = static_cast<int64_t>(stats.cached_tokens);
   report_.speculative_dropped = static_cast<int64_t>(stats.speculative_rows_dropped);

@@ -19,6 +19,10 @@ struct SimulationReport {
   std::string trace;    // one line per event, when asked for
   int64_t steps = 0, requests = 0, tokens = 0, preemptions = 0, restarts = 0, cached_tokens = 0,
           speculative_dropped = 0, seen = 0;
+  // Steps that only repeat the one before, and what broke in upon them.
+  struct {
+    int64_t steps = 0, cancels = 0, cuts = 0, crashes = 0, preemptions = 0;
+  } sung;
 };
 
 SimulationReport simulate(uint64_t seed, bool with_trace);

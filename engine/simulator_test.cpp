@@ -18,6 +18,11 @@ TEST(Simulator, EverySeedKeepsEveryPromise) {
     sum.cached_tokens += r.cached_tokens;
     sum.speculative_dropped += r.speculative_dropped;
     sum.seen += r.seen;
+    sum.sung.steps += r.sung.steps;
+    sum.sung.cancels += r.sung.cancels;
+    sum.sung.cuts += r.sung.cuts;
+    sum.sung.crashes += r.sung.crashes;
+    sum.sung.preemptions += r.sung.preemptions;
     if (r.ok) continue;
     const std::string trace = simulate(seed, true).trace;
     const size_t from = trace.size() > 6000 ? trace.find('\n', trace.size() - 6000) + 1 : 0;
@@ -31,6 +36,12 @@ TEST(Simulator, EverySeedKeepsEveryPromise) {
   EXPECT_GT(sum.cached_tokens, static_cast<int64_t>(kSeeds * 10));
   EXPECT_GT(sum.seen, static_cast<int64_t>(kSeeds)) << "requests with pictures";
   EXPECT_GT(sum.speculative_dropped, static_cast<int64_t>(kSeeds / 4));
+  EXPECT_GT(sum.sung.steps, static_cast<int64_t>(kSeeds * 10));
+  EXPECT_GT(sum.sung.cancels, static_cast<int64_t>(kSeeds / 40));
+  EXPECT_GT(sum.sung.cuts, static_cast<int64_t>(kSeeds / 10));
+  EXPECT_GT(sum.sung.crashes, static_cast<int64_t>(kSeeds / 40));
+  EXPECT_GT(sum.sung.preemptions, static_cast<int64_t>(kSeeds / 40));
+  testing::Test::RecordProperty("sung", std::to_string(sum.sung.steps));
 }
 
 TEST(Simulator, TheSameSeedIsTheSameWorld) {

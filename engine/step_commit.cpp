@@ -7,6 +7,16 @@
 
 namespace troupe::engine {
 
+namespace {
+
+// A drawn token of the vocabulary, and alternatives that are there; numbers below 0 become huge ones.
+bool is_sound(const StepToken& t, bool drawn, int32_t vocab, size_t tops) {
+  const bool known = !drawn || static_cast<uint32_t>(t.token) < static_cast<uint32_t>(vocab);
+  return known && uint64_t{static_cast<uint32_t>(t.top_begin)} + static_cast<uint32_t>(t.top_count) <= tops;
+}
+
+}  // namespace
+
 Status Scheduler::State::refuse_result(const Flight& flight, const StepResult& result) const {
   const size_t rows = flight.sung ? chorus.size() : flight.rows.size();
   if (result.step != flight.step || result.tokens.size() != rows) {
@@ -17,8 +27,7 @@ Status Scheduler::State::refuse_result(const Flight& flight, const StepResult& r
   for (size_t i = 0; i < rows; ++i) {
     const StepToken& t = result.tokens[i];
     const bool drawn = flight.sung || flight.rows[i].position < 0;
-    if ((drawn && (t.token < 0 || t.token >= config.vocab)) || t.top_begin < 0 || t.top_count < 0 ||
-        static_cast<size_t>(t.top_begin) + static_cast<size_t>(t.top_count) > result.tops.size()) {
+    if (!is_sound(t, drawn, config.vocab, result.tops.size())) {
       return internal_error("step result: row " + std::to_string(i) + " has token " +
                             std::to_string(t.token) + " of a vocabulary of " +
                             std::to_string(config.vocab) + ", or alternatives that are not there");
@@ -30,8 +39,8 @@ Status Scheduler::State::refuse_result(const Flight& flight, const StepResult& r
 Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Outputs& out) {
   if (flights.empty()) return internal_error("step result: none was expected");
   Flight& flight = flights.front();
-  TR_TRY(refuse_result(flight, result));
   if (!flight.sung || !commit_sung(result, out)) {
+    TR_TRY(refuse_result(flight, result));
     if (flight.sung) end_chorus();
     // Whatever ends below stays alive until the flight is taken apart.
     for (size_t i = 0; i < flight.rows.size(); ++i) {
@@ -58,27 +67,31 @@ Status Scheduler::State::commit(const StepResult& result, int64_t now_ns, Output
   return ok_status();
 }
 
-// False, and nothing was done: somebody may have said its last token.
+// False, and nothing was done: somebody may have said its last token, or the result is not sound.
 bool Scheduler::State::commit_sung(const StepResult& result, Outputs& out) {
-  if (chorus.commits_left() <= 1) return false;
   const std::span<const Chorus::Part> parts = chorus.parts();
-  bool may_stop = false;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const int32_t token = result.tokens[i].token;
-    may_stop |= token >= parts[i].stop_low && token <= parts[i].stop_high;
+  if (chorus.commits_left() <= 1 || result.step != flights.front().step || result.tokens.size() != parts.size()) {
+    return false;
   }
-  if (may_stop) return false;
   const int32_t said = chorus.committed();
-  const std::span<int32_t> tokens = chorus.commit();
   const auto tops_before = static_cast<uint32_t>(out.tops.size());
   const size_t begin = out.tokens.size();
-  out.tokens.resize(begin + parts.size());
+  out.tokens.reserve(begin + parts.size());
+  bool plain = true;
   for (size_t i = 0; i < parts.size(); ++i) {
     const StepToken& t = result.tokens[i];
-    tokens[i] = t.token;
-    out.tokens[begin + i] = {parts[i].request, parts[i].choice, parts[i].first + said, t.token, t.logprob, t.rank,
-                             tops_before + static_cast<uint32_t>(t.top_begin), static_cast<uint32_t>(t.top_count)};
+    const Chorus::Part& part = parts[i];
+    plain &= is_sound(t, true, config.vocab, result.tops.size());
+    plain &= t.token < part.stop_low || t.token > part.stop_high;
+    out.tokens.emplace_back(part.request, part.choice, part.first + said, t.token, t.logprob, t.rank,
+                            tops_before + static_cast<uint32_t>(t.top_begin), static_cast<uint32_t>(t.top_count));
   }
+  if (!plain) {
+    out.tokens.resize(begin);
+    return false;
+  }
+  const std::span<int32_t> tokens = chorus.commit();
+  for (size_t i = 0; i < parts.size(); ++i) tokens[i] = result.tokens[i].token;
   out.tops.insert(out.tops.end(), result.tops.begin(), result.tops.end());
   stats.completion_tokens += parts.size();
   return true;

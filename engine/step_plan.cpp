@@ -43,6 +43,7 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   }
   ++next_step;
   ++stats.steps;
+  stats.steps_sung += flights.back().sung ? 1 : 0;
   return true;
 }
 
@@ -99,34 +100,42 @@ bool Scheduler::State::may_sing() {
   return true;
 }
 
-// Those whose turn it is get their blocks, and their full ones their names: nothing else is to be done.
-// False: there is a block too few, and somebody must make room.
+// Those that need one get a block; those whose turn it is learn what they have said, and their full
+// blocks get names: nothing else is to be done. False: there is a block too few, and somebody must
+// make room.
 bool Scheduler::State::sing(StepPlanDraft& draft) {
   // In rounds, since nobody has looked at them for a while: each fetches what the next one looks at.
   const std::vector<int32_t>& due = chorus.due();
-  for (const int32_t i : due) prefetch(&chorus.member(static_cast<size_t>(i)));
-  for (const int32_t i : due) prefetch_lists(chorus.member(static_cast<size_t>(i)));
+  const Chorus::Turn turn = chorus.next_turn();
+  for (const int32_t i : due) prefetch_lease(chorus.member(static_cast<size_t>(i)));
+  for (const int32_t i : due) prefetch_tables(chorus.member(static_cast<size_t>(i)));
+  for (const int32_t i : due) kv.fetch_ahead(chorus.member(static_cast<size_t>(i)).lease.kv);
+  for (size_t i = turn.first; i < turn.last; ++i) prefetch_lists(chorus.member(i));
   for (const int32_t i : due) {
-    chorus.catch_up(static_cast<size_t>(i));
-    Sequence& s = chorus.member(static_cast<size_t>(i));
-    if (config.prefix_reuse) extend_keys(s, config.block_tokens);
-    kv.fetch_ahead(s.lease.kv, s.keys);
-  }
-  for (const int32_t i : due) {
-    Sequence& s = chorus.member(static_cast<size_t>(i));
-    const int32_t begin = s.progress.computed;
-    if (!kv.write(s.lease.kv, begin, begin + 1, draft.copies)) return false;
+    const int32_t begin = chorus.position(static_cast<size_t>(i));
+    KvTables& tables = chorus.member(static_cast<size_t>(i)).lease.kv;
+    if (!kv.write(tables, begin, begin + 1, draft.copies)) return false;
     TR_ASSERT(draft.copies.empty());
   }
   chorus.plan();
   draft.repeats = static_cast<int32_t>(chorus.size());
   for (const int32_t i : due) {
-    chorus.catch_up(static_cast<size_t>(i));
     Sequence& s = chorus.member(static_cast<size_t>(i));
-    if (!s.lease.kv.all_told) write_news(draft, s, config.block_tokens);
-    if (config.prefix_reuse) publish(s);
+    if (!s.lease.kv.all_told) write_news(draft, s, chorus.position(static_cast<size_t>(i)), config.block_tokens);
   }
+  take_turn(turn);
   return true;
+}
+
+void Scheduler::State::take_turn(const Chorus::Turn& turn) {
+  for (size_t i = turn.first; i < turn.last; ++i) chorus.catch_up(i);
+  if (!config.prefix_reuse) return;
+  for (size_t i = turn.first; i < turn.last; ++i) {
+    Sequence& s = chorus.member(i);
+    extend_keys(s, config.block_tokens);
+    kv.fetch_ahead(s.lease.kv, s.keys);
+  }
+  for (size_t i = turn.first; i < turn.last; ++i) publish(chorus.member(i));
 }
 
 void Scheduler::State::end_chorus() {

@@ -144,8 +144,7 @@ int32_t write_rows(StepPlanDraft& draft, Sequence& s, int32_t begin, int32_t cou
   return plan_index;
 }
 
-void write_news(StepPlanDraft& draft, Sequence& s, int32_t block_tokens) {
-  const int32_t end = s.progress.computed;
+void write_news(StepPlanDraft& draft, Sequence& s, int32_t end, int32_t block_tokens) {
   draft.sequences.push_back({s.lease.slot, 0, 1, end, s.terms.prompt_len, s.terms.cross_rows});
   const size_t first_table = draft.tables.size();
   draft.tables.resize(first_table + static_cast<size_t>(draft.groups));

@@ -12,8 +12,9 @@ namespace troupe::engine {
 int32_t write_rows(StepPlanDraft& draft, Sequence& sequence, int32_t begin, int32_t count,
                    int32_t block_tokens);
 
-// In a plan that repeats the one before: the sequence's tables, which have changed.
-void write_news(StepPlanDraft& draft, Sequence& sequence, int32_t block_tokens);
+// In a plan that repeats the one before, after which the sequence has `end` tokens in the cache: its
+// tables, which have changed.
+void write_news(StepPlanDraft& draft, Sequence& sequence, int32_t end, int32_t block_tokens);
 
 // Draws the token that follows position `length() - 1`, from `row`. The slot's first draw brings
 // the history along when the sampler needs it.
