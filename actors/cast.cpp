@@ -22,6 +22,7 @@
 #include "actors/shells.hpp"
 #include "base/log.hpp"
 #include "engine/session_book.hpp"
+#include "engine/slab.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -118,6 +119,7 @@ struct Cast::State {
   ObituaryPtr first_obituary;
   HandlerClockPtr executor_clock;
   std::atomic<RequestId> next_id{1};
+  const std::shared_ptr<engine::Slab> tickets = std::make_shared<engine::Slab>();
   std::shared_mutex handles;  // shared: to send through one; alone: to drop them all
   bool gone = false;          // guarded by handles
   std::mutex closing;         // one close() at a time
@@ -360,7 +362,8 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
   const RequestId id = stub.id;
   auto order = std::make_shared<Order>();
   order->request = std::move(request);
-  order->ticket = std::make_shared<Ticket>(stub, std::move(sink), s.admission);
+  order->ticket = std::allocate_shared<Ticket>(engine::SlabAllocator<Ticket>(s.tickets), stub,
+                                               std::move(sink), s.admission);
   const std::shared_lock lock(s.handles);
   if (s.gone) {
     order->ticket->end({Code::closed, "the engine was closed"});

@@ -30,7 +30,7 @@ std::vector<TicketPtr> FrontdeskCore::tick(int64_t now_ns) {
                                              std::to_string(given_ms)});
     late.push_back(ticket);
   }
-  if (++ticks_ % kTidyTicks == 0) tidy();
+  if (++ticks_ >= kTidyTicks) tidy();
   return late;
 }
 
@@ -39,6 +39,7 @@ void FrontdeskCore::tidy() {
   std::erase_if(tickets_, [](const auto& entry) { return entry.second->ended(); });
   std::erase_if(deadlines_, [this](const auto& entry) { return !tickets_.contains(entry.second); });
   left_ = tickets_.size();
+  ticks_ = 0;
 }
 
 std::vector<TicketPtr> FrontdeskCore::ask_all(const Status& why) {

@@ -26,14 +26,16 @@ class FrontdeskCore {
   void end_all(const Status& why);
   [[nodiscard]] size_t size() const { return tickets_.size(); }
 
+  // So many ticks after the last request's end its ticket is forgotten, at the latest.
+  static constexpr int32_t kTidyTicks = 4;
+
  private:
-  static constexpr uint32_t kTidyTicks = 4;
   static constexpr size_t kTidySize = 256;
   void tidy();
 
   std::unordered_map<RequestId, TicketPtr> tickets_;
   std::multimap<int64_t, RequestId> deadlines_;  // of those that have one
-  uint32_t ticks_ = 0;
+  int32_t ticks_ = 0;  // since it was last tidied
   size_t left_ = 0;  // tickets when it was last tidied
 };
 

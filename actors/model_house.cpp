@@ -48,7 +48,7 @@ class ModelHouse final : public TextHouse {
   }
   std::string template_origin() const override { return chat_ ? chat_->origin() : ""; }
   std::unique_ptr<engine::TextStream> stream(bool skip_special) const override {
-    return std::make_unique<ModelStream>(*tokenizer_, skip_special);
+    return make<ModelStream>(*tokenizer_, skip_special);
   }
 
   Result<std::string> render(const Request& request) const override {

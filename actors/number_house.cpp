@@ -74,7 +74,7 @@ class NumberHouse final : public TextHouse {
   }
   std::string template_origin() const override { return {}; }
   std::unique_ptr<engine::TextStream> stream(bool /*skip_special*/) const override {
-    return std::make_unique<NumberStream>();
+    return make<NumberStream>();
   }
 
  private:

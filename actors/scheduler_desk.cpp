@@ -3,13 +3,16 @@
 #include <string>
 #include <utility>
 
+#include "actors/frontdesk_core.hpp"
 #include "actors/sight.hpp"
 #include "base/log.hpp"
 
 namespace troupe::actors {
 namespace {
 
-constexpr int32_t kRestTicks = 2;
+// By then the frontdesk has forgotten everybody: each of those left would keep a page from being
+// given back.
+constexpr int32_t kRestTicks = FrontdeskCore::kTidyTicks + 2;
 // The books of larger caches are left to the simulators: a look at every block would take longer than
 // a handler may.
 constexpr uint64_t kCheckedBlocks = 4096;

@@ -56,7 +56,7 @@ Request prompt_of(int32_t length, int32_t max_tokens) {
 
 void wait_ended(const Ends& sink, int64_t requests) {
   while (sink.count.load() < requests) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  std::this_thread::sleep_for(std::chrono::seconds(1));  // heartbeats tidy up
+  std::this_thread::sleep_for(std::chrono::seconds(2));  // heartbeats tidy up, the engine rests
 }
 
 int measure_resident(int requests, int warm_up) {

@@ -91,7 +91,7 @@ void BlockPool::publish(int32_t block, const BlockKey& key) {
 // Where the key is, or the empty place where it would go.
 size_t BlockPool::find_place(const BlockKey& key) const {
   size_t i = home(key);
-  while (names_[i] != kNone && !(at(names_[i]).key == key)) i = (i + 1) & mask_;
+  while (names_[i] != kNone && !(own(names_[i]).key == key)) i = (i + 1) & mask_;
   return i;
 }
 
@@ -113,19 +113,19 @@ void BlockPool::erase_name(int32_t block) {
 }
 
 void BlockPool::link_newest(int32_t block) {
-  Block& b = at(block);
+  Block& b = own(block);
   b.older = newest_;
   b.newer = kNone;
-  if (newest_ != kNone) at(newest_).newer = block;
+  if (newest_ != kNone) own(newest_).newer = block;
   newest_ = block;
   if (oldest_ == kNone) oldest_ = block;
   ++cached_count_;
 }
 
 void BlockPool::unlink(int32_t block) {
-  Block& b = at(block);
-  (b.newer != kNone ? at(b.newer).older : newest_) = b.older;
-  (b.older != kNone ? at(b.older).newer : oldest_) = b.newer;
+  Block& b = own(block);
+  (b.newer != kNone ? own(b.newer).older : newest_) = b.older;
+  (b.older != kNone ? own(b.older).newer : oldest_) = b.newer;
   b.newer = b.older = kNone;
   --cached_count_;
 }

@@ -35,7 +35,7 @@ class BlockPool {
   // place is (near).
   void fetch_ahead(const BlockKey& far, const BlockKey& near) const {
     __builtin_prefetch(&names_[home(far)]);
-    if (const int32_t block = names_[home(near)]; block != kNone) __builtin_prefetch(&at(block), 1);
+    if (const int32_t block = names_[home(near)]; block != kNone) __builtin_prefetch(&own(block), 1);
   }
   // publish() is coming.
   void fetch_ahead(const BlockKey& key, int32_t block) const {
@@ -66,6 +66,9 @@ class BlockPool {
 
   [[nodiscard]] const Block& at(int32_t block) const;
   Block& at(int32_t block);
+  // One that the pool itself has written down.
+  [[nodiscard]] const Block& own(int32_t block) const { return blocks_[static_cast<size_t>(block)]; }
+  Block& own(int32_t block) { return blocks_[static_cast<size_t>(block)]; }
   void link_newest(int32_t block);
   void unlink(int32_t block);
   [[nodiscard]] size_t home(const BlockKey& key) const { return key.low & mask_; }

@@ -196,7 +196,7 @@ Result<std::string> EchoText::render(const Request& request) const {
 }
 
 std::unique_ptr<TextStream> EchoText::stream(bool skip_special) const {
-  return std::make_unique<EchoStream>(skip_special);
+  return make<EchoStream>(skip_special);
 }
 
 }  // namespace troupe::engine
