@@ -97,7 +97,7 @@ Status read_added_tokens_file(const std::string& path, TokenizerConfig& config) 
     AddedToken token;
     token.content = content;
     token.id = id.get<int32_t>();
-    const auto names_it = [&](const auto& entry) { return entry.second == content; };
+    const auto names_it = [&name = content](const auto& entry) { return entry.second == name; };
     token.special = std::any_of(config.special_tokens.begin(), config.special_tokens.end(), names_it) ||
                     std::count(config.extra_special_tokens.begin(),
                                config.extra_special_tokens.end(), content) > 0;
