@@ -77,7 +77,6 @@ class BalancerDesk {
   std::unordered_map<engine::PictureId, Kept> kept_;
   std::unordered_map<uint64_t, std::shared_ptr<VisionCall>> calls_;
   engine::VisionOrders orders_;
-  bool acting_ = false;
 };
 
 }  // namespace troupe::actors

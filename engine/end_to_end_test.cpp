@@ -155,7 +155,7 @@ TEST_P(EndToEnd, ScoresItsPromptInChunks) {
   engine.submit(2, c.prompt, static_cast<int32_t>(c.tokens.size()), true);
   engine.run();
   EXPECT_EQ(engine.said[2].tokens, c.tokens);
-  for (const uint64_t id : {1, 2}) {
+  for (const uint64_t id : {1U, 2U}) {
     const std::vector<float>& got = engine.said[id].prompt_logprobs;
     ASSERT_EQ(got.size(), c.prompt.size() - 1);
     // The golden table may or may not have an entry for the first token, which nothing predicts.

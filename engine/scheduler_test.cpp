@@ -14,7 +14,7 @@ namespace troupe::engine {
 namespace {
 
 using ::testing::HasSubstr;
-constexpr int32_t kVocab = 97, kEos = 96;
+constexpr int32_t kVocab = 97;
 
 class TestTime final : public Waiter {
  public:

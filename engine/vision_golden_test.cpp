@@ -245,7 +245,7 @@ TEST_P(Golden, InChunksWhilePicturesComeLate) {
 
 TEST_P(Golden, FromTheCache) {
   Engine engine(text_, options_, {.prefix_reuse = true, .step_rows = 512, .slots = 8, .blocks = 512});
-  for (const uint64_t first : {1, 101}) {
+  for (const uint64_t first : {1U, 101U}) {
     for (size_t i = 0; i < cases_.size(); ++i) engine.submit(first + i, cases_[i]);
     engine.run();
     for (size_t i = 0; i < cases_.size(); ++i) engine.expect(first + i, cases_[i], "cached");
@@ -293,7 +293,7 @@ TEST_P(Golden, FromTheBytesOfPictures) {
   ASSERT_EQ(cases.size(), 3U) << "tests/golden/vision_pictures.py " << GetParam() << " asks the reference";
   for (const bool reuse : {false, true}) {
     Engine engine(text_, options_, {.prefix_reuse = reuse, .step_rows = 512, .slots = 8, .blocks = 512});
-    for (const uint64_t first : {1, 101}) {
+    for (const uint64_t first : {1U, 101U}) {
       for (size_t i = 0; i < cases.size(); ++i) engine.submit(first + i, cases[i]);
       engine.run();
       for (size_t i = 0; i < cases.size(); ++i) engine.expect(first + i, cases[i], "from bytes");
