@@ -38,7 +38,10 @@ target_compile_options(troupe_build_flags INTERFACE
 # How files of SIMD kernels compile themselves, once per instruction set (Highway): the portable baseline,
 # SSE4, AVX2 and AVX-512. Sanitizers look at two of them; optimising what they instrument takes minutes a file.
 set(TROUPE_SIMD_OPTIONS "-O3;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_AVX3_DL)")
+# How a shared library is linked that must lack nothing. A sanitizer's runtime comes with the program.
+set(TROUPE_LINK_COMPLETE "LINKER:--no-undefined")
 if(TROUPE_SANITIZE)
+  set(TROUPE_LINK_COMPLETE)
   set(TROUPE_SIMD_OPTIONS "-O1;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL)")
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
