@@ -83,8 +83,14 @@ bool Scheduler::State::commit_sung(const StepResult& result, Outputs& out) {
     const Chorus::Part& part = parts[i];
     plain &= is_sound(t, true, config.vocab, result.tops.size());
     plain &= t.token < part.stop_low || t.token > part.stop_high;
-    out.tokens.emplace_back(part.request, part.choice, part.first + said, t.token, t.logprob, t.rank,
-                            tops_before + static_cast<uint32_t>(t.top_begin), static_cast<uint32_t>(t.top_count));
+    out.tokens.push_back({.request = part.request,
+                          .choice = part.choice,
+                          .index = part.first + said,
+                          .token = t.token,
+                          .logprob = t.logprob,
+                          .rank = t.rank,
+                          .top_begin = tops_before + static_cast<uint32_t>(t.top_begin),
+                          .top_count = static_cast<uint32_t>(t.top_count)});
   }
   if (!plain) {
     out.tokens.resize(begin);
