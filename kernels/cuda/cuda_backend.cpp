@@ -79,7 +79,10 @@ Status CudaBackend::start(int32_t device) {
   if (!lt.ok() && major_ == properties.major) return lt.status();
   if (lt.ok()) lt_ = std::move(*lt);
   TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
-  TR_TRY(grow(partials_, skinny_gemm_partials_bytes(kSkinnyRowsMax), "shared sums"));
+  TR_TRY(grow(partials_,
+              std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
+                       wide_gemm_partials_bytes(multiprocessors_)),
+              "shared sums"));
   return grow(counters_, skinny_gemm_counters(1 << 22) * sizeof(uint32_t), "counters", true);
 }
 

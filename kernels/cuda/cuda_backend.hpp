@@ -27,6 +27,7 @@
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/step_plan.hpp"
+#include "kernels/cuda/wide_gemm.hpp"
 
 namespace troupe::cuda {
 
@@ -116,6 +117,9 @@ class CudaBackend final : public Backend {
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
+  // The product as timing found wide_gemm best for it; none: another kernel takes it.
+  [[nodiscard]] std::optional<WideGemm> wide_of(const LinearPart& weight, const Matrix& input,
+                                                const Matrix& output, bool gated) const;
   [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input,
                                      const Matrix& output) const;
   bool attend_latent(const Batch& batch, const AttentionArgs& args, const AttentionShape& shape);
@@ -124,7 +128,11 @@ class CudaBackend final : public Backend {
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
   void remember_product(const LinearPart& part);
   [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
+  template <class Launch>
+  double time_launches(const Bench& bench, const Launch& launch);
   double time_cut(const Bench& bench, const SkinnyCut& cut);
+  double time_wide(const Bench& bench, const WideCut& cut);
+  void tune_wide(const ProductShape& shape, Bench& bench, double others_ms);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
   Status tune_products();
 
@@ -149,6 +157,8 @@ class CudaBackend final : public Backend {
   Graph* recording_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
+  // Where wide_gemm was best: by n, k, gated, then by rows at most; no tokens: another kernel.
+  std::map<std::tuple<int64_t, int64_t, bool>, std::map<int64_t, WideCut>> wides_;
   std::set<ProductShape> products_;  // placed since products were last tuned
   std::optional<LinearArgs> waiting_;
   // What the last rope_write() wrote into the cache, until any other op: attention may read it

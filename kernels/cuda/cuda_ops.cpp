@@ -162,8 +162,38 @@ cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
   return cudaSuccess;
 }
 
+std::optional<WideGemm> CudaBackend::wide_of(const LinearPart& w, const Matrix& x, const Matrix& y,
+                                             bool gated) const {
+  const bool few = x.rows <= kSkinnyRowsBest;  // cut_of() says who takes them
+  if (few || rows_independent_ || (y.dtype != w.values.dtype && y.dtype != DType::f32)) return {};
+  const auto shape = wides_.find({w.values.rows, w.values.cols, gated});
+  if (shape == wides_.end()) return {};
+  const auto cut = shape->second.lower_bound(x.rows);
+  if (cut == shape->second.end() || cut->second.tokens == 0) return {};
+  WideGemm g;
+  g.m = static_cast<int>(x.rows);
+  g.n = static_cast<int>(w.values.rows);
+  g.k = static_cast<int>(w.values.cols);
+  g.dtype = w.values.dtype;
+  g.weight = w.values.data;
+  g.input = x.data;
+  g.input_stride = x.stride;
+  g.bias = w.bias.data;
+  g.output = y.data;
+  g.output_stride = y.stride;
+  g.output_f32 = y.dtype == DType::f32;
+  g.gated_silu = gated;
+  g.cut = cut->second;
+  g.partials = partials_.as<float>();
+  g.counters = counters_.as<uint32_t>();
+  if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return {};
+  return g;
+}
+
 void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y) {
   if (x.rows == 0 || y.cols == 0) return;
+  if (const auto wide = wide_of(w, x, y, false))
+    return check(wide_gemm(*wide, multiprocessors_, stream_), "linear");
   const SkinnyGemm skinny = skinny_of(w, x, y);
   if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
   // A bias of another type than the output is the portable kernel's.
@@ -201,8 +231,11 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   if (a.select == RowSelect::all) {
     SkinnyGemm gated = skinny_of(w, a.input, a.output);
     gated.gated_silu = true;
-    const bool may_gate =
-        w.group_size == 2 && a.output.dtype == w.values.dtype && takes_skinny(gated);
+    // The gate's own output is as wide as the product is without the gate.
+    Matrix inner = a.output;
+    inner.cols /= 2;
+    const bool may_gate = w.group_size == 2 && a.output.dtype == w.values.dtype &&
+                          (takes_skinny(gated) || wide_of(w, a.input, inner, true));
     if (may_gate) {
       waiting_ = a;
       return;
@@ -236,9 +269,12 @@ void CudaBackend::gated_activation(const ActivationArgs& a) {
       waiting_->output.rows == a.input.rows && a.input.cols == waiting_->output.cols &&
       a.output.dtype == a.input.dtype) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
+    if (const auto wide = wide_of(waited.weight->parts[0], waited.input, a.output, true))
+      return check(wide_gemm(*wide, multiprocessors_, stream_), "linear with its gate");
     SkinnyGemm g = skinny_of(waited.weight->parts[0], waited.input, a.output);
     g.gated_silu = true;
-    return check(run_skinny(g), "linear with its gate");
+    if (takes_skinny(g)) return check(run_skinny(g), "linear with its gate");
+    product(waited.weight->parts[0], waited.input, waited.output);
   }
   flush();
   check(cuda::activation(static_cast<Curve>(a.kind), true, a.input, a.output, stream_),

@@ -61,7 +61,7 @@ __device__ __forceinline__ void write_pair(const Params& p, int strip, int x, fl
     lower += other < p.n ? to_float(bias[other]) : 0.0F;
   }
   if (p.gated) {
-    store<T>(p, x, row, upper / (1.0F + __expf(-upper)) * lower);
+    store<T>(p, x, row, __fdividef(upper * lower, 1.0F + __expf(-upper)));
   } else {
     store<T>(p, x, row, upper);
     if (other < p.n) store<T>(p, x, other, lower);

@@ -3,6 +3,7 @@
 // (cublaslt.hpp). Weights and inputs are noise in memory of its own, given back at the end; where
 // there is no room for it nothing is tuned, and the choices made from shapes alone hold.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -18,11 +19,17 @@ namespace {
 constexpr int kRowsSkinny[] = {8, 16, 32};
 // For more, the first guess of cuBLASLt held against timings taken at the chip's power limit.
 constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, 512};
+// Long prompts: here cuBLASLt's first guess is held against wide_gemm where a gate follows. Up to
+// kRowsRested it serves untimed: these come one at a time, to a chip that is not at its power
+// limit, where it is quicker.
+constexpr int64_t kRowsRested = 2048, kRowsPrompt[] = {4096, 8192};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;
 constexpr double kNever = 1e30;
 // A gate apart costs a launch and three passes over the inner rows, at about this speed.
+// The kernel behind one of cuBLASLt's does not start early.
+constexpr double kLateStartMs = 0.001, kWideWorthwhile = 0.99;
 constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 
 std::vector<SkinnyCut> cuts() {
@@ -57,6 +64,29 @@ const SkinnyCut* CudaBackend::cut_of(const SkinnyGemm& g) const {
   return nullptr;
 }
 
+// Milliseconds of one launch(weight), the best of some rounds over all weights.
+template <class Launch>
+double CudaBackend::time_launches(const Bench& b, const Launch& launch) {
+  const int launches = b.gemm.m > kRowsLarge[std::size(kRowsLarge) - 1] ? 2 : kLaunches;
+  double best = kNever;
+  for (int round = 0; round < kRounds; ++round) {
+    cudaEventRecord(b.begin, stream_);
+    for (int i = 0; i < launches; ++i) {
+      if (launch(b.weights[static_cast<size_t>(i) % b.weights.size()]) != cudaSuccess) {
+        cudaGetLastError();
+        return kNever;
+      }
+    }
+    cudaEventRecord(b.end, stream_);
+    float ms = 0;
+    if (cudaEventSynchronize(b.end) != cudaSuccess ||
+        cudaEventElapsedTime(&ms, b.begin, b.end) != cudaSuccess)
+      return kNever;
+    if (round > 0) best = std::min(best, static_cast<double>(ms) / launches);
+  }
+  return best;
+}
+
 double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
   SkinnyGemm g;
   g.m = static_cast<int>(b.gemm.m);
@@ -73,24 +103,57 @@ double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
   g.parts = cut.parts;
   g.partials = partials_.as<float>();
   g.counters = counters_.as<uint32_t>();
-  double best = kNever;
-  for (int round = 0; round < kRounds; ++round) {
-    cudaEventRecord(b.begin, stream_);
-    for (int i = 0; i < kLaunches; ++i) {
-      g.weight = b.weights[static_cast<size_t>(i) % b.weights.size()];
-      if (skinny_gemm(g, multiprocessors_, stream_) != cudaSuccess) {
-        cudaGetLastError();
-        return kNever;
+  return time_launches(b, [&](const void* weight) {
+    g.weight = weight;
+    return skinny_gemm(g, multiprocessors_, stream_);
+  });
+}
+
+double CudaBackend::time_wide(const Bench& b, const WideCut& cut) {
+  WideGemm g;
+  g.m = static_cast<int>(b.gemm.m);
+  g.n = static_cast<int>(b.gemm.n);
+  g.k = static_cast<int>(b.gemm.k);
+  g.dtype = b.gemm.dtype;
+  g.weight = b.weights[0];
+  g.input = b.gemm.input;
+  g.input_stride = b.gemm.input_stride;
+  g.output = b.gemm.output;
+  g.output_f32 = b.gemm.output_dtype == DType::f32;
+  g.gated_silu = b.gated;
+  g.output_stride = b.gated ? b.gemm.n / 2 : b.gemm.n;
+  g.cut = cut;
+  g.partials = partials_.as<float>();
+  g.counters = counters_.as<uint32_t>();
+  if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return kNever;
+  return time_launches(b, [&](const void* weight) {
+    g.weight = weight;
+    return wide_gemm(g, multiprocessors_, stream_);
+  });
+}
+
+// Keeps the best cut of wide_gemm for b.gemm.m rows, where it beats the others.
+void CudaBackend::tune_wide(const ProductShape& s, Bench& b, double others_ms) {
+  WideCut best = {0, 0};
+  double best_ms = others_ms * kWideWorthwhile;
+  const int64_t m = b.gemm.m, most = std::min<int64_t>((m + 63) / 64 * 64, 256);
+  const bool prompt = m > kRowsRested;
+  for (const int tokens : {64, 128, 192, 256}) {
+    if (tokens > most || tokens * 2 < most || (prompt && tokens != most)) continue;
+    for (const int parts : {0, 1, 2, 3, 4}) {
+      // Only few tiles are worth equal parts; only wide products fill clusters of four.
+      if (s.gated ? parts > 1 : parts == 1) continue;
+      for (const int cluster : {2, 4}) {
+        if (cluster == 4 && (!s.gated || prompt)) continue;
+        const WideCut cut = {tokens, parts, cluster};
+        const double ms = time_wide(b, cut);
+        if (ms >= best_ms) continue;
+        best_ms = ms;
+        best = cut;
       }
     }
-    cudaEventRecord(b.end, stream_);
-    float ms = 0;
-    if (cudaEventSynchronize(b.end) != cudaSuccess ||
-        cudaEventElapsedTime(&ms, b.begin, b.end) != cudaSuccess)
-      return kNever;
-    if (round > 0) best = std::min(best, static_cast<double>(ms) / kLaunches);
   }
-  return best;
+  wides_[{s.n, s.k, s.gated}][m] = best;
 }
 
 Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_most) {
@@ -119,7 +182,25 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
     if (rows > rows_most) break;
     b.gemm.m = rows;
     t.gemm = b.gemm;
-    TR_TRY(lt_->tune(t, stream_).status());
+    TR_ASSIGN(double others, lt_->tune(t, stream_));
+    if (major_ != 9) continue;
+    others += kLateStartMs;
+    if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
+    if (rows <= kSkinnyRowsMax) others = std::min(others, time_cut(b, {}));
+    tune_wide(s, b, others);
+  }
+  wides_[{s.n, s.k, s.gated}][kRowsRested] = {0, 0};
+  for (const int64_t rows : kRowsPrompt) {
+    if (rows > rows_most || major_ != 9 || !s.gated) break;
+    b.gemm.m = rows;
+    Gemm g = b.gemm;
+    double others = time_launches(b, [&](const void* weight) {
+      g.weight = weight;
+      return lt_->multiply(g, t.workspace, t.workspace_bytes, stream_).ok() ? cudaSuccess
+                                                                            : cudaErrorUnknown;
+    });
+    if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
+    tune_wide(s, b, others);
   }
   return ok_status();
 }

@@ -1,0 +1,319 @@
+// What wide_gemm's blocks work on and what becomes of their sums: tiles and parts of tiles, sums
+// that several blocks share, rows on their way out.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+
+namespace troupe::cuda::wide {
+
+constexpr int kTileRows = 128;  // of the weight, a block's
+constexpr int kConsumers = 256;
+constexpr int kPiece = 32;  // input rows written at a time
+constexpr int kColumnsTogether = 8;  // tiles of input rows that share the weight in L2
+
+struct Params {
+  int m, n, steps;
+  int columns, stacks;  // tiles of input rows; stacks of a cluster's tiles of weight rows
+  int tiles;  // stacks x columns: what a cluster takes at a time
+  int cluster;  // blocks of a cluster
+  int clusters;
+  int cut_tiles;  // the first tiles are cut along k ...
+  int shares;  // ... over so many clusters
+  bool shared_out;  // all their parts alike
+  const void* bias;
+  void* output;
+  int64_t output_stride;
+  float4* partials;
+  uint32_t* counters;  // two per cut tile and block of its cluster: parts left, parts read
+  bool output_f32;
+};
+
+// A part of a tile along k. Part 0 begins at 0.
+struct Segment {
+  int tile, begin, end;
+  int first, parts, part;  // the cluster that has part 0; how many parts there are
+};
+
+// The segments of a cluster: its share of the tiles that are cut, then whole tiles.
+class Walk {
+ public:
+  __device__ explicit Walk(const Params& p)
+      : p_(p), cluster_(static_cast<int>(blockIdx.x) / p.cluster) {
+    if (cluster_ >= p.shares) return;
+    const int all = p.cut_tiles * p.steps;
+    at_ = cluster_ * all / p.shares;
+    end_ = (cluster_ + 1) * all / p.shares;
+  }
+
+  __device__ bool next(Segment& s) {
+    if (at_ < end_) {
+      s.tile = at_ / p_.steps;
+      s.begin = at_ - s.tile * p_.steps;
+      s.end = min(p_.steps, s.begin + end_ - at_);
+      s.first = cluster_of(s.tile * p_.steps);
+      s.parts = cluster_of((s.tile + 1) * p_.steps - 1) - s.first + 1;
+      s.part = cluster_ - s.first;
+      at_ += s.end - s.begin;
+      return true;
+    }
+    s = {p_.cut_tiles + round_ * p_.clusters + cluster_, 0, p_.steps, cluster_, 1, 0};
+    ++round_;
+    return s.tile < p_.tiles;
+  }
+
+ private:
+  // Whose share a step of the cut tiles is in.
+  __device__ int cluster_of(int step) const {
+    return ((step + 1) * p_.shares - 1) / (p_.cut_tiles * p_.steps);
+  }
+  const Params& p_;
+  const int cluster_;
+  int at_ = 0, end_ = 0, round_ = 0;  // shares x steps of cut tiles fit 32 bits
+};
+
+// Where a tile lies. Some columns go through all rows together, so that both operands of the tiles
+// under way stay in L2.
+struct Place {
+  int row, column;  // the block's first weight row; the tile's first input row
+};
+template <int kN>
+__device__ __forceinline__ Place place_of(const Params& p, int tile, int rank) {
+  const int in_group = p.stacks * kColumnsTogether;
+  const int group = tile / in_group, rest = tile - group * in_group;
+  const int width = min(kColumnsTogether, p.columns - group * kColumnsTogether);
+  const int stack = rest / width;
+  return {(stack * p.cluster + rank) * kTileRows,
+          (group * kColumnsTogether + rest - stack * width) * kN};
+}
+
+// The steps of a cluster, one after the other.
+template <int kN>
+class Steps {
+ public:
+  __device__ Steps(const Params& p, int rank) : place(), p_(p), rank_(rank), walk_(p) {}
+  __device__ __forceinline__ bool next() {
+    if (++step < segment_.end) return true;
+    if (!walk_.next(segment_)) return false;
+    place = place_of<kN>(p_, segment_.tile, rank_);
+    step = segment_.begin;
+    return true;
+  }
+  Place place;
+  int step = 0;
+
+ private:
+  const Params& p_;
+  const int rank_;
+  Walk walk_;
+  Segment segment_ = {};
+};
+
+// ---- what becomes of sums ----
+//
+// All of this is written out once for every register of sums, and runs once a tile: what counts is
+// how little code it is (instructions come from L2 each time).
+
+// A warpgroup's 32 input rows by 64 weight rows (gated: 32 outputs) on their way out.
+template <bool kGated>
+struct Staging {
+  static constexpr int kColumns = kGated ? 32 : 64, kPieces = kColumns / 8;
+  static constexpr int kPitch = kColumns * 2 + 16;
+  static constexpr int kBytes = kPiece * kPitch;
+};
+
+__device__ __forceinline__ void store_transposed(uint8_t* to, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   ptx::shared_address(to)),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void meet_warpgroup(int group) {
+  asm volatile("bar.sync %0, 128;" ::"r"(2 + group) : "memory");
+}
+__device__ __forceinline__ void meet_consumers() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+}
+
+template <class T, bool kGated>
+class Writer {
+ public:
+  using S = Staging<kGated>;
+  __device__ Writer(const Params& p, const Place& place, uint8_t* staging)
+      : p_(p),
+        first_row_(place.column),
+        thread_(static_cast<int>(threadIdx.x) % 128),
+        group_(static_cast<int>(threadIdx.x) / 128 - 1) {
+    const int lane = thread_ % 32, warp = thread_ / 32, width = kGated ? p.n / 2 : p.n;
+    const int first = (kGated ? place.row / 2 : place.row) + group_ * S::kColumns;
+    own_ = first + warp * (kGated ? 8 : 16) + lane / 4;
+    staging += group_ * S::kBytes;
+    put_ = kGated
+               ? staging + lane * S::kPitch + warp * 16
+               : staging + (lane / 16 * 8 + lane % 8) * S::kPitch + warp * 32 + (lane / 8 & 1) * 16;
+    const int piece = thread_ % S::kPieces;
+    row_ = thread_ / S::kPieces;
+    take_ = staging + row_ * S::kPitch + piece * 16;
+    inside_ = first + piece * 8 < width;
+    to_ = static_cast<T*>(p.output) + (first_row_ + row_) * p.output_stride + first + piece * 8;
+    if (p.bias == nullptr) return;
+    const auto* bias = static_cast<const T*>(p.bias);
+    const int other = kGated ? own_ + width : own_ + 8;
+    if (own_ < width) bias_[0] = to_float(bias[own_]);
+    if (own_ < width && other < p.n) bias_[1] = to_float(bias[other]);
+  }
+
+  // v: four blocks of 8 input rows; each thread holds two of its weight rows by two input rows.
+  __device__ __forceinline__ void write(int piece, const float* v) {
+    const int row = first_row_ + piece * kPiece;
+    if (row >= p_.m) return;
+    if (!kGated && p_.output_f32) return write_f32(row, v);
+    if constexpr (kGated) {
+      uint32_t r[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        r[j] = pack<T>(gated(v[j * 4], v[j * 4 + 2]), gated(v[j * 4 + 1], v[j * 4 + 3]));
+      store_transposed(put_, r);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        uint32_t r[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float* from = v + j * 8 + i * 2;
+          r[i] = pack<T>(from[0] + bias_[i & 1], from[1] + bias_[i & 1]);
+        }
+        store_transposed(put_ + j * 16 * S::kPitch, r);
+      }
+    }
+    meet_warpgroup(group_);
+    constexpr int kRowsAtOnce = 128 / S::kPieces;
+#pragma unroll
+    for (int i = 0; i < kPiece; i += kRowsAtOnce) {
+      if (row + row_ + i < p_.m && inside_) {
+        *reinterpret_cast<uint4*>(to_ + (piece * kPiece + i) * p_.output_stride) =
+            *reinterpret_cast<const uint4*>(take_ + i * S::kPitch);
+      }
+    }
+    meet_warpgroup(group_);
+  }
+
+ private:
+  __device__ __forceinline__ float gated(float gate, float up) const {
+    gate += bias_[0];
+    return __fdividef(gate * (up + bias_[1]), 1.0F + __expf(-gate));
+  }
+  __device__ __forceinline__ void write_f32(int row, const float* v) const {
+    row += thread_ % 4 * 2;
+    float* to = static_cast<float*>(p_.output) + row * p_.output_stride + own_;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int at = i / 4 * 8 + (i & 1), half = i / 2 & 1;
+      if (row + at < p_.m && own_ + half * 8 < p_.n)
+        to[at * p_.output_stride + half * 8] = v[i] + bias_[half];
+    }
+  }
+
+  const Params& p_;
+  const int first_row_, thread_, group_;
+  uint8_t *put_, *take_;
+  T* to_;
+  int own_, row_;
+  bool inside_;
+  float bias_[2] = {};
+};
+
+__device__ __forceinline__ uint32_t read_shared_count(const uint32_t* counter) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+
+// The parts of a tile meet: each leaves the pieces that are not its own to add up, says so, waits
+// for the others, adds. A piece is always added up by the same part, in the same order.
+template <int kN>
+class Parts {
+ public:
+  static constexpr int kBlocks = kN / 8, kPieces = kN / kPiece;
+  __device__ Parts(const Params& p, const Segment& s, int rank)
+      : shared_out_(p.shared_out),
+        parts_(s.parts),
+        part_(s.part),
+        thread_(static_cast<int>(threadIdx.x) - 128),
+        stride_(p.cluster * kBlocks * kConsumers),
+        counter_(p.counters + (s.tile * p.cluster + rank) * 2) {
+    base_ = p.partials + (s.first * p.cluster + rank) * kBlocks * kConsumers + thread_;
+  }
+
+  [[nodiscard]] __device__ __forceinline__ bool mine(int piece) const {
+    return shared_out_ ? piece * parts_ / kPieces == part_ : part_ == 0;
+  }
+
+  __device__ void meet(float (&sum)[kN / 2]) {
+    if (shared_out_ || part_ > 0) {
+      float4* to = base_ + part_ * stride_;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        if (mine(piece)) continue;
+#pragma unroll
+        for (int i = piece * 16; i < piece * 16 + 16; i += 4)
+          __stcg(to + i / 4 * kConsumers, make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
+      }
+      signal();
+    }
+    if (!shared_out_ && part_ > 0) return;
+    wait_for(static_cast<uint32_t>(shared_out_ ? parts_ : parts_ - 1));
+#pragma unroll 1
+    for (int part = 0; part < parts_; ++part) {
+      if (part == part_) continue;
+      const float4* from = base_ + part * stride_;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        if (!mine(piece)) continue;
+#pragma unroll
+        for (int i = piece * 16; i < piece * 16 + 16; i += 4) {
+          const float4 x = __ldcg(from + i / 4 * kConsumers);
+          sum[i] += x.x;
+          sum[i + 1] += x.y;
+          sum[i + 2] += x.z;
+          sum[i + 3] += x.w;
+        }
+      }
+    }
+    if (thread_ != 0) return;
+    if (!shared_out_) {
+      counter_[0] = 0;
+    } else if (atomicAdd(counter_ + 1, 1U) + 1 == static_cast<uint32_t>(parts_)) {
+      counter_[0] = 0;
+      counter_[1] = 0;
+    }
+  }
+
+ private:
+  __device__ void signal() const {
+    __threadfence();
+    meet_consumers();
+    if (thread_ == 0) {
+      __threadfence();
+      atomicAdd(counter_, 1U);
+    }
+  }
+  __device__ void wait_for(uint32_t parts) const {
+    if (thread_ == 0) {
+      while (read_shared_count(counter_) < parts) {
+      }
+      __threadfence();
+    }
+    meet_consumers();
+  }
+
+  const bool shared_out_;
+  const int parts_, part_, thread_, stride_;
+  uint32_t* counter_;
+  float4* base_;
+};
+
+}  // namespace troupe::cuda::wide
