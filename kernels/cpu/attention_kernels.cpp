@@ -28,13 +28,13 @@ constexpr int64_t tile_tokens(int64_t block_tokens) {
   return std::max<int64_t>(1, kTokenTile / block_tokens) * block_tokens;
 }
 
-// How a task uses its scratch.
+// How a task uses its scratch; with null, how much it needs.
 struct AttentionScratch {
-  AttentionScratch(float* at, int64_t key_dim, int64_t value_dim, int64_t block_tokens)
+  AttentionScratch(float* base, int64_t key_dim, int64_t value_dim, int64_t block_tokens)
       : token_stride(padded(tile_tokens(block_tokens)) + kPad), value_stride(padded(value_dim)) {
-    const auto take = [&at](int64_t n) {
-      float* here = at;
-      at += padded(n);
+    const auto take = [this, base](int64_t n) {
+      float* const here = base == nullptr ? nullptr : base + floats;
+      floats += padded(n);
       return here;
     };
     query = take(kMicroRows * key_dim);
@@ -44,7 +44,6 @@ struct AttentionScratch {
     total = take(kMicroRows);
     keys = take(key_dim * token_stride);
     values = take(tile_tokens(block_tokens) * value_stride + kPad);
-    end = at;
   }
   int64_t token_stride;
   int64_t value_stride;
@@ -55,7 +54,7 @@ struct AttentionScratch {
   float* total;    // running sum of exponentials
   float* keys;     // a tile gathered: a row per dimension
   float* values;   // a tile gathered: a padded row per token
-  float* end;
+  int64_t floats = 0;
 };
 #endif
 }  // namespace troupe::cpu
@@ -328,8 +327,7 @@ namespace troupe::cpu {
 HWY_EXPORT(Attend);
 
 int64_t attention_scratch_floats(int32_t key_dim, int32_t value_dim, int32_t block_tokens) {
-  float* const none = nullptr;
-  return AttentionScratch(none, key_dim, value_dim, block_tokens).end - none;
+  return AttentionScratch(nullptr, key_dim, value_dim, block_tokens).floats;
 }
 
 void attend(const AttentionTask& task, float* scratch) { HWY_DYNAMIC_DISPATCH(Attend)(task, scratch); }
