@@ -45,6 +45,8 @@ if(TROUPE_SANITIZE)
   set(TROUPE_SIMD_OPTIONS "-O1;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL)")
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
+  # Programs in C bring the runtime for the libraries in C++ that they load.
+  add_link_options("$<$<LINK_LANG_AND_ID:C,Clang>:-fsanitize-link-c++-runtime;-lstdc++>")
 endif()
 
 # The headers that are precompiled once for all rooms, and once more for all test programs, whose code

@@ -111,13 +111,8 @@ TEST(Hostile, TenThousandDamagedPictures) {
   // Damage of either kind was met: pixels changed, and files that are no pictures any more.
   EXPECT_GT(decoded, 1000);
   EXPECT_GT(refused, 4000);
-  // A picture of the limit takes 3 MB, a decoder some times as much; AddressSanitizer keeps what was
-  // freed for a while.
-#ifdef __SANITIZE_ADDRESS__
-  constexpr int64_t kGrowthMax = int64_t{512} << 20;
-#else
+  // A picture of the limit takes 3 MB, a decoder some times as much.
   constexpr int64_t kGrowthMax = int64_t{96} << 20;
-#endif
   EXPECT_LT(peak_bytes() - before, kGrowthMax);
 }
 
