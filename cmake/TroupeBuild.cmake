@@ -37,12 +37,13 @@ target_compile_options(troupe_build_flags INTERFACE
   $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-string-conversion>)  # TR_ASSERT(!"why") is meant
 # How files of SIMD kernels compile themselves, once per instruction set (Highway): the portable baseline,
 # SSE4, AVX2 and AVX-512. Sanitizers look at two of them; optimising what they instrument takes minutes a file.
+# The baseline converts numbers that no integer holds as its instructions would, which C++ leaves open.
 set(TROUPE_SIMD_OPTIONS "-O3;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_AVX3_DL)")
 # How a shared library is linked that must lack nothing. A sanitizer's runtime comes with the program.
 set(TROUPE_LINK_COMPLETE "LINKER:--no-undefined")
 if(TROUPE_SANITIZE)
   set(TROUPE_LINK_COMPLETE)
-  set(TROUPE_SIMD_OPTIONS "-O1;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL)")
+  set(TROUPE_SIMD_OPTIONS "-O1;-fno-sanitize=float-cast-overflow;-DHWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL)")
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
   # Programs in C bring the runtime for the libraries in C++ that they load.
@@ -94,4 +95,11 @@ function(troupe_test name)
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
+endfunction()
+
+# Tests that hold resident memory to a bound: the address sanitizer keeps nothing of what they free, and no
+# second stacks of threads that have ended.
+function(troupe_test_keeps_memory)
+  set_tests_properties(${ARGN} PROPERTIES ENVIRONMENT_MODIFICATION
+    "ASAN_OPTIONS=string_append::quarantine_size_mb=0:thread_local_quarantine_size_kb=0:detect_stack_use_after_return=0")
 endfunction()

@@ -264,9 +264,11 @@ class Case {
         const auto tokens = engine_.tokenize(step["text"].get<std::string>(), flags_of(step));
         same("tokens", step["tokens"], tokens);
       } else if (verb == "detokenize") {
-        same("text", step["text"], engine_.detokenize(step["tokens"], flags_of(step)));
+        const std::string text = engine_.detokenize(step["tokens"], flags_of(step));
+        same("text", step["text"], text);
       } else {
-        same("text", step["text"], engine_.render(request_of(step["request"], sessions_)));
+        const std::string text = engine_.render(request_of(step["request"], sessions_));
+        same("text", step["text"], text);
       }
     });
   }

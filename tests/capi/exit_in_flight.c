@@ -13,13 +13,18 @@ static void *wait_for_ever(void *queue) {
   return NULL;
 }
 
+/* Held until the process ends, as a program that calls exit() somewhere holds them. */
+static troupe_engine *engine, *loading;
+static troupe_queue *queue;
+static troupe_request *request;
+
 int main(int argc, char **argv) {
   char text[4001];
   memset(text, 'v', 4000);
   text[4000] = '\0';
-  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=1");
-  troupe_queue *queue = new_queue();
-  troupe_request *request = new_request(text);
+  engine = open_engine(argc, argv, "echo:?step_ms=1");
+  queue = new_queue();
+  request = new_request(text);
   for (uint64_t i = 0; i < 100; ++i) submit(engine, request, queue, i);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, wait_for_ever, queue) == 0);
@@ -27,7 +32,6 @@ int main(int argc, char **argv) {
   /* And one that still loads, for longer than this test may take. */
   troupe_engine_options options = options_for(argc, argv);
   options.queue = queue;
-  troupe_engine *loading = NULL;
   CHECK_OK(troupe_engine_open("echo:?load_ms=2000", &options, &loading));
   return 0;
 }
