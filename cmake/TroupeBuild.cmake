@@ -100,6 +100,9 @@ endfunction()
 # Tests that hold resident memory to a bound: the address sanitizer keeps nothing of what they free, and no
 # second stacks of threads that have ended.
 function(troupe_test_keeps_memory)
+  if(NOT TROUPE_TESTS)
+    return()
+  endif()
   set_tests_properties(${ARGN} PROPERTIES ENVIRONMENT_MODIFICATION
     "ASAN_OPTIONS=string_append::quarantine_size_mb=0:thread_local_quarantine_size_kb=0:detect_stack_use_after_return=0")
 endfunction()
