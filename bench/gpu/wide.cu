@@ -88,8 +88,8 @@ void library(Bench& b, const Product& p, int m, int launches) {
   add(b, p, m, p.gated ? "cuBLASLt, gate apart" : "cuBLASLt", us);
 }
 
-void skinny(Bench& b, const Product& p, int m, int launches) {
-  SkinnyGemm g;
+GemmOperands operands_of(Bench& b, const Product& p, int m) {
+  GemmOperands g;
   g.m = m;
   g.n = p.n;
   g.k = p.k;
@@ -101,6 +101,11 @@ void skinny(Bench& b, const Product& p, int m, int launches) {
   g.output_stride = p.gated ? p.n / 2 : p.n;
   g.partials = b.partials.as<float>();
   g.counters = b.counters.as<uint32_t>();
+  return g;
+}
+
+void skinny(Bench& b, const Product& p, int m, int launches) {
+  SkinnyGemm g{operands_of(b, p, m)};
   add(b, p, m, "skinny", microseconds(b.stream, launches, [&](int i) {
         g.weight = b.weight(p, i);
         check(skinny_gemm(g, b.sms, b.stream), "skinny_gemm");
@@ -108,18 +113,7 @@ void skinny(Bench& b, const Product& p, int m, int launches) {
 }
 
 void wide(Bench& b, const Product& p, int m, int launches) {
-  WideGemm g;
-  g.m = m;
-  g.n = p.n;
-  g.k = p.k;
-  g.input = b.input.as();
-  g.input_stride = p.k;
-  g.output = b.output.as();
-  g.gated_silu = p.gated;
-  g.output_f32 = p.n == kHead;
-  g.output_stride = p.gated ? p.n / 2 : p.n;
-  g.partials = b.partials.as<float>();
-  g.counters = b.counters.as<uint32_t>();
+  WideGemm g{operands_of(b, p, m)};
   const int most = m > 256 ? 256 : (m + 63) / 64 * 64;
   for (const int tokens : {64, 128, 192, 256}) {
     if (tokens > most || tokens * 2 < most || (m > 512 && tokens < 192)) continue;

@@ -120,8 +120,9 @@ class CudaBackend final : public Backend {
   // The product as timing found wide_gemm best for it; none: another kernel takes it.
   [[nodiscard]] std::optional<WideGemm> wide_of(const LinearPart& weight, const Matrix& input,
                                                 const Matrix& output, bool gated) const;
-  [[nodiscard]] SkinnyGemm skinny_of(const LinearPart& weight, const Matrix& input,
-                                     const Matrix& output) const;
+  [[nodiscard]] GemmOperands operands_of(const LinearPart& weight, const Matrix& input,
+                                         const Matrix& output) const;
+  [[nodiscard]] GemmOperands operands_of(const Bench& bench) const;
   bool attend_latent(const Batch& batch, const AttentionArgs& args, const AttentionShape& shape);
   bool attend_packed(const PackedAttentionArgs& args);
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);

@@ -113,8 +113,8 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host,
 
 // ---- products ----
 
-SkinnyGemm CudaBackend::skinny_of(const LinearPart& w, const Matrix& x, const Matrix& y) const {
-  SkinnyGemm g;
+GemmOperands CudaBackend::operands_of(const LinearPart& w, const Matrix& x, const Matrix& y) const {
+  GemmOperands g;
   g.m = static_cast<int>(x.rows);
   g.n = static_cast<int>(w.values.rows);
   g.k = static_cast<int>(w.values.cols);
@@ -170,22 +170,9 @@ std::optional<WideGemm> CudaBackend::wide_of(const LinearPart& w, const Matrix& 
   if (shape == wides_.end()) return {};
   const auto cut = shape->second.lower_bound(x.rows);
   if (cut == shape->second.end() || cut->second.tokens == 0) return {};
-  WideGemm g;
-  g.m = static_cast<int>(x.rows);
-  g.n = static_cast<int>(w.values.rows);
-  g.k = static_cast<int>(w.values.cols);
-  g.dtype = w.values.dtype;
-  g.weight = w.values.data;
-  g.input = x.data;
-  g.input_stride = x.stride;
-  g.bias = w.bias.data;
-  g.output = y.data;
-  g.output_stride = y.stride;
-  g.output_f32 = y.dtype == DType::f32;
+  WideGemm g{operands_of(w, x, y)};
   g.gated_silu = gated;
   g.cut = cut->second;
-  g.partials = partials_.as<float>();
-  g.counters = counters_.as<uint32_t>();
   if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return {};
   return g;
 }
@@ -194,7 +181,7 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
   if (x.rows == 0 || y.cols == 0) return;
   if (const auto wide = wide_of(w, x, y, false))
     return check(wide_gemm(*wide, multiprocessors_, stream_), "linear");
-  const SkinnyGemm skinny = skinny_of(w, x, y);
+  const SkinnyGemm skinny{operands_of(w, x, y)};
   if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
   // A bias of another type than the output is the portable kernel's.
   const bool plain_bias = !w.bias || w.bias.dtype == y.dtype;
@@ -229,7 +216,7 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   flush();
   const LinearPart& w = a.weight->parts[0];
   if (a.select == RowSelect::all) {
-    SkinnyGemm gated = skinny_of(w, a.input, a.output);
+    SkinnyGemm gated{operands_of(w, a.input, a.output)};
     gated.gated_silu = true;
     // The gate's own output is as wide as the product is without the gate.
     Matrix inner = a.output;
@@ -271,7 +258,7 @@ void CudaBackend::gated_activation(const ActivationArgs& a) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     if (const auto wide = wide_of(waited.weight->parts[0], waited.input, a.output, true))
       return check(wide_gemm(*wide, multiprocessors_, stream_), "linear with its gate");
-    SkinnyGemm g = skinny_of(waited.weight->parts[0], waited.input, a.output);
+    SkinnyGemm g{operands_of(waited.weight->parts[0], waited.input, a.output)};
     g.gated_silu = true;
     if (takes_skinny(g)) return check(run_skinny(g), "linear with its gate");
     product(waited.weight->parts[0], waited.input, waited.output);

@@ -356,30 +356,8 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
                    multiprocessors, kStrip_us);
   if (a.strips > 0) cut.strips = a.strips < kGroups * 4 ? a.strips : kGroups * 4;
   if (a.parts > 0) cut.parts = a.parts < steps ? a.parts : steps;
-  const auto n = static_cast<uint64_t>(a.n), k = static_cast<uint64_t>(a.k);
-  const uint64_t row_bytes = k * 2;
-  TensorShape w;
-  w.axes = 4;
-  const uint64_t strips = a.gated_silu ? n / 16 : (n + 15) / 16;
-  const uint64_t sizes[4] = {k, 8, 2, strips};
-  const uint64_t strides[3] = {row_bytes, a.gated_silu ? n / 2 * row_bytes : 8 * row_bytes,
-                               a.gated_silu ? 8 * row_bytes : 16 * row_bytes};
-  const uint32_t box[4] = {64, 8, 2, static_cast<uint32_t>(cut.strips)};
-  for (int i = 0; i < 4; ++i) {
-    w.sizes[i] = sizes[i];
-    w.box[i] = box[i];
-    if (i < 3) w.strides_bytes[i] = strides[i];
-  }
-  TensorShape x;
-  x.axes = 2;
-  x.sizes[0] = k;
-  x.sizes[1] = static_cast<uint64_t>(a.m);
-  x.strides_bytes[0] = static_cast<uint64_t>(a.input_stride) * 2;
-  x.box[0] = 64;
-  x.box[1] = kN;
   CUtensorMap weight, input;
-  TR_CUDA_TRY(make_tensor_map(&weight, a.weight, a.dtype, w));
-  TR_CUDA_TRY(make_tensor_map(&input, a.input, a.dtype, x));
+  TR_CUDA_TRY(map_operands(a, static_cast<uint32_t>(cut.strips), kN, &weight, &input));
 
   Params p = {};
   p.m = a.m;

@@ -6,32 +6,18 @@
 
 #include <cstdint>
 
-#include "kernels/tensor.hpp"
+#include "kernels/cuda/gemm_operands.hpp"
 
 namespace troupe::cuda {
 
 constexpr int kSkinnyRowsMax = 64;
 
-struct SkinnyGemm {
-  int m = 0, n = 0, k = 0;  // k a multiple of 8
-  DType dtype = DType::bf16;  // f16 or bf16: input, weight, bias
-  const void* weight = nullptr;  // rows readable up to the next multiple of 16
-  const void* input = nullptr;
-  int64_t input_stride = 0;
-  const void* bias = nullptr;  // null, or n
-  void* output = nullptr;
-  int64_t output_stride = 0;
-  bool output_f32 = false;
-  // The weight is [gate; up]: output[m, n / 2] = silu(gate) * up. n a multiple of 16.
-  bool gated_silu = false;
+struct SkinnyGemm : GemmOperands {
   // Rows come out alike whatever their number: all are computed as if there were 64.
   bool fixed_cut = false;
   int variant = -1;  // benchmarks choose; -1: by shape
   int parts = -1;  // of k per tile; -1: by shape
   int strips = -1;  // of 16 weight rows in a tile; -1: by shape
-  // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
-  float* partials = nullptr;
-  uint32_t* counters = nullptr;
 };
 
 // What timing found best for a shape (tuning.cpp): this kernel cut so, or another's product.

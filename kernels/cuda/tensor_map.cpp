@@ -2,6 +2,8 @@
 
 #include <cudaTypedefs.h>
 
+#include "kernels/cuda/gemm_operands.hpp"
+
 namespace troupe::cuda {
 namespace {
 
@@ -31,6 +33,23 @@ cudaError_t make_tensor_map(CUtensorMap* map, const void* base, DType dtype,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return made == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t map_operands(const GemmOperands& gemm, uint32_t strips, uint32_t rows,
+                         CUtensorMap* weight, CUtensorMap* input) {
+  const auto n = static_cast<uint64_t>(gemm.n), k = static_cast<uint64_t>(gemm.k);
+  const uint64_t row_bytes = k * 2;
+  const TensorShape w = {.axes = 4,
+                         .sizes = {k, 8, 2, (n + 15) / 16},
+                         .strides_bytes = {row_bytes, (gemm.gated_silu ? n / 2 : 8) * row_bytes,
+                                           (gemm.gated_silu ? 8 : 16) * row_bytes},
+                         .box = {64, 8, 2, strips}};
+  const TensorShape x = {.axes = 2,
+                         .sizes = {k, static_cast<uint64_t>(gemm.m)},
+                         .strides_bytes = {static_cast<uint64_t>(gemm.input_stride) * 2},
+                         .box = {64, rows}};
+  const cudaError_t made = make_tensor_map(weight, gemm.weight, gemm.dtype, w);
+  return made != cudaSuccess ? made : make_tensor_map(input, gemm.input, gemm.dtype, x);
 }
 
 }  // namespace troupe::cuda

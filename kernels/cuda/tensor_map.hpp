@@ -22,4 +22,10 @@ struct TensorShape {
 cudaError_t make_tensor_map(CUtensorMap* map, const void* base, DType dtype,
                             const TensorShape& shape);
 
+// The operands of a product, 64 values of k at a time: `strips` of 16 weight rows (with the gate
+// inside, 8 of the gate and the 8 of what it opens) and `rows` of the input.
+struct GemmOperands;
+cudaError_t map_operands(const GemmOperands& gemm, uint32_t strips, uint32_t rows,
+                         CUtensorMap* weight, CUtensorMap* input);
+
 }  // namespace troupe::cuda

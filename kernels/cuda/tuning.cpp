@@ -87,8 +87,8 @@ double CudaBackend::time_launches(const Bench& b, const Launch& launch) {
   return best;
 }
 
-double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
-  SkinnyGemm g;
+GemmOperands CudaBackend::operands_of(const Bench& b) const {
+  GemmOperands g;
   g.m = static_cast<int>(b.gemm.m);
   g.n = static_cast<int>(b.gemm.n);
   g.k = static_cast<int>(b.gemm.k);
@@ -99,10 +99,15 @@ double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
   g.output_f32 = b.gemm.output_dtype == DType::f32;
   g.gated_silu = b.gated;
   g.output_stride = b.gated ? b.gemm.n / 2 : b.gemm.n;
-  g.strips = cut.strips;
-  g.parts = cut.parts;
   g.partials = partials_.as<float>();
   g.counters = counters_.as<uint32_t>();
+  return g;
+}
+
+double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
+  SkinnyGemm g{operands_of(b)};
+  g.strips = cut.strips;
+  g.parts = cut.parts;
   return time_launches(b, [&](const void* weight) {
     g.weight = weight;
     return skinny_gemm(g, multiprocessors_, stream_);
@@ -110,21 +115,9 @@ double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
 }
 
 double CudaBackend::time_wide(const Bench& b, const WideCut& cut) {
-  WideGemm g;
-  g.m = static_cast<int>(b.gemm.m);
-  g.n = static_cast<int>(b.gemm.n);
-  g.k = static_cast<int>(b.gemm.k);
-  g.dtype = b.gemm.dtype;
+  WideGemm g{operands_of(b)};
   g.weight = b.weights[0];
-  g.input = b.gemm.input;
-  g.input_stride = b.gemm.input_stride;
-  g.output = b.gemm.output;
-  g.output_f32 = b.gemm.output_dtype == DType::f32;
-  g.gated_silu = b.gated;
-  g.output_stride = b.gated ? b.gemm.n / 2 : b.gemm.n;
   g.cut = cut;
-  g.partials = partials_.as<float>();
-  g.counters = counters_.as<uint32_t>();
   if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return kNever;
   return time_launches(b, [&](const void* weight) {
     g.weight = weight;

@@ -258,29 +258,8 @@ void cut_tiles(Params& p, const WideGemm& a, const Grid& g) {
 
 template <class T, int kN, bool kGated>
 cudaError_t run(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
-  const auto n = static_cast<uint64_t>(a.n), k = static_cast<uint64_t>(a.k);
-  const uint64_t row_bytes = k * 2;
-  TensorShape w;
-  w.axes = 4;
-  const uint64_t sizes[4] = {k, 8, 2, (n + 15) / 16};
-  const uint64_t strides[3] = {row_bytes, (kGated ? n / 2 : 8) * row_bytes,
-                               (kGated ? 8 : 16) * row_bytes};
-  const uint32_t box[4] = {64, 8, 2, kTileRows / 16};
-  for (int i = 0; i < 4; ++i) {
-    w.sizes[i] = sizes[i];
-    w.box[i] = box[i];
-    if (i < 3) w.strides_bytes[i] = strides[i];
-  }
-  TensorShape x;
-  x.axes = 2;
-  x.sizes[0] = k;
-  x.sizes[1] = static_cast<uint64_t>(a.m);
-  x.strides_bytes[0] = static_cast<uint64_t>(a.input_stride) * 2;
-  x.box[0] = 64;
-  x.box[1] = static_cast<uint32_t>(kN / a.cut.cluster);
   CUtensorMap weight, input;
-  TR_CUDA_TRY(make_tensor_map(&weight, a.weight, a.dtype, w));
-  TR_CUDA_TRY(make_tensor_map(&input, a.input, a.dtype, x));
+  TR_CUDA_TRY(map_operands(a, kTileRows / 16, static_cast<uint32_t>(kN / a.cut.cluster), &weight, &input));
   const Grid g = grid_of(a, multiprocessors);
   Params p = {};
   p.m = a.m;

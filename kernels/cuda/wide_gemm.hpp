@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "kernels/tensor.hpp"
+#include "kernels/cuda/gemm_operands.hpp"
 
 namespace troupe::cuda {
 
@@ -19,21 +19,8 @@ struct WideCut {
   int cluster = 2;  // blocks that share the input: 2 or 4
 };
 
-struct WideGemm {
-  int m = 0, n = 0, k = 0;  // k a multiple of 8
-  DType dtype = DType::bf16;  // f16 or bf16: input, weight, bias
-  const void* weight = nullptr;  // rows readable up to the next multiple of 16
-  const void* input = nullptr;
-  int64_t input_stride = 0;
-  const void* bias = nullptr;  // null, or n
-  void* output = nullptr;
-  int64_t output_stride = 0;
-  bool output_f32 = false;
-  bool gated_silu = false;  // the weight is [gate; up]: output[m, n / 2] = silu(gate) * up
-  WideCut cut;
-  // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
-  float* partials = nullptr;
-  uint32_t* counters = nullptr;
+struct WideGemm : GemmOperands {
+  WideCut cut = {};
 };
 
 size_t wide_gemm_partials_bytes(int multiprocessors);

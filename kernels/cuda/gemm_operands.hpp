@@ -1,0 +1,28 @@
+// What a product of our own works on, whichever kernel computes it:
+// output[m, n] = input[m, k] * weight[n, k]^T.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/tensor.hpp"
+
+namespace troupe::cuda {
+
+struct GemmOperands {
+  int m = 0, n = 0, k = 0;  // k a multiple of 8
+  DType dtype = DType::bf16;  // f16 or bf16: input, weight, bias
+  const void* weight = nullptr;  // rows readable up to the next multiple of 16
+  const void* input = nullptr;
+  int64_t input_stride = 0;
+  const void* bias = nullptr;  // null, or n
+  void* output = nullptr;
+  int64_t output_stride = 0;
+  bool output_f32 = false;
+  // The weight is [gate; up]: output[m, n / 2] = silu(gate) * up. n a multiple of 16.
+  bool gated_silu = false;
+  // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
+  float* partials = nullptr;
+  uint32_t* counters = nullptr;
+};
+
+}  // namespace troupe::cuda
