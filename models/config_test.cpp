@@ -102,6 +102,20 @@ TEST(Config, AbsurdSizesDoNotOverflow) {
               HasSubstr("1048576 experts, at most 131072 are built"));
 }
 
+TEST(Config, QwenExpertsAreCountedUnderEitherName) {
+  // Published folders say num_experts; what transformers 5 saves says num_local_experts.
+  for (const std::string name : {"num_experts", "num_local_experts"}) {
+    for (const std::string family : {"qwen2_moe", "qwen3_moe"}) {
+      EXPECT_EQ(problem(tiny_config(R"("architectures": null, "model_type": ")" + family +
+                                    R"(", "moe_intermediate_size": 8, "num_experts_per_tok": 2,
+                                       "shared_expert_intermediate_size": 8, ")" +
+                                    name + R"(": 4)")),
+                "")
+          << name << ", " << family;
+    }
+  }
+}
+
 TEST(Config, GenerationConfigJoinsTheEndTokens) {
   const TestFolder folder;
   folder.write("config.json", tiny_config("\"eos_token_id\": 2, \"bos_token_id\": 1"));

@@ -18,7 +18,8 @@ void describe_experts(const Fields& config, bool shared, ModelDescription& out) 
   const int64_t every = config.integer("decoder_sparse_step", 1, limits::layers, 1);
   const auto dense = config.integers("mlp_only_layers", 0, limits::layers);
   RoutingSpec routing;
-  routing.experts = config.count("num_experts", limits::experts);
+  routing.experts =
+      config.count(config.either("num_experts", "num_local_experts"), limits::experts);
   routing.top_k = config.count("num_experts_per_tok", routing.experts);
   routing.renormalise = config.boolean("norm_topk_prob", false);
   check_experts(config, s.layers, routing.experts);
