@@ -205,10 +205,7 @@ def make_model(spec: specs.Spec, seed: int) -> bool:
             shutil.rmtree(folder / name)
     write_expected(folder / "expected.json", {
         "schema": SCHEMA, "name": spec.name, "family": config.model_type, "about": spec.about,
-        "seed": seed, "versions": {"transformers": transformers.__version__,
-                                   "torch": torch.__version__.split("+")[0],
-                                   "numpy": numpy.__version__,
-                                   "python": platform.python_version()},
+        "seed": seed, "versions": versions(),
         "least_margin": reference.LEAST_MARGIN, "native_drift": drift, "cases": written})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     tries = sum(case["attempt"] for case in cases)
@@ -229,22 +226,33 @@ def write_expected(path: pathlib.Path, value: dict) -> None:
                     + "\n  ]\n}\n", encoding="utf-8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="models to make; all when none is named")
-    names = parser.parse_args().names
-    unknown = set(names) - {spec.name for spec in specs.ALL}
-    if unknown:
-        parser.error(f"no such golden model: {', '.join(sorted(unknown))}")
+def versions() -> dict:
+    return {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
+            "numpy": numpy.__version__, "python": platform.python_version()}
+
+
+def quietly() -> None:
+    """The reference on one thread, the same sums every time, and nothing but errors said."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    for spec in specs.ALL:
-        if not names or spec.name in names:
-            generate(spec)
+
+
+def make(about: str, every: list, generate) -> None:
+    """Of the models of a table those that the command line names, or all."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("names", nargs="*", help="models to make; all when none is named")
+    names = parser.parse_args().names
+    unknown = set(names) - {spec.name for spec in every}
+    if unknown:
+        parser.error(f"no such golden model: {', '.join(sorted(unknown))}")
+    quietly()
+    with torch.no_grad():
+        for spec in every:
+            if not names or spec.name in names:
+                generate(spec)
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        main()
+    make(__doc__, specs.ALL, generate)

@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 
 import torch
-import transformers
 
 import models
 import random_specs
@@ -115,9 +114,7 @@ def main() -> None:
     unknown = set(families) - set(random_specs.FAMILIES)
     if unknown:
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    models.quietly()
     for seed in range(arguments.seed, arguments.seed + arguments.rounds):
         for family in families:
             check(family, seed, arguments.command)

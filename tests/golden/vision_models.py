@@ -7,11 +7,9 @@ and name, see vision_weights.py, and so are the pictures' patches) and expected.
 runs without a cache: every step sees the whole sequence, which is the definition of the model.
 """
 
-import argparse
 import importlib
 import json
 import pathlib
-import platform
 import shutil
 import tempfile
 
@@ -29,7 +27,6 @@ NEW_TOKENS = 8
 LEAST_MARGIN = 1e-2
 TOP = 5
 MOST_TRIES = 200
-DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 def spread(name: str, shape: tuple) -> tuple[float, float]:
@@ -229,7 +226,7 @@ def generate(spec) -> None:
     names = reference_names(spec)
     recipe = recipe_of(spec, names)
     model = load(spec, names, recipe, seed, torch.float32)
-    halves = {name: load(spec, names, recipe, seed, dtype) for name, dtype in DTYPES.items()}
+    halves = {name: load(spec, names, recipe, seed, dtype) for name, dtype in models.DTYPES.items()}
     text = spec.config.get("text_config", spec.config.get("llm_config", spec.config))
     cases = []
     for index, pictures in enumerate(spec.cases):
@@ -245,31 +242,12 @@ def generate(spec) -> None:
     models.write_expected(folder / "expected.json", {
         "schema": 1, "name": spec.name, "about": spec.about, "seed": seed,
         "reference": spec.reference or "transformers",
-        "versions": {"transformers": transformers.__version__,
-                     "torch": torch.__version__.split("+")[0],
-                     "numpy": numpy.__version__, "python": platform.python_version()},
+        "versions": models.versions(),
         "image_token": spec.image_token, "patch_values": spec.patch_values, "cases": cases})
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{spec.name:24} {size / 1000:5.0f} kB, {len(recipe)} tensors, margins "
           f"{[case['margin'] for case in cases]}", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="models to make; all when none is named")
-    names = parser.parse_args().names
-    unknown = set(names) - {spec.name for spec in vision_specs.ALL}
-    if unknown:
-        parser.error(f"no such golden model: {', '.join(sorted(unknown))}")
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for spec in vision_specs.ALL:
-        if not names or spec.name in names:
-            generate(spec)
-
-
 if __name__ == "__main__":
-    with torch.no_grad():
-        main()
+    models.make(__doc__, vision_specs.ALL, generate)
