@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run.sh [OUT]: on a machine with a GPU: the op tests, every kernel alone, whole decode steps. JSON
-# goes to OUT (default: build/bench-gpu). Needs the benches built: ninja -C build/release
-# kernels_cuda_test bench_gpu_ops bench_gpu_step.
+# run.sh [OUT [LENGTHS.json]]: on a machine with a GPU: the op tests, every kernel alone, whole decode
+# steps, the engine's table (engine.py; its serving row needs LENGTHS). JSON goes to OUT (default:
+# build/bench-gpu). Needs what it runs: ninja -C build/release all bench_gpu_ops bench_gpu_step.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${TROUPE_BUILD:-build/release}
@@ -11,3 +11,5 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --fo
 "$build/tests/kernels_cuda_test" --gtest_brief=1
 "$build/bin/bench_gpu_ops" "$out/ops.json"
 "$build/bin/bench_gpu_step" --json "$out/step.json"
+bench/gpu/shapes.py "$out/shapes"
+bench/gpu/engine.py "$out/shapes" ${2:+--lengths "$2"} --out "$out/engine.json"
