@@ -1,13 +1,17 @@
 #include "capi/error.hpp"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <atomic>
+#include <mutex>
 
 namespace troupe::capi {
 namespace {
 
-std::atomic<pid_t> owner{0};
+// Set in the child by fork() itself: asking for the process id would be a system call in each of
+// ours.
+std::atomic<bool> in_fork{false};
+std::once_flag adopted;
 
 }  // namespace
 
@@ -23,13 +27,13 @@ troupe_error* make_error(Status status) noexcept {
 }
 
 void adopt_process() noexcept {
-  pid_t nobody = 0;
-  owner.compare_exchange_strong(nobody, getpid());
+  std::call_once(adopted, [] {
+    ::pthread_atfork(nullptr, nullptr, [] { in_fork.store(true, std::memory_order_relaxed); });
+  });
 }
 
 bool forked() noexcept {
-  const pid_t pid = owner.load(std::memory_order_relaxed);
-  return pid != 0 && pid != getpid();
+  return in_fork.load(std::memory_order_relaxed);
 }
 
 Status forked_status() {

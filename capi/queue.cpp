@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "capi/error.hpp"
@@ -76,7 +78,7 @@ void Channel::push(Event&& event) {
 void Channel::announce(std::unique_lock<std::mutex> lock) {
   const bool wakes = !waiting_.empty() && queue_->make_ready(*this);
   lock.unlock();
-  if (wakes) queue_->arrived_.notify_one();
+  if (wakes) queue_->place_->bell.wake_one();
 }
 
 // Most of what ever comes: while its reader lags, it asks the heap for nothing but room to grow.
@@ -143,6 +145,9 @@ void Channel::lose() noexcept {
 
 // ---- EventQueue ---------------------------------------------------------------------------------
 
+EventQueue::EventQueue(std::shared_ptr<Round> round)
+    : in_turn_(true), round_(std::move(round)), mutex_(round_->mutex) {}
+
 EventQueue::~EventQueue() {
   if (fd_ >= 0) ::close(fd_);
 }
@@ -157,7 +162,20 @@ bool EventQueue::make_ready(Channel& channel) {
   }
   tail_ = &channel;
   signal();
-  return waiters_ > 0;
+  return calls_reader();
+}
+
+bool EventQueue::calls_reader() {
+  if (waiters_ == 0) return false;
+  if (in_turn_) return round_->arrived(*place_);
+  place_->bell.ring();
+  return true;
+}
+
+std::shared_ptr<Round> EventQueue::round() {
+  const std::scoped_lock lock(mutex_);
+  if (!round_) round_ = std::make_shared<Round>();
+  return round_;
 }
 
 int EventQueue::descriptor() {
@@ -182,26 +200,79 @@ void EventQueue::unsignal() {
   signalled_ = ::read(fd_, &count, sizeof count) != sizeof count;
 }
 
+struct EventQueue::Patience {
+  const EventQueue& queue;
+  const int64_t timeout_ns;
+  const uint64_t wakes = queue.wakes_;
+  const Bell::Clock::time_point until =
+      timeout_ns <= 0
+          ? Bell::for_ever()
+          : Bell::Clock::now() + std::chrono::nanoseconds(std::min(timeout_ns, kLongestWait_ns));
+
+  [[nodiscard]] bool over() const {
+    return timeout_ns == 0 || (timeout_ns > 0 && Bell::Clock::now() >= until);
+  }
+  // Events came, or a wake.
+  [[nodiscard]] bool due() const {
+    return queue.head_ != nullptr || queue.wake_due_ || queue.wakes_ != wakes;
+  }
+};
+
 troupe_events* EventQueue::wait(int64_t timeout_ns, uint32_t max) {
   std::unique_lock lock(mutex_);
-  const uint64_t wakes = wakes_;
-  const auto over = [&] { return head_ || wake_due_ || wakes_ != wakes; };
-  if (!over() && timeout_ns != 0) {
-    ++waiters_;
-    if (timeout_ns < 0) {
-      arrived_.wait(lock, over);
-    } else {
-      const auto time = std::chrono::nanoseconds(std::min(timeout_ns, kLongestWait_ns));
-      arrived_.wait_until(lock, std::chrono::steady_clock::now() + time, over);
-    }
-    --waiters_;
+  const Patience patience{*this, timeout_ns};
+  if (in_turn_) {
+    sleep_in_turn(lock, patience);
+  } else {
+    sleep(lock, patience);
   }
   wake_due_ = false;
   troupe_events* const taken =
       head_ ? take(max == 0 ? kEventsPerWait : std::min(max, kEventsPerWait)) : nullptr;
   unsignal();
-  if (head_ && waiters_ > 0) arrived_.notify_one();  // what is left is another waiter's
+  const bool calls = head_ && calls_reader();  // what is left is another waiter's
+  lock.unlock();
+  if (calls) place_->bell.wake_one();
   return taken;
+}
+
+void EventQueue::sleep(std::unique_lock<std::mutex>& lock, const Patience& patience) {
+  ++waiters_;
+  while (!patience.due() && !patience.over()) place_->bell.sleep(lock, patience.until);
+  --waiters_;
+}
+
+// Returns when there is something to take, or nothing to wait for.
+void EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patience& patience) {
+  std::shared_ptr<Place> next = back_in_round();
+  const auto wake_next = [&] {
+    if (next) std::exchange(next, nullptr)->bell.wake_one();
+  };
+  bool called = false;
+  while (!called && !patience.over() && !(patience.due() && round_->free())) {
+    ++waiters_;
+    const bool at_once = patience.due() && round_->arrived(*place_);  // else it stands in line
+    if (!at_once) place_->bell.sleep(lock, patience.until, wake_next);
+    --waiters_;
+    if (place_->calls == 0) continue;
+    round_->awake(*place_);
+    called = patience.due();
+    if (!called) next = back_in_round();  // in vain: another thread has taken what there was
+  }
+  if (waiters_ == 0) round_->leave_line(*place_);
+  if (patience.due() && !called) round_->begin(*place_);
+  if (waiters_ > 0 && !wake_due_ && wakes_ != patience.wakes)
+    place_->bell.wake_all();  // a wake is for all
+  if (!next) return;
+  lock.unlock();
+  wake_next();
+  lock.lock();
+}
+
+// This thread has done with what it took; whose turn it is now is to be woken.
+std::shared_ptr<Place> EventQueue::back_in_round() {
+  round_->end();
+  return round_->next();
 }
 
 troupe_events* EventQueue::take(uint32_t max) {
@@ -230,14 +301,23 @@ void EventQueue::wake() {
   ++wakes_;
   wake_due_ = waiters_ == 0;
   if (wake_due_) signal();
-  arrived_.notify_all();
+  if (in_turn_) {
+    if (calls_reader()) place_->bell.wake_one();
+    return;
+  }
+  place_->bell.ring();
+  place_->bell.wake_all();
 }
 
 void EventQueue::shut() {
   std::shared_ptr<Channel> dropped;
   {
-    const std::scoped_lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     shut_ = true;
+    if (in_turn_) {
+      round_->gone(*place_);
+      round_->call_next(lock);
+    }
     dropped = std::move(head_);
     tail_ = nullptr;
   }
@@ -259,6 +339,20 @@ troupe_error* troupe_queue_new(troupe_queue** out) {
   return guard_out(out, [&]() -> Status {
     troupe::capi::adopt_process();
     *out = new troupe_queue{std::make_shared<troupe::capi::EventQueue>()};
+    return {};
+  });
+}
+
+troupe_error* troupe_queue_new_in_turn(troupe_queue* other, troupe_queue** out) {
+  return guard_out(out, [&]() -> Status {
+    TR_NEED(other);
+    try {
+      *out = new troupe_queue{std::make_shared<troupe::capi::EventQueue>(other->queue->round())};
+    } catch (const std::system_error& e) {
+      return Status(troupe::Code::overloaded,
+                    std::string("no thread for the turns of these queues: ") + e.what() +
+                        ". Raise the limit of threads, or use troupe_queue_new");
+    }
     return {};
   });
 }

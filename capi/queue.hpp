@@ -6,13 +6,13 @@
 // due. INV-QUEUE-3: nothing leaves a channel after its terminal event.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "base/request.hpp"
+#include "capi/round.hpp"
 #include "capi/troupe.h"
 
 namespace troupe::capi {
@@ -47,12 +47,16 @@ class Channel final : public EventSink, public std::enable_shared_from_this<Chan
 class EventQueue {
  public:
   EventQueue() = default;
+  // One that takes turns with the others of the round.
+  explicit EventQueue(std::shared_ptr<Round> round);
   ~EventQueue();
   EventQueue(const EventQueue&) = delete;
   EventQueue& operator=(const EventQueue&) = delete;
 
   // Made on first use: who only waits pays no system calls for it. -1: none could be made.
   int descriptor();
+  // The round of the queues made in turn from this one; its own, if it takes turns itself.
+  std::shared_ptr<Round> round();
   // Null: none came within the time. timeout_ns < 0: for ever.
   troupe_events* wait(int64_t timeout_ns, uint32_t max);
   void wake();
@@ -61,14 +65,22 @@ class EventQueue {
 
  private:
   friend class Channel;
-  // Whether a reader waits, who is then to be told.
+  struct Patience;  // how long one call of wait() may last, and what else ends it
+  // Whether a reader sleeps who is then to be woken.
   [[nodiscard]] bool make_ready(Channel& channel);
+  void sleep(std::unique_lock<std::mutex>& lock, const Patience& patience);
+  void sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patience& patience);
+  std::shared_ptr<Place> back_in_round();
+  [[nodiscard]] bool calls_reader();  // true: to be woken at the bell
   troupe_events* take(uint32_t max);
   void signal();
   void unsignal();
 
-  std::mutex mutex_;
-  std::condition_variable arrived_;
+  std::mutex own_mutex_;
+  const bool in_turn_ = false;
+  std::shared_ptr<Round> round_;
+  std::mutex& mutex_ = own_mutex_;  // or the round's
+  const std::shared_ptr<Place> place_ = std::make_shared<Place>();
   std::shared_ptr<Channel> head_;
   Channel* tail_ = nullptr;
   int fd_ = -1;

@@ -278,6 +278,23 @@ typedef struct troupe_events {
 
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_queue_new(troupe_queue **out);
 
+/* For a thread for each request, each request with a queue of its own. The queues made from one
+ * `other`, and from each other, take turns: threads that sleep on them are woken one after the
+ * other, each when the one before waits again (or frees its queue), not all at once. Threads that
+ * share a lock, like an interpreter's, then do not meet at it: an event costs them half. Who takes
+ * longer than two milliseconds is no longer waited for, and from then on more are woken at once.
+ * Nothing else differs: events that are there are taken at the latest when the timeout is over.
+ * `other` itself takes no turns, unless it was made so, and may be freed first.
+ *
+ *     troupe_queue_new(&queue);
+ *     for (int i = 0; i < n_threads; ++i) {          // each waits on its own
+ *       troupe_queue_new_in_turn(queue, &job[i].queue);
+ *       troupe_submit(engine, request, job[i].queue, 0, &job[i].id);
+ *     }
+ */
+TROUPE_API TROUPE_MUST_USE troupe_error *troupe_queue_new_in_turn(troupe_queue *other,
+                                                                  troupe_queue **out);
+
 /* Free it after the waits on it have returned. Requests that still run keep running, unheard. */
 TROUPE_API void troupe_queue_free(troupe_queue *queue);
 

@@ -137,6 +137,12 @@ class Queue {
     troupe::check(troupe_queue_new(&queue));
     queue_.reset(queue);
   }
+  // One that takes turns with the others made so: for a thread for each request.
+  Queue in_turn() const {
+    troupe_queue* queue = nullptr;
+    troupe::check(troupe_queue_new_in_turn(get(), &queue));
+    return Queue(queue);
+  }
   troupe_queue* get() const noexcept { return queue_.get(); }
   int fd() const noexcept { return troupe_queue_fd(queue_.get()); }
   void wake() noexcept { troupe_queue_wake(queue_.get()); }
@@ -147,6 +153,7 @@ class Queue {
   }
 
  private:
+  explicit Queue(troupe_queue* queue) : queue_(queue) {}
   Events wait_ns(int64_t timeout_ns, uint32_t max) {
     troupe_events* events = nullptr;
     troupe::check(troupe_queue_wait(queue_.get(), timeout_ns, max, &events));

@@ -365,6 +365,7 @@ extern "C" {
     pub fn troupe_log_set(level: i32, fn_: troupe_log_fn, user: *mut c_void);
     pub fn troupe_bytes_free(bytes: *mut troupe_bytes);
     pub fn troupe_queue_new(out: *mut *mut troupe_queue) -> *mut troupe_error;
+    pub fn troupe_queue_new_in_turn(other: *mut troupe_queue, out: *mut *mut troupe_queue) -> *mut troupe_error;
     pub fn troupe_queue_free(queue: *mut troupe_queue);
     pub fn troupe_queue_fd(queue: *const troupe_queue) -> c_int;
     pub fn troupe_queue_wait(queue: *mut troupe_queue, timeout_ns: i64, max: u32, out: *mut *mut troupe_events) -> *mut troupe_error;
