@@ -89,6 +89,24 @@ def test_a_thread_that_leaves_a_shared_stream_leaves_the_rest_to_the_other(slow)
     assert not other.is_alive() and 40 <= len("".join(texts)) < 50
 
 
+def test_threads_with_other_things_to_do_do_not_hold_up_the_rest():
+    """They are woken one after the other, but who stays away for long is not waited for."""
+    threads, pauses, pause = 32, 20, 0.01
+
+    def read(stream):
+        for _, _ in zip(range(pauses), stream):
+            time.sleep(pause)
+
+    with Engine("echo:?step_ms=1", max_sequences=threads) as engine:
+        readers = [threading.Thread(target=read, args=(engine.stream(LONG),)) for _ in range(threads)]
+        begin = time.monotonic()
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+        assert time.monotonic() - begin < threads * pauses * pause / 2
+
+
 def test_a_stream_goes_on_after_an_exception_of_the_loop(slow):
     stream, texts = slow.stream("hello"), []
     with pytest.raises(ZeroDivisionError):
@@ -333,11 +351,16 @@ def test_the_library_that_is_missing_or_another():
     from troupe import _library
 
     class Older:
+        def __init__(self, bytes_missing):
+            self._missing = bytes_missing
+
         def troupe_sizeof(self, name):
-            return _library.lib.troupe_sizeof(name) - (8 if name == b"troupe_event" else 0)
+            return _library.lib.troupe_sizeof(name) - (self._missing if name == b"troupe_event" else 0)
 
     with pytest.raises(ImportError, match="troupe_event"):
-        _library._check_sizes(Older())
+        _library._check_age(Older(8))
+    with pytest.raises(ImportError, match="troupe_queue_new_in_turn"):
+        _library._check_age(Older(0))
 
 
 # ---- asyncio ----

@@ -70,15 +70,20 @@ def endpoint_of(model: str | os.PathLike[str]) -> str:
 _engines: dict[int, Any] = {}
 
 
+def new_queue(beside: Any = None) -> Any:
+    """A queue; one that takes turns with another, and with all that were made beside it."""
+    out = ffi.new("troupe_queue **")
+    check(lib.troupe_queue_new(out) if beside is None else lib.troupe_queue_new_in_turn(beside, out))
+    return ffi.gc(out[0], lib.troupe_queue_free)
+
+
 class Handle:
     """The engine's pointer and its queue; freed when it is closed and no call is inside it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_turn: bool = False) -> None:
         self._engine: Any = None
         self._opened = False
-        out = ffi.new("troupe_queue **")
-        check(lib.troupe_queue_new(out))
-        self.queue = ffi.gc(out[0], lib.troupe_queue_free)
+        self.queue = new_queue(new_queue()) if in_turn else new_queue()
 
     def open(self, model: str, options: Mapping[str, Any]) -> None:
         """Returns at once; what becomes of it comes through the queue."""

@@ -12,6 +12,7 @@ SONAME = "libtroupe.so.0.1"
 STRUCTS = ("troupe_bytes", "troupe_logprob_table", "troupe_event", "troupe_events",
            "troupe_engine_options", "troupe_info", "troupe_stats", "troupe_image", "troupe_sampling",
            "troupe_session_options", "troupe_session_state", "troupe_server_options")
+NEWEST = "troupe_queue_new_in_turn"  # of the functions that are called here
 
 
 def _candidates() -> list[str]:
@@ -33,16 +34,19 @@ def _open() -> Any:
                       ". Install a wheel that bundles it, or set TROUPE_LIBRARY_DIR to the folder of " + SONAME)
 
 
-def _check_sizes(library: Any) -> None:
+def _check_age(library: Any) -> None:
     for name in STRUCTS:
         ours, theirs = ffi.sizeof(name), library.troupe_sizeof(name.encode())
         if theirs < ours:
             raise ImportError(f"troupe: the library's {name} has {theirs} bytes, this package was made for {ours}: "
                               "the library is older than the package; install both of one release")
+    if not hasattr(library, NEWEST):
+        raise ImportError(f"troupe: the library has no {NEWEST}: it is older than the package; install both of one "
+                          "release")
 
 
 lib = _open()
-_check_sizes(lib)
+_check_age(lib)
 
 
 def text_of(pointer: Any) -> str:

@@ -1,10 +1,10 @@
 """The one thread of a sync engine: waits on its queue and hands each event to the stream it is of.
 
-Threads that wait for their streams are woken one after the other: each wakes the next when it goes to wait
-again. Woken all at once they would meet at the interpreter's lock, and sleep and be woken a second time; that
-costs twice the CPU time. Where threads do something else before they wait again, one at a time is too slow:
-when not all that are due were woken within _PATIENCE_NS, one more is, and from then on so many run at once.
-Without such a delay their number goes down again.
+Threads that wait for their streams sleep inside the library, each on a queue of its own, and these queues take turns
+with the reader's: the reader unpacks all that came, and when it goes back to wait the first of those threads is woken;
+each wakes the next when it comes back. So about one thread at a time wants the interpreter's lock and finds it free.
+Woken by Python, all at once or one by one, a thread meets its waker at that lock, and sleeps and is woken a second
+time: that costs twice the CPU time.
 """
 
 from __future__ import annotations
@@ -13,55 +13,48 @@ import itertools
 import queue
 import threading
 from collections import deque
+from threading import get_ident
 from typing import Any
 
 from ._binding import ffi
-from ._core import Handle
+from ._core import Handle, new_queue
 from ._events import End, Item, add_items, each, opening_of
 from ._library import lib
 from ._options import Progress
-from .errors import Closed, EngineFailed, TroupeError
+from .errors import Closed, EngineFailed, TroupeError, check
 
-_PATIENCE_NS = 1_000_000  # and a share for each thread that is due
-_SHARE_NS = 50_000
-_CALM = 64  # so many handings-out without a delay, then one thread less runs at once
+_SLICE_NS = 50_000_000  # so long the main thread sleeps at a time: in between Python hears of signals
+_MAIN = threading.main_thread().ident
+_wait, _wake = lib.troupe_queue_wait, lib.troupe_queue_wake
 
 
 class Mailbox:
-    """What came for one stream, and the lock at which its thread sleeps."""
+    """What came for one stream, and the queue at which its thread sleeps; no events come there."""
 
-    __slots__ = ("items", "waiting", "_sleep", "_wake", "_due")
+    __slots__ = ("items", "waiting", "_beside", "_queue", "_nothing")
 
-    def __init__(self, due: deque[Mailbox]) -> None:
+    def __init__(self, beside: Any) -> None:
         self.items: deque[Item] = deque()
         self.waiting = False
-        lock = threading.Lock()
-        lock.acquire()
-        self._sleep, self._wake = lock.acquire, lock.release
-        self._due = due
+        self._beside = beside
+        self._queue: Any = None
 
     def wait(self) -> None:
         """Returns when something came; now and then when nothing did."""
+        if self._queue is None:
+            self._nothing = ffi.new("troupe_events **")
+            self._queue = new_queue(self._beside)
         self.waiting = True
         if not self.items:  # nothing came before `waiting` was seen
-            if self._due:
-                wake_next(self._due)
-            self._sleep()
+            error = _wait(self._queue, _SLICE_NS if get_ident() == _MAIN else -1, 1, self._nothing)
+            if error:
+                check(error)
         self.waiting = False
 
     def wake(self) -> None:
-        try:
-            self._wake()
-        except RuntimeError:  # it had been woken already
-            pass
-
-
-def wake_next(due: deque[Mailbox]) -> None:
-    """Called by whoever stops working with what came, so that the next one may."""
-    try:
-        due.popleft()._wake()
-    except (IndexError, RuntimeError):  # nobody is due; it had been woken already
-        pass
+        """Whoever waits, or is about to, does so no longer."""
+        if self._queue is not None:
+            _wake(self._queue)
 
 
 class Reader:
@@ -69,8 +62,6 @@ class Reader:
         self._handle = handle
         self._progress = progress
         self._mailboxes: dict[int, Mailbox] = {}
-        self._due: deque[Mailbox] = deque()  # whose threads are to be woken
-        self._at_once, self._calm = 1, 0
         self._keys = itertools.count(1)
         self._opened: queue.SimpleQueue[TroupeError | tuple[str, float] | None] = queue.SimpleQueue()
         self._stopping = False
@@ -93,16 +84,12 @@ class Reader:
     def mailbox(self) -> tuple[int, Mailbox]:
         if self._failed is not None:
             raise self._failed
-        key, mailbox = next(self._keys), Mailbox(self._due)
+        key, mailbox = next(self._keys), Mailbox(self._handle.queue)
         self._mailboxes[key] = mailbox
         return key, mailbox
 
     def forget(self, key: int) -> None:
         self._mailboxes.pop(key, None)
-
-    def done_with(self) -> None:
-        """A stream has ended: its thread may not come back to wait."""
-        wake_next(self._due)
 
     def stop(self) -> None:
         """After the engine was closed: every terminal event is in the queue by now."""
@@ -114,9 +101,8 @@ class Reader:
     def _run(self) -> None:
         out = ffi.new("troupe_events **")
         while True:
-            stopping, due = self._stopping, len(self._due)
-            patience = 0 if stopping else _PATIENCE_NS + due * _SHARE_NS if due else -1
-            error = lib.troupe_queue_wait(self._handle.queue, patience, 0, out)
+            stopping = self._stopping
+            error = _wait(self._handle.queue, 0 if stopping else -1, 0, out)
             if error:
                 lib.troupe_error_free(error)
                 break
@@ -124,9 +110,6 @@ class Reader:
             if not events:
                 if stopping:
                     break
-                if self._due:
-                    self._at_once, self._calm = self._at_once + 1, 0
-                    wake_next(self._due)
                 continue
             try:
                 self._hand_out(events)
@@ -135,11 +118,6 @@ class Reader:
                 raise
             finally:
                 lib.troupe_events_free(events)
-            self._calm += 1
-            if self._calm > _CALM:
-                self._at_once, self._calm = max(1, self._at_once - 1), 0
-            for _ in range(self._at_once):
-                wake_next(self._due)
         self.fail(Closed("the engine is closed"))
 
     def fail(self, error: TroupeError) -> None:
@@ -150,11 +128,9 @@ class Reader:
             self.forget(key)
             mailbox.items.append(End(None, error))
             mailbox.wake()
-        while self._due:
-            wake_next(self._due)
 
     def _hand_out(self, events: Any) -> None:
-        mailbox_of, due = self._mailboxes.get, self._due
+        mailbox_of, due = self._mailboxes.get, []
         for event in each(events):
             mailbox = mailbox_of(event.user_data)
             if mailbox is None:
@@ -167,3 +143,5 @@ class Reader:
             if mailbox.waiting and mailbox.items:
                 mailbox.waiting = False
                 due.append(mailbox)
+        for mailbox in due:
+            mailbox.wake()

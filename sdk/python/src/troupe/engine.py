@@ -53,7 +53,6 @@ class Stream(Iterator[Delta]):
             if isinstance(item, End):
                 self._end = item
                 self._collector.end(item)
-                self._engine._reader.done_with()
                 if item.error is not None:
                     raise item.error
             else:
@@ -94,7 +93,8 @@ class Stream(Iterator[Delta]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._end is None:
+            self._engine._abandon(self._request, self._key)
 
 
 class Engine:
@@ -114,7 +114,7 @@ class Engine:
                  settings: Mapping[str, Any] | None = None, server_key: str | None = None,
                  client_public_key: str | None = None, client_secret_key: str | None = None, connect_timeout: float | None = None, progress: Progress | None = None) -> None:
         endpoint = endpoint_of(model)
-        self._handle = Handle()
+        self._handle = Handle(in_turn=True)
         self._reader = Reader(self._handle, progress)
         self._handle.open(endpoint, {
             "device": device, "threads": threads, "dtype": dtype, "kv_dtype": kv_dtype,
