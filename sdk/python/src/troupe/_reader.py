@@ -25,6 +25,7 @@ from .errors import Closed, EngineFailed, TroupeError, check
 
 _SLICE_NS = 50_000_000  # so long the main thread sleeps at a time: in between Python hears of signals
 _MAIN = threading.main_thread().ident
+_making = threading.Lock()
 _wait, _wake = lib.troupe_queue_wait, lib.troupe_queue_wake
 
 
@@ -42,14 +43,20 @@ class Mailbox:
     def wait(self) -> None:
         """Returns when something came; now and then when nothing did."""
         if self._queue is None:
-            self._nothing = ffi.new("troupe_events **")
-            self._queue = new_queue(self._beside)
+            self._make_queue()
         self.waiting = True
-        if not self.items:  # nothing came before `waiting` was seen
-            error = _wait(self._queue, _SLICE_NS if get_ident() == _MAIN else -1, 1, self._nothing)
-            if error:
-                check(error)
-        self.waiting = False
+        if self.items:  # they came before `waiting` was seen
+            self.waiting = False
+            return
+        error = _wait(self._queue, _SLICE_NS if get_ident() == _MAIN else -1, 1, self._nothing)
+        if error:
+            check(error)
+
+    def _make_queue(self) -> None:
+        with _making:
+            if self._queue is None:  # several threads may read one stream
+                self._nothing = ffi.new("troupe_events **")
+                self._queue = new_queue(self._beside)
 
     def wake(self) -> None:
         """Whoever waits, or is about to, does so no longer."""
