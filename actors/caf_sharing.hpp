@@ -18,7 +18,9 @@
 #include <caf/scheduler/coordinator.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -107,10 +109,25 @@ class Sharing final : public caf::policy::unprofiled {
     std::mutex mutex;
     std::condition_variable ready;
     std::deque<caf::resumable*> jobs;
+    std::function<void()> sweep;
+    uint32_t rests = 0;
   };
   struct worker_data {
     explicit worker_data(caf::scheduler::abstract_coordinator*) {}
+    uint32_t rested = 0;
   };
+
+  // Each worker calls `sweep` once, as soon as it has nothing else to do.
+  template <class Coordinator>
+  static void rest(Coordinator& self, const std::function<void()>& sweep) {
+    coordinator_data& data = self.data();
+    {
+      const std::scoped_lock lock(data.mutex);
+      data.sweep = sweep;
+      ++data.rests;
+    }
+    data.ready.notify_all();
+  }
 
   template <class Coordinator>
   void central_enqueue(Coordinator* self, caf::resumable* job) {
@@ -131,8 +148,17 @@ class Sharing final : public caf::policy::unprofiled {
   template <class Worker>
   caf::resumable* dequeue(Worker* self) {
     coordinator_data& data = d(self->parent());
+    uint32_t& rested = d(self).rested;
     std::unique_lock lock(data.mutex);
-    data.ready.wait(lock, [&] { return !data.jobs.empty(); });
+    while (data.jobs.empty()) {
+      data.ready.wait(lock, [&] { return !data.jobs.empty() || rested != data.rests; });
+      if (!data.jobs.empty()) break;
+      rested = data.rests;
+      const std::function<void()> sweep = data.sweep;
+      lock.unlock();
+      sweep();
+      lock.lock();
+    }
     caf::resumable* const job = data.jobs.front();
     data.jobs.pop_front();
     return job;

@@ -1,6 +1,5 @@
 #include "actors/cast.hpp"
 
-#include <malloc.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 
 #include "actors/caf_sharing.hpp"
 #include "actors/shells.hpp"
+#include "base/heap_sweep.hpp"
 #include "base/log.hpp"
 #include "engine/session_book.hpp"
 #include "engine/slab.hpp"
@@ -63,10 +63,6 @@ class NamingHook final : public caf::thread_hook {
 // on any thread but the one that made it.
 void drop_logger() { caf::logger::set_current_actor_system(nullptr); }
 
-// Each thread's heap keeps what a burst of requests once took, whichever thread it was: what is free
-// goes back to the system when there is time for it.
-void give_memory_back() { malloc_trim(0); }
-
 // Never parsed: a library reads no caf-application.ini from wherever it happens to be started.
 class CastConfig final : public caf::actor_system_config {
  public:
@@ -102,6 +98,7 @@ struct Cast::State {
   std::shared_ptr<ExecutorGauge> gauge;
   std::shared_ptr<const EncodeParts> encode;
   std::shared_ptr<TaskRunner> runner;
+  const std::shared_ptr<HeapSweep> heap = std::make_shared<HeapSweep>();
   std::vector<HandlerClockPtr> clocks;
   std::unique_ptr<CastConfig> config;
   std::unique_ptr<caf::actor_system> system;
@@ -141,6 +138,8 @@ struct Cast::State {
                              std::function<void(const Status&)> opened) const;
   void spawn_balancer(std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>>& others);
   SupervisorParts supervisor_parts(std::vector<std::pair<caf::strong_actor_ptr, ObituaryPtr>> others);
+  // Nobody has wanted anything for a while: what bursts left in the threads' heaps goes back to the system.
+  void rest();
   Status leave();
 };
 
@@ -156,6 +155,7 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
   mine.helps = parts.runs_ahead && parts.helps;
   mine.clock = parts.clock;
   mine.gauge = gauge;
+  mine.sweep = [sweep = heap] { sweep->collect(); };
   const ShellParts given{executor_clock, obituary};
   return parts.simulated ? system->spawn(executor, given, mine)
                          : system->spawn<caf::detached>(executor, given, mine);
@@ -260,7 +260,7 @@ void Cast::State::spawn_others() {
   detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text), given);
   given = shell("scheduler");
   const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board, sessions,
-                                  [pool = runner] { pool->run(0, give_memory_back); }};
+                                  [this] { rest(); }};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
   spawn_balancer(others);
   given = shell("tokenizer");
@@ -273,6 +273,19 @@ void Cast::State::spawn_others() {
                             std::shared_ptr<const Board>(board),
                             HeartbeatLinks{frontdesk, scheduler, supervisor});
   drop_logger();
+}
+
+// On the scheduler's thread, while nobody wants anything; the executor hears of it too. The state outlives
+// its actors, but leave() takes the pools.
+void Cast::State::rest() {
+  const std::shared_lock lock(handles);
+  if (gone || parts.simulated) return;
+  const auto collect = [sweep = heap] { sweep->collect(); };
+  auto& coordinator = static_cast<SharingCoordinator&>(system->scheduler());
+  heap->begin(1 + coordinator.num_workers() + runner->threads() + (decoders ? decoders->threads() : 0));
+  runner->rest(collect);
+  if (decoders) decoders->rest(collect);
+  Sharing::rest(coordinator, collect);
 }
 
 // Ends the actors in reverse order of creation, the pool's threads, and the system.

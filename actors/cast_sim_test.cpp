@@ -34,6 +34,8 @@ class SimClock final : public engine::Waiter {
 class SimRunner final : public TaskRunner {
  public:
   void run(size_t, std::function<void()> task) override { tasks.push_back(std::move(task)); }
+  void rest(const std::function<void()>&) override {}
+  [[nodiscard]] size_t threads() const override { return 0; }
   bool run_one(uint64_t choice) {
     if (tasks.empty()) return false;
     const auto it = tasks.begin() + static_cast<std::ptrdiff_t>(choice % tasks.size());

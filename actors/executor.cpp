@@ -171,6 +171,9 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
         }
         rest(self, *stage);
       },
+      [stage](rest_atom) {
+        if (stage->parts.sweep) stage->parts.sweep();
+      },
   };
 }
 

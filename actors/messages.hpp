@@ -91,6 +91,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(troupe, first_custom_type_id)
   CAF_ADD_ATOM(troupe, troupe::actors, ready_atom, "ready")
   CAF_ADD_ATOM(troupe, troupe::actors, left_atom, "left")
   CAF_ADD_ATOM(troupe, troupe::actors, lost_atom, "lost")
+  CAF_ADD_ATOM(troupe, troupe::actors, rest_atom, "rest")
 CAF_END_TYPE_ID_BLOCK(troupe)
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::TicketPtr)
@@ -109,9 +110,9 @@ namespace troupe::actors {
 // Drives one device. Detached. `step` launches a plan, and collects if it says so; `collect` waits for
 // the oldest step launched. The scheduler says when: a device that runs ahead is given the next plan
 // before it must wait for the one before, so that it never idles for a message to travel; both go
-// in one message, so that its thread is woken once a step.
-using ExecutorActor = caf::typed_actor<caf::reacts_to<step_atom, StepJobPtr>,
-                                       caf::reacts_to<collect_atom>>;
+// in one message, so that its thread is woken once a step. `rest`: nobody has wanted anything for a while.
+using ExecutorActor = caf::typed_actor<caf::reacts_to<step_atom, StepJobPtr>, caf::reacts_to<collect_atom>,
+                                       caf::reacts_to<rest_atom>>;
 
 // Batches, plans, owns the KV blocks of one replica. `device`: the old executor is gone (why), with
 // all its steps; here is the new one.

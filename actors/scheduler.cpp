@@ -22,7 +22,10 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
   links.distrust = [self](const Status&) {
     self->send_exit(self->state.executor, caf::exit_reason::kill);
   };
-  links.rest = parts.rest;
+  links.rest = [self, rest = parts.rest] {
+    if (rest) rest();
+    if (self->state.executor) self->send(self->state.executor, rest_atom_v);
+  };
   state.desk = std::make_unique<SchedulerDesk>(parts.config, parts.runs_ahead, parts.clock,
                                                parts.board, parts.sessions, std::move(links));
   return {

@@ -13,6 +13,9 @@ namespace {
 // By then the frontdesk has forgotten everybody: each of those left would keep a page from being
 // given back.
 constexpr int32_t kRestTicks = FrontdeskCore::kTidyTicks + 2;
+// Once is not enough: looking for what malloc keeps for a thread makes it keep some of what was free
+// between. When that has grown together there is nothing left to be kept.
+constexpr int32_t kRestRounds = 2;
 // The books of larger caches are left to the simulators: a look at every block would take longer than
 // a handler may.
 constexpr uint64_t kCheckedBlocks = 4096;
@@ -42,6 +45,7 @@ void SchedulerDesk::encoded(const OrderPtr& order) {
   }
   news_->opened.push_back({ticket, std::move(order->spec)});
   worked_ = true;
+  idle_ticks_ = 0;
   advance();
 }
 
@@ -107,12 +111,17 @@ void SchedulerDesk::tick() {
   advance();
   idle_ticks_ = scheduler_.idle() ? idle_ticks_ + 1 : 0;
   if (!worked_ || idle_ticks_ < kRestTicks) return;
-  worked_ = false;
+  const int32_t round = idle_ticks_ - kRestTicks;
+  worked_ = round + 1 < kRestRounds;
+  if (round == 0) tidy_up();
+  if (links_.rest) links_.rest();
+}
+
+void SchedulerDesk::tidy_up() {
   scheduler_.rest();
   draft_ = {};
   spare_ = {};
   deliveries_.clear();
-  if (links_.rest) links_.rest();
   if (scheduler_.stats().kv_blocks_total > kCheckedBlocks) return;
   if (const Status status = scheduler_.check_integrity(); !status.ok()) {
     log(LogLevel::error, "scheduler: " + status.message());

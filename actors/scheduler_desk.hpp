@@ -26,7 +26,7 @@ struct SchedulerLinks {
   std::function<void(DeliveryPtr)> deliver;
   // The executor broke its contract: it must go, and a new one come.
   std::function<void(Status)> distrust;
-  // Nobody has wanted anything for a while. May be empty.
+  // Nobody has wanted anything for a while: called at two ticks. May be empty.
   std::function<void()> rest;
 };
 
@@ -50,6 +50,7 @@ class SchedulerDesk {
   void plan();
   void flush();
   void list_sessions();
+  void tidy_up();
   StepJobPtr fresh_job();
 
   engine::Scheduler scheduler_;
@@ -68,7 +69,7 @@ class SchedulerDesk {
   int64_t last_done_ns_ = 0;
   uint64_t sessions_listed_ = 0;  // Scheduler::session_changes() when they were
   bool has_device_ = false;
-  bool worked_ = false;      // since the last rest
+  bool worked_ = false;      // since it last had all its rest
   int32_t idle_ticks_ = 0;
 };
 

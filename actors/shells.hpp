@@ -140,6 +140,7 @@ struct ExecutorParts {
   bool helps = false;  // runs scheduler and detokenizer itself while its device is busy
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<ExecutorGauge> gauge;
+  std::function<void()> sweep;  // when the engine rests; may be empty
 };
 class Helper;
 struct ExecutorState {

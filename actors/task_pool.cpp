@@ -33,23 +33,39 @@ void TaskPool::run(size_t bytes, std::function<void()> task) {
   is_long ? wake_.notify_all() : wake_.notify_one();
 }
 
+void TaskPool::rest(const std::function<void()>& sweep) {
+  {
+    const std::scoped_lock lock(mutex_);
+    sweep_ = sweep;
+    ++rests_;
+  }
+  wake_.notify_all();
+}
+
 void TaskPool::serve(const PlannedThread& planned, bool takes_long) {
   enter_thread(planned);
   std::unique_lock lock(mutex_);
+  uint32_t rested = rests_;
   while (true) {
     wake_.wait(lock, [&] {
-      return stopping_ || !short_.empty() || (takes_long && !long_.empty());
+      return stopping_ || rested != rests_ || !short_.empty() || (takes_long && !long_.empty());
     });
+    std::function<void()> task;
     std::deque<std::function<void()>>* lane = nullptr;
     if (takes_long && !long_.empty()) {
       lane = &long_;
     } else if (!short_.empty()) {
       lane = &short_;
-    } else {
-      return;  // stopping, and nothing left that this thread may take
     }
-    std::function<void()> task = std::move(lane->front());
-    lane->pop_front();
+    if (lane != nullptr) {
+      task = std::move(lane->front());
+      lane->pop_front();
+    } else if (stopping_) {
+      return;  // and nothing left that this thread may take
+    } else {
+      rested = rests_;
+      task = sweep_;
+    }
     lock.unlock();
     task();
     task = nullptr;

@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -22,6 +23,9 @@ class TaskRunner {
   virtual ~TaskRunner() = default;
   // `task` must not throw. Tasks of one lane start in order.
   virtual void run(size_t bytes, std::function<void()> task) = 0;
+  // Each thread calls `sweep` once, as soon as it has nothing else to do.
+  virtual void rest(const std::function<void()>& sweep) = 0;
+  [[nodiscard]] virtual size_t threads() const = 0;
 };
 
 class TaskPool final : public TaskRunner {
@@ -34,6 +38,8 @@ class TaskPool final : public TaskRunner {
   TaskPool& operator=(const TaskPool&) = delete;
 
   void run(size_t bytes, std::function<void()> task) override;
+  void rest(const std::function<void()>& sweep) override;
+  [[nodiscard]] size_t threads() const override { return threads_.size(); }
 
  private:
   void serve(const PlannedThread& planned, bool takes_long);
@@ -42,6 +48,8 @@ class TaskPool final : public TaskRunner {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> short_, long_;
+  std::function<void()> sweep_;
+  uint32_t rests_ = 0;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
