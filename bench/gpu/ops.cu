@@ -7,6 +7,7 @@
 
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
+#include "bench/gpu/products.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/sampling.hpp"
@@ -63,49 +64,12 @@ void ceilings(Bench& b) {
   b.report.add({"ceiling: bf16 GEMM 8192 (cuBLASLt)", g, 2.0 * n * n * n, false, 787e12});
 }
 
-struct Product {
-  const char* name;
-  int n, k;
-  bool gated;
-};
-constexpr Product kProducts[] = {{"qkv 6144x4096", 6144, 4096, false},
-                                 {"o 4096x4096", 4096, 4096, false},
-                                 {"gate_up 28672x4096", 28672, 4096, true},
-                                 {"down 4096x14336", 4096, 14336, false},
-                                 {"head 128256x4096", 128256, 4096, false}};
-
-struct Pool {
-  Memory weights = Memory::random((size_t{3} << 30), 0.02F, 2);
-  Memory input = Memory::random(size_t{8192} * 14336, 1.0F, 3);
-  Memory output = Memory::zeros(size_t{8192} * 28672 * 2);
-  Memory partials = Memory::zeros(skinny_gemm_partials_bytes(64));
-  Memory counters = Memory::zeros(skinny_gemm_counters(128256) * 4);
-  size_t slots(const Product& p) const { return weights.bytes() / bytes(p); }
-  const void* weight(const Product& p, int i) const {
-    return weights.as<char>() + static_cast<size_t>(i) % slots(p) * bytes(p);
-  }
-  static size_t bytes(const Product& p) {
-    return static_cast<size_t>(p.n) * static_cast<size_t>(p.k) * 2;
-  }
-};
-
-double skinny(Bench& b, const Pool& pool, const Product& p, int m, int variant, int strips,
+double skinny(Bench& b, const ProductPool& pool, const Product& p, int m, int variant, int strips,
               int parts, int replays) {
-  SkinnyGemm g;
-  g.m = m;
-  g.n = p.n;
-  g.k = p.k;
-  g.input = pool.input.as();
-  g.input_stride = p.k;
-  g.output = pool.output.as();
-  g.gated_silu = p.gated;
-  g.output_f32 = p.n == 128256;
-  g.output_stride = p.gated ? p.n / 2 : p.n;
+  SkinnyGemm g{pool.operands(p, m)};
   g.variant = variant;
   g.strips = strips;
   g.parts = parts;
-  g.partials = pool.partials.as<float>();
-  g.counters = pool.counters.as<uint32_t>();
   const int launches = static_cast<int>(std::min<size_t>(12, std::max<size_t>(4, pool.slots(p))));
   return microseconds(
       b.stream, launches,
@@ -117,11 +81,11 @@ double skinny(Bench& b, const Pool& pool, const Product& p, int m, int variant, 
 }
 
 void products(Bench& b) {
-  const Pool pool;
+  const ProductPool pool(b.sms);
   LargeGemm large;
   for (const Product& p : kProducts) {
     for (const int m : {1, 8, 16, 32, 64}) {
-      const double bytes = static_cast<double>(Pool::bytes(p)) + 2.0 * m * (p.k + p.n);
+      const double bytes = static_cast<double>(p.bytes()) + 2.0 * m * (p.k + p.n);
       const std::string name = std::string(p.name) + " m " + std::to_string(m);
       for (int v = 0; v < (m > 32 ? kSkinnyVariants : 1); ++v) {
         b.report.add({name + " skinny v" + std::to_string(v), skinny(b, pool, p, m, v, -1, -1, 7),
@@ -129,7 +93,7 @@ void products(Bench& b) {
       }
       const double us = microseconds(b.stream, 12, [&](int i) {
         large.multiply(m, p.n, p.k, pool.input.as(), pool.weight(p, i), pool.output.as(), b.stream,
-                       p.n == 128256);
+                       p.is_head());
       });
       b.report.add({name + " cuBLASLt", us, bytes, true, b.read_ceiling});
     }
@@ -138,10 +102,10 @@ void products(Bench& b) {
 
 // cuBLASLt's first guess, and the algorithm that timing chooses.
 void large_products(Bench& b) {
-  const Pool pool;
+  const ProductPool pool(b.sms);
   for (const int m : {64, 128, 256, 2048, 4096, 8192}) {
     for (const Product& p : kProducts) {
-      const bool head = p.n == 128256;
+      const bool head = p.is_head();
       if (head && m > 256) continue;
       const int launches = m > 1000 ? 4 : 12;
       LargeGemm guess, tuned;
@@ -153,7 +117,7 @@ void large_products(Bench& b) {
         const std::string name =
             std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt " + how;
         if (m <= 256) {
-          b.report.add({name, us, static_cast<double>(Pool::bytes(p)), true, b.read_ceiling});
+          b.report.add({name, us, static_cast<double>(p.bytes()), true, b.read_ceiling});
         } else {
           b.report.add({name, us, 2.0 * m * p.n * p.k, false, b.gemm_ceiling});
         }
@@ -172,7 +136,7 @@ void sweep(Bench& b) {
     double us;
     int variant, strips, parts;
   };
-  const Pool pool;
+  const ProductPool pool(b.sms);
   for (const Product& p : kProducts) {
     for (const int m : {1, 8, 32, 64}) {
       std::vector<Try> tries;

@@ -18,18 +18,23 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <variant>
 #include <vector>
 
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cublaslt.hpp"
 #include "kernels/cuda/device_memory.hpp"
 #include "kernels/cuda/experts.hpp"
+#include "kernels/cuda/gated_gemm.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/step_plan.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
 
 namespace troupe::cuda {
+
+// Up to so many rows the ways to multiply are timed for every few row counts (tuning.cpp).
+constexpr int64_t kRowsTimed = 512;
 
 class CudaBackend final : public Backend {
  public:
@@ -117,9 +122,11 @@ class CudaBackend final : public Backend {
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
-  // The product as timing found wide_gemm best for it; none: another kernel takes it.
-  [[nodiscard]] std::optional<WideGemm> wide_of(const LinearPart& weight, const Matrix& input,
-                                                const Matrix& output, bool gated) const;
+  // Which kernel of our own takes many rows, and how it is cut; none: cuBLASLt or skinny_gemm does.
+  using LargeCut = std::variant<std::monostate, WideCut, GatedTile>;
+  [[nodiscard]] LargeCut large_cut_of(const GemmOperands& gemm) const;
+  static bool is_ours(const LargeCut& cut) { return cut.index() != 0; }
+  cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);
   [[nodiscard]] GemmOperands operands_of(const LinearPart& weight, const Matrix& input,
                                          const Matrix& output) const;
   [[nodiscard]] GemmOperands operands_of(const Bench& bench) const;
@@ -132,8 +139,8 @@ class CudaBackend final : public Backend {
   template <class Launch>
   double time_launches(const Bench& bench, const Launch& launch);
   double time_cut(const Bench& bench, const SkinnyCut& cut);
-  double time_wide(const Bench& bench, const WideCut& cut);
-  void tune_wide(const ProductShape& shape, Bench& bench, double others_ms);
+  double time_large(const Bench& bench, const LargeCut& cut);
+  void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
   Status tune_products();
 
@@ -158,8 +165,8 @@ class CudaBackend final : public Backend {
   Graph* recording_ = nullptr;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
-  // Where wide_gemm was best: by n, k, gated, then by rows at most; no tokens: another kernel.
-  std::map<std::tuple<int64_t, int64_t, bool>, std::map<int64_t, WideCut>> wides_;
+  // What timing found best: by n, k, gated, then by rows at most.
+  std::map<std::tuple<int64_t, int64_t, bool>, std::map<int64_t, LargeCut>> larges_;
   std::set<ProductShape> products_;  // placed since products were last tuned
   std::optional<LinearArgs> waiting_;
   // What the last rope_write() wrote into the cache, until any other op: attention may read it

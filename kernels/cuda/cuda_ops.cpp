@@ -21,6 +21,9 @@ Status check_dtype(const Matrix& m, const char* what) {
 
 // Where our own kernel beats cuBLASLt on Hopper (docs/kernels.md).
 constexpr int kSkinnyRowsBest = 32, kManyOutputs = 65536;
+// Tiles of gated_gemm that leave more than this idle are slower than cuBLASLt with a gate behind
+// it.
+constexpr double kEvenEnough = 0.92;
 
 bool skinny_pays(const SkinnyGemm& g) {
   return skinny_gemm_fits(g) &&
@@ -162,26 +165,37 @@ cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
   return cudaSuccess;
 }
 
-std::optional<WideGemm> CudaBackend::wide_of(const LinearPart& w, const Matrix& x, const Matrix& y,
-                                             bool gated) const {
-  const bool few = x.rows <= kSkinnyRowsBest;  // cut_of() says who takes them
-  if (few || rows_independent_ || (y.dtype != w.values.dtype && y.dtype != DType::f32)) return {};
-  const auto shape = wides_.find({w.values.rows, w.values.cols, gated});
-  if (shape == wides_.end()) return {};
-  const auto cut = shape->second.lower_bound(x.rows);
-  if (cut == shape->second.end() || cut->second.tokens == 0) return {};
-  WideGemm g{operands_of(w, x, y)};
-  g.gated_silu = gated;
-  g.cut = cut->second;
-  if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return {};
-  return g;
+CudaBackend::LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
+  if (g.m <= kSkinnyRowsBest || rows_independent_) return {};  // cut_of() says who takes few rows
+  const auto shape = larges_.find({g.n, g.k, g.gated_silu});
+  if (shape == larges_.end()) return {};
+  const auto found = shape->second.lower_bound(g.m);
+  if (found == shape->second.end()) return {};
+  const LargeCut& cut = found->second;
+  if (const auto* wide = std::get_if<WideCut>(&cut)) {
+    const WideGemm a{g, *wide};
+    if (!wide_gemm_fits(a) || !wide_cut_fits(a, multiprocessors_)) return {};
+  } else if (const auto* tile = std::get_if<GatedTile>(&cut)) {
+    const GatedGemm a{g, *tile};
+    const bool even = g.m <= kRowsTimed || gated_gemm_evenness(a, multiprocessors_) >= kEvenEnough;
+    if (!gated_gemm_fits(a) || !even) return {};
+  }
+  return cut;
+}
+
+cudaError_t CudaBackend::run_large(const GemmOperands& g, const LargeCut& cut) {
+  if (const auto* wide = std::get_if<WideCut>(&cut))
+    return wide_gemm({g, *wide}, multiprocessors_, stream_);
+  return gated_gemm({g, std::get<GatedTile>(cut)}, multiprocessors_, stream_);
 }
 
 void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y) {
   if (x.rows == 0 || y.cols == 0) return;
-  if (const auto wide = wide_of(w, x, y, false))
-    return check(wide_gemm(*wide, multiprocessors_, stream_), "linear");
-  const SkinnyGemm skinny{operands_of(w, x, y)};
+  const GemmOperands operands = operands_of(w, x, y);
+  const bool one_type = y.dtype == w.values.dtype || y.dtype == DType::f32;
+  if (const LargeCut cut = large_cut_of(operands); one_type && is_ours(cut))
+    return check(run_large(operands, cut), "linear");
+  const SkinnyGemm skinny{operands};
   if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
   // A bias of another type than the output is the portable kernel's.
   const bool plain_bias = !w.bias || w.bias.dtype == y.dtype;
@@ -218,11 +232,8 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   if (a.select == RowSelect::all) {
     SkinnyGemm gated{operands_of(w, a.input, a.output)};
     gated.gated_silu = true;
-    // The gate's own output is as wide as the product is without the gate.
-    Matrix inner = a.output;
-    inner.cols /= 2;
     const bool may_gate = w.group_size == 2 && a.output.dtype == w.values.dtype &&
-                          (takes_skinny(gated) || wide_of(w, a.input, inner, true));
+                          (takes_skinny(gated) || is_ours(large_cut_of(gated)));
     if (may_gate) {
       waiting_ = a;
       return;
@@ -256,10 +267,10 @@ void CudaBackend::gated_activation(const ActivationArgs& a) {
       waiting_->output.rows == a.input.rows && a.input.cols == waiting_->output.cols &&
       a.output.dtype == a.input.dtype) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
-    if (const auto wide = wide_of(waited.weight->parts[0], waited.input, a.output, true))
-      return check(wide_gemm(*wide, multiprocessors_, stream_), "linear with its gate");
     SkinnyGemm g{operands_of(waited.weight->parts[0], waited.input, a.output)};
     g.gated_silu = true;
+    if (const LargeCut cut = large_cut_of(g); is_ours(cut))
+      return check(run_large(g, cut), "linear with its gate");
     if (takes_skinny(g)) return check(run_skinny(g), "linear with its gate");
     product(waited.weight->parts[0], waited.input, waited.output);
   }

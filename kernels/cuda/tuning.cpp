@@ -18,10 +18,10 @@ namespace {
 // shapes says which kernel takes what.
 constexpr int kRowsSkinny[] = {8, 16, 32};
 // For more, the first guess of cuBLASLt held against timings taken at the chip's power limit.
-constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, 512};
-// Long prompts: here cuBLASLt's first guess is held against wide_gemm where a gate follows. Up to
-// kRowsRested it serves untimed: these come one at a time, to a chip that is not at its power
-// limit, where it is quicker.
+constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, kRowsTimed};
+// Long prompts: here cuBLASLt's first guess is held against wide_gemm and gated_gemm. Up to
+// kRowsRested nothing is timed: these come one at a time, to a chip that is not at its power limit,
+// where gated_gemm is quicker if its tiles come out even, and cuBLASLt for the others.
 constexpr int64_t kRowsRested = 2048, kRowsPrompt[] = {4096, 8192};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
@@ -29,7 +29,7 @@ constexpr int kLaunches = 8, kRounds = 3;
 constexpr double kNever = 1e30;
 // A gate apart costs a launch and three passes over the inner rows, at about this speed.
 // The kernel behind one of cuBLASLt's does not start early.
-constexpr double kLateStartMs = 0.001, kWideWorthwhile = 0.99;
+constexpr double kLateStartMs = 0.001, kOursWorthwhile = 0.99;
 constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 
 std::vector<SkinnyCut> cuts() {
@@ -114,39 +114,49 @@ double CudaBackend::time_cut(const Bench& b, const SkinnyCut& cut) {
   });
 }
 
-double CudaBackend::time_wide(const Bench& b, const WideCut& cut) {
-  WideGemm g{operands_of(b)};
+double CudaBackend::time_large(const Bench& b, const LargeCut& cut) {
+  GemmOperands g = operands_of(b);
   g.weight = b.weights[0];
-  g.cut = cut;
-  if (!wide_gemm_fits(g) || !wide_cut_fits(g, multiprocessors_)) return kNever;
+  if (const auto* wide = std::get_if<WideCut>(&cut)) {
+    const WideGemm a{g, *wide};
+    if (!wide_gemm_fits(a) || !wide_cut_fits(a, multiprocessors_)) return kNever;
+  } else if (!gated_gemm_fits({g, std::get<GatedTile>(cut)})) {
+    return kNever;
+  }
   return time_launches(b, [&](const void* weight) {
     g.weight = weight;
-    return wide_gemm(g, multiprocessors_, stream_);
+    return run_large(g, cut);
   });
 }
 
-// Keeps the best cut of wide_gemm for b.gemm.m rows, where it beats the others.
-void CudaBackend::tune_wide(const ProductShape& s, Bench& b, double others_ms) {
-  WideCut best = {0, 0};
-  double best_ms = others_ms * kWideWorthwhile;
+// Keeps our best kernel and its cut for b.gemm.m rows, where it beats the others.
+void CudaBackend::tune_large(const ProductShape& s, Bench& b, double others_ms) {
+  LargeCut best;
+  double best_ms = others_ms * kOursWorthwhile;
+  const auto consider = [&](const LargeCut& cut) {
+    const double ms = time_large(b, cut);
+    if (ms >= best_ms) return;
+    best_ms = ms;
+    best = cut;
+  };
   const int64_t m = b.gemm.m, most = std::min<int64_t>((m + 63) / 64 * 64, 256);
   const bool prompt = m > kRowsRested;
+  // 64 rows are half of the smaller tile: what wins alone there lost in a step.
+  for (const int rows : {128, 256}) {
+    if (s.gated && (rows == 256 ? m > 128 : m > 64 && m <= kRowsTimed)) consider(GatedTile{rows});
+  }
   for (const int tokens : {64, 128, 192, 256}) {
     if (tokens > most || tokens * 2 < most || (prompt && tokens != most)) continue;
     for (const int parts : {0, 1, 2, 3, 4}) {
       // Only few tiles are worth equal parts; only wide products fill clusters of four.
       if (s.gated ? parts > 1 : parts == 1) continue;
+      if (prompt && parts > 1) continue;
       for (const int cluster : {2, 4}) {
-        if (cluster == 4 && (!s.gated || prompt)) continue;
-        const WideCut cut = {tokens, parts, cluster};
-        const double ms = time_wide(b, cut);
-        if (ms >= best_ms) continue;
-        best_ms = ms;
-        best = cut;
+        if (cluster == 2 || (s.gated && !prompt)) consider(WideCut{tokens, parts, cluster});
       }
     }
   }
-  wides_[{s.n, s.k, s.gated}][m] = best;
+  larges_[{s.n, s.k, s.gated}][m] = best;
 }
 
 Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_most) {
@@ -180,11 +190,12 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
     others += kLateStartMs;
     if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
     if (rows <= kSkinnyRowsMax) others = std::min(others, time_cut(b, {}));
-    tune_wide(s, b, others);
+    tune_large(s, b, others);
   }
-  wides_[{s.n, s.k, s.gated}][kRowsRested] = {0, 0};
+  if (major_ == 9)
+    larges_[{s.n, s.k, s.gated}][kRowsRested] = s.gated ? LargeCut{GatedTile{}} : LargeCut{};
   for (const int64_t rows : kRowsPrompt) {
-    if (rows > rows_most || major_ != 9 || !s.gated) break;
+    if (rows > rows_most || major_ != 9) break;
     b.gemm.m = rows;
     Gemm g = b.gemm;
     double others = time_launches(b, [&](const void* weight) {
@@ -193,7 +204,7 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
                                                                             : cudaErrorUnknown;
     });
     if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
-    tune_wide(s, b, others);
+    tune_large(s, b, others);
   }
   return ok_status();
 }

@@ -24,26 +24,25 @@ __device__ __forceinline__ void cluster_meet() {
 }
 
 // Arrives at the same barrier of block `rank`.
-__device__ __forceinline__ void mbarrier_arrive_at(uint64_t* bar, uint32_t rank) {
+__device__ __forceinline__ void mbarrier_arrive_at(SharedPlace bar, uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
       "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
-      "}\n" ::"r"(shared_address(bar)),
+      "}\n" ::"r"(bar.address),
       "r"(rank)
       : "memory");
 }
 
 // Brings a box into the same place of every block in `blocks` (bits), each one's barrier counting.
-__device__ __forceinline__ void load_box_widely(void* to, const CUtensorMap* map, uint64_t* bar,
-                                                uint16_t blocks, uint64_t policy, int32_t c0,
-                                                int32_t c1) {
+__device__ __forceinline__ void load_box_widely(SharedPlace to, const CUtensorMap* map,
+                                                SharedPlace bar, uint16_t blocks, uint64_t policy,
+                                                int32_t c0, int32_t c1) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster.L2::cache_hint [%0], [%1, {%5, %6}], [%2], %3, %4;" ::"r"(
-          shared_address(to)),
-      "l"(map), "r"(shared_address(bar)), "h"(blocks), "l"(policy), "r"(c0), "r"(c1)
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%5, %6}], [%2], %3, %4;" ::"r"(to.address),
+      "l"(map), "r"(bar.address), "h"(blocks), "l"(policy), "r"(c0), "r"(c1)
       : "memory");
 }
 

@@ -19,31 +19,31 @@ __device__ __forceinline__ void prefetch_descriptor(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-__device__ __forceinline__ void load_box(void* to, const CUtensorMap* map, uint64_t* bar,
+__device__ __forceinline__ void load_box(SharedPlace to, const CUtensorMap* map, SharedPlace bar,
                                          uint64_t policy, int32_t c0, int32_t c1) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%4, %5}], [%2], %3;" ::"r"(shared_address(to)),
-      "l"(map), "r"(shared_address(bar)), "l"(policy), "r"(c0), "r"(c1)
+      "[%0], [%1, {%4, %5}], [%2], %3;" ::"r"(to.address),
+      "l"(map), "r"(bar.address), "l"(policy), "r"(c0), "r"(c1)
       : "memory");
 }
 
-__device__ __forceinline__ void load_box(void* to, const CUtensorMap* map, uint64_t* bar,
+__device__ __forceinline__ void load_box(SharedPlace to, const CUtensorMap* map, SharedPlace bar,
                                          uint64_t policy, int32_t c0, int32_t c1, int32_t c2) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(shared_address(to)),
-      "l"(map), "r"(shared_address(bar)), "l"(policy), "r"(c0), "r"(c1), "r"(c2)
+      "[%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(to.address),
+      "l"(map), "r"(bar.address), "l"(policy), "r"(c0), "r"(c1), "r"(c2)
       : "memory");
 }
 
-__device__ __forceinline__ void load_box(void* to, const CUtensorMap* map, uint64_t* bar,
+__device__ __forceinline__ void load_box(SharedPlace to, const CUtensorMap* map, SharedPlace bar,
                                          uint64_t policy, int32_t c0, int32_t c1, int32_t c2,
                                          int32_t c3) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(shared_address(to)),
-      "l"(map), "r"(shared_address(bar)), "l"(policy), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      "[%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(to.address),
+      "l"(map), "r"(bar.address), "l"(policy), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
 

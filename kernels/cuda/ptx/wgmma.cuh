@@ -18,9 +18,9 @@ namespace troupe::cuda::ptx {
 // Rows of 128 bytes; eight rows are 1024 bytes, which is where the swizzle repeats. For operands
 // whose k runs along the rows `block_bytes` is ignored; else it is the distance of the next 64
 // elements of the other axis.
-__device__ __forceinline__ uint64_t swizzled_operand(const void* shared,
+__device__ __forceinline__ uint64_t swizzled_operand(SharedPlace shared,
                                                      uint32_t block_bytes = 16) {
-  const uint64_t address = (shared_address(shared) & 0x3FFFF) >> 4;
+  const uint64_t address = (shared.address & 0x3FFFF) >> 4;
   return address | static_cast<uint64_t>(block_bytes >> 4) << 16 | uint64_t{1024 >> 4} << 32 |
          uint64_t{1} << 62;
 }

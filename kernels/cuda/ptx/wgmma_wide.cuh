@@ -1,4 +1,4 @@
-// Warpgroup products of 192 and 256 columns (wgmma.cuh says what they take): 96 and 128 sums a
+// Warpgroup products of 192, 224 and 256 columns (wgmma.cuh says what they take): 96 to 128 sums a
 // thread, in macros, since the instruction names each of them.
 #pragma once
 
@@ -20,9 +20,12 @@ namespace troupe::cuda::ptx {
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 
+#define TR_NAMES16_MORE \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, " \
+  "%110, %111"
 #define TR_NAMES32_MORE \
-  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+  TR_NAMES16_MORE ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, " \
+  "%122, %123, %124, %125, %126, %127"
 
 // clang-format on
 
@@ -42,6 +45,10 @@ TR_WGMMA_SS(__nv_bfloat16, "bf16", 192, TR_NAMES96, "%96", "%97", "%98", TR_SUMS
             TR_SUMS32(d, 32), TR_SUMS32(d, 64))
 TR_WGMMA_SS(__half, "f16", 192, TR_NAMES96, "%96", "%97", "%98", TR_SUMS32(d, 0), TR_SUMS32(d, 32),
             TR_SUMS32(d, 64))
+TR_WGMMA_SS(__nv_bfloat16, "bf16", 224, TR_NAMES96 ", " TR_NAMES16_MORE, "%112", "%113", "%114",
+            TR_SUMS32(d, 0), TR_SUMS32(d, 32), TR_SUMS32(d, 64), TR_SUMS8(d, 96), TR_SUMS8(d, 104))
+TR_WGMMA_SS(__half, "f16", 224, TR_NAMES96 ", " TR_NAMES16_MORE, "%112", "%113", "%114",
+            TR_SUMS32(d, 0), TR_SUMS32(d, 32), TR_SUMS32(d, 64), TR_SUMS8(d, 96), TR_SUMS8(d, 104))
 TR_WGMMA_SS(__nv_bfloat16, "bf16", 256, TR_NAMES96 ", " TR_NAMES32_MORE, "%128", "%129", "%130",
             TR_SUMS32(d, 0), TR_SUMS32(d, 32), TR_SUMS32(d, 64), TR_SUMS32(d, 96))
 TR_WGMMA_SS(__half, "f16", 256, TR_NAMES96 ", " TR_NAMES32_MORE, "%128", "%129", "%130",
@@ -49,6 +56,7 @@ TR_WGMMA_SS(__half, "f16", 256, TR_NAMES96 ", " TR_NAMES32_MORE, "%128", "%129",
 
 #undef TR_WGMMA_SS
 #undef TR_NAMES32_MORE
+#undef TR_NAMES16_MORE
 #undef TR_NAMES96
 #undef TR_SUMS32
 #undef TR_SUMS8
