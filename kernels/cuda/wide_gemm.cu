@@ -259,7 +259,8 @@ void cut_tiles(Params& p, const WideGemm& a, const Grid& g) {
 template <class T, int kN, bool kGated>
 cudaError_t run(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
   CUtensorMap weight, input;
-  TR_CUDA_TRY(map_operands(a, kTileRows / 16, static_cast<uint32_t>(kN / a.cut.cluster), &weight, &input));
+  TR_CUDA_TRY(
+      map_operands(a, kTileRows / 16, static_cast<uint32_t>(kN / a.cut.cluster), &weight, &input));
   const Grid g = grid_of(a, multiprocessors);
   Params p = {};
   p.m = a.m;
