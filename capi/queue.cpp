@@ -41,6 +41,17 @@ Event split_tokens(Event& terminal) {
   return tokens;
 }
 
+// Somebody who was called, and must be woken whatever becomes of the caller.
+struct WakesLater {
+  std::shared_ptr<Place> place;
+  WakesLater() = default;
+  WakesLater(const WakesLater&) = delete;
+  WakesLater& operator=(const WakesLater&) = delete;
+  ~WakesLater() {
+    if (place) place->bell.wake_one();
+  }
+};
+
 }  // namespace
 
 // ---- Channel ------------------------------------------------------------------------------------
@@ -219,10 +230,11 @@ struct EventQueue::Patience {
 };
 
 troupe_events* EventQueue::wait(int64_t timeout_ns, uint32_t max) {
+  WakesLater next;  // after the mutex is let go
   std::unique_lock lock(mutex_);
   const Patience patience{*this, timeout_ns};
   if (in_turn_) {
-    sleep_in_turn(lock, patience);
+    next.place = sleep_in_turn(lock, patience);
   } else {
     sleep(lock, patience);
   }
@@ -242,17 +254,20 @@ void EventQueue::sleep(std::unique_lock<std::mutex>& lock, const Patience& patie
   --waiters_;
 }
 
-// Returns when there is something to take, or nothing to wait for.
-void EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patience& patience) {
+// Returns when there is something to take, or nothing to wait for, and then who is to be woken
+// after that, if anybody.
+std::shared_ptr<Place> EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock,
+                                                 const Patience& patience) {
   std::shared_ptr<Place> next = back_in_round();
-  const auto wake_next = [&] {
-    if (next) std::exchange(next, nullptr)->bell.wake_one();
-  };
   bool called = false;
   while (!called && !patience.over() && !(patience.due() && round_->free())) {
     ++waiters_;
     const bool at_once = patience.due() && round_->arrived(*place_);  // else it stands in line
-    if (!at_once) place_->bell.sleep(lock, patience.until, wake_next);
+    if (!at_once) {
+      place_->bell.sleep(lock, patience.until, [&] {
+        if (next) std::exchange(next, nullptr)->bell.wake_one();
+      });
+    }
     --waiters_;
     if (place_->calls == 0) continue;
     round_->awake(*place_);
@@ -261,12 +276,11 @@ void EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patienc
   }
   if (waiters_ == 0) round_->leave_line(*place_);
   if (patience.due() && !called) round_->begin(*place_);
-  if (waiters_ > 0 && !wake_due_ && wakes_ != patience.wakes)
-    place_->bell.wake_all();  // a wake is for all
-  if (!next) return;
-  lock.unlock();
-  wake_next();
-  lock.lock();
+  if (waiters_ > 0 && wakes_ != patience.wakes) {  // a wake is for all
+    place_->bell.ring();
+    place_->bell.wake_all();
+  }
+  return next;
 }
 
 // This thread has done with what it took; whose turn it is now is to be woken.

@@ -32,19 +32,26 @@ typedef struct job {
   int32_t kind; /* of the terminal event */
 } job;
 
+/* Whether something came. */
+static int read_once(job *self) {
+  troupe_events *events = NULL;
+  CHECK_OK(troupe_queue_wait(self->queue, self->timeout_ns, 1, &events));
+  CHECK(events || self->timeout_ns >= 0);
+  for (uint32_t i = 0; i < TROUPE_COUNT(events); ++i) {
+    const troupe_event *event = TROUPE_EVENT(events, i);
+    self->kind = event->kind;
+    self->text_size += event->text_size;
+  }
+  troupe_events_free(events);
+  return events != NULL;
+}
+
 static void *read_all(void *raw) {
   job *const self = raw;
   while (!TROUPE_IS_TERMINAL(self->kind)) {
-    troupe_events *events = NULL;
-    CHECK_OK(troupe_queue_wait(self->queue, self->timeout_ns, 1, &events));
-    if (!events && self->timeout_ns == 0) pause_ms(1);
-    for (uint32_t i = 0; i < TROUPE_COUNT(events); ++i) {
-      const troupe_event *event = TROUPE_EVENT(events, i);
-      self->kind = event->kind;
-      self->text_size += event->text_size;
-    }
-    if (events && self->pause_ms) pause_ms(self->pause_ms);
-    troupe_events_free(events);
+    const int came = read_once(self);
+    if (!came && self->timeout_ns == 0) pause_ms(1);
+    if (came && self->pause_ms) pause_ms(self->pause_ms);
   }
   return NULL;
 }
@@ -90,11 +97,7 @@ static void a_thread_for_each_request(troupe_engine *engine) {
 static atomic_int may_come_back;
 
 static void *stays_away(void *raw) {
-  job *const self = raw;
-  troupe_events *events = NULL;
-  CHECK_OK(troupe_queue_wait(self->queue, -1, 0, &events));
-  CHECK(events);
-  troupe_events_free(events);
+  read_once(raw);
   while (!atomic_load(&may_come_back)) pause_ms(1);
   return read_all(raw);
 }
