@@ -1,6 +1,5 @@
 """The sync face over `echo:`, which answers with its prompt."""
 
-import ctypes
 import gc
 import os
 import signal
@@ -159,8 +158,8 @@ def test_threads_share_an_engine(engine):
 
 
 def resident_kib():
-    """What is in use: free memory goes back first, for the engine gives it back now and then by itself."""
-    ctypes.CDLL(None).malloc_trim(0)
+    """Once the engine rests, which a second after the last answer gives back what a burst took."""
+    time.sleep(1.5)
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
@@ -174,7 +173,7 @@ def test_ten_thousand_requests_leave_no_leak(engine):
     rounds(10)
     before = resident_kib()
     rounds(100)
-    assert resident_kib() - before < 8 * 1024
+    assert resident_kib() - before < 2 * 1024
 
 
 CYCLES = int(os.environ.get("TROUPE_TEST_CYCLES", "100000"))
@@ -195,7 +194,7 @@ def test_submitting_and_cancelling_keeps_memory_flat():
         rounds(2000)
         before = resident_kib()
         rounds(CYCLES)
-        assert resident_kib() - before < 8 * 1024
+        assert resident_kib() - before < 2 * 1024
         stats = engine.stats()
         assert stats.submitted == 2000 + CYCLES == stats.done + stats.cancelled + stats.failed
 
