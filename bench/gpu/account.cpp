@@ -9,6 +9,7 @@
 // time, and time in which nothing else ran; then how long the GPU was busy and idle within bursts.
 // Kernels that overlap (programmatic dependent launch) are counted once in "alone". ACCOUNT_LAST_MS
 // counts only the end of the run: the steady state of a bench whose last part is measured.
+// ACCOUNT_SPANS names a file that gets every kernel and copy on its own, for bench/gpu/timeline.py.
 #include <cupti.h>
 
 #include <algorithm>
@@ -28,7 +29,7 @@ constexpr uint64_t kBurstGapNs = 2'000'000;
 
 struct Span {
   uint64_t begin, end;
-  uint32_t name;
+  uint32_t name, stream;
 };
 struct Tally {
   uint64_t calls = 0, ns = 0, alone_ns = 0;
@@ -67,13 +68,13 @@ void CUPTIAPI give_buffer(uint8_t** buffer, size_t* size, size_t* records) {
 void take_record(Account& a, const CUpti_Activity* record) {
   if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
     const auto* k = reinterpret_cast<const CUpti_ActivityKernel10*>(record);
-    a.spans.push_back({k->start, k->end, a.id_of(short_name(k->name))});
+    a.spans.push_back({k->start, k->end, a.id_of(short_name(k->name)), k->streamId});
   } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
     const auto* c = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record);
-    a.spans.push_back({c->start, c->end, a.id_of("copy, kind " + std::to_string(c->copyKind))});
+    a.spans.push_back({c->start, c->end, a.id_of("copy, kind " + std::to_string(c->copyKind)), c->streamId});
   } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
     const auto* m = reinterpret_cast<const CUpti_ActivityMemset4*>(record);
-    a.spans.push_back({m->start, m->end, a.id_of("memset")});
+    a.spans.push_back({m->start, m->end, a.id_of("memset"), m->streamId});
   }
 }
 
@@ -84,6 +85,21 @@ void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t* buffer, size_t, size_t v
   while (cuptiActivityGetNextRecord(buffer, valid, &record) == CUPTI_SUCCESS)
     take_record(a, record);
   std::free(buffer);
+}
+
+// One line a name, an empty line, then one line a span: begin and end in ns, stream, name's number.
+void write_spans(const Account& a) {
+  const char* path = std::getenv("ACCOUNT_SPANS");
+  FILE* out = path == nullptr ? nullptr : std::fopen(path, "w");
+  if (out == nullptr) return;
+  for (const std::string& name : a.names) std::fprintf(out, "%s\n", name.c_str());
+  std::fprintf(out, "\n");
+  const uint64_t begin = a.spans.front().begin;
+  for (const Span& s : a.spans) {
+    std::fprintf(out, "%llu %llu %u %u\n", static_cast<unsigned long long>(s.begin - begin),
+                 static_cast<unsigned long long>(s.end - begin), s.stream, s.name);
+  }
+  std::fclose(out);
 }
 
 void write_table() {
@@ -99,6 +115,7 @@ void write_table() {
     const uint64_t end = a.spans.back().end, ns = std::strtoull(last, nullptr, 10) * 1'000'000;
     std::erase_if(a.spans, [&](const Span& s) { return s.begin + ns < end; });
   }
+  write_spans(a);
   std::vector<Tally> tallies(a.names.size());
   uint64_t busy = 0, idle = 0, reached = a.spans.front().begin;
   for (const Span& s : a.spans) {
