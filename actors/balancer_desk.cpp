@@ -59,6 +59,7 @@ void BalancerDesk::see(const OrderPtr& order) {
     at->second.job->layout = std::move(sight.pictures[i].layout);
     at->second.cut.resize(works[i].tiles.size());
     at->second.tiles.resize(works[i].tiles.size());
+    at->second.joins = works[i].joins;
   }
   for (auto* images : {&order->job.prompt.images, &order->job.prompt.cross_images}) {
     for (engine::PromptImage& image : *images) image.embedding = guest.pictures[image.embedding];
@@ -99,15 +100,16 @@ void BalancerDesk::called(VisionCall& call) {
   for (size_t i = 0; i < call.refs.size(); ++i) {
     const auto at = kept_.find(call.refs[i].picture);
     if (at == kept_.end()) continue;
-    at->second.encode_ns += call.ns / static_cast<int64_t>(call.refs.size());
-    if (call.refs[i].tile == kJoin) {
-      at->second.rows = std::move(call.rows[i]);
-      at->second.ready_ns = clock_->now_ns();
-      at->second.job->input.bytes = {};
-      at->second.tiles = {};
-      at->second.cut = {};
+    Kept& kept = at->second;
+    kept.encode_ns += call.ns / static_cast<int64_t>(call.refs.size());
+    if (call.refs[i].tile == kJoin || !kept.joins) {
+      kept.rows = std::move(call.rows[i]);
+      kept.ready_ns = clock_->now_ns();
+      kept.job->input.bytes = {};
+      kept.tiles = {};
+      kept.cut = {};
     } else {
-      at->second.tiles[static_cast<size_t>(call.refs[i].tile)] = std::move(call.rows[i]);
+      kept.tiles[static_cast<size_t>(call.refs[i].tile)] = std::move(call.rows[i]);
     }
   }
   core_.called(call.id, call.ns);

@@ -56,6 +56,7 @@ class BalancerDesk {
     PictureJobPtr job;
     std::vector<vision::Tile> cut;
     std::vector<engine::EmbeddingPtr> tiles;
+    bool joins = true;
     engine::EmbeddingPtr rows;
     int64_t prepare_ns = 0, encode_ns = 0, ready_ns = 0;
   };

@@ -15,12 +15,9 @@ void die(Self self, const ObituaryPtr& obituary, const Status& why) {
 Result<std::vector<engine::EmbeddingPtr>> answer(engine::VisionExecutor& device, const VisionCall& call) {
   std::vector<engine::EmbeddingPtr> rows;
   if (call.picture == nullptr) return device.encode(call.tiles);
-  const bool given = call.picture->input.kind == ImageKind::embedding;
-  if (given && call.parts.empty()) {
+  if (call.picture->input.kind == ImageKind::embedding) {
     TR_ASSIGN(engine::EmbeddingPtr adopted, device.adopt(call.picture->input));
     rows.push_back(std::move(adopted));
-  } else if (given) {
-    rows.push_back(call.parts.front());
   } else {
     TR_ASSIGN(engine::EmbeddingPtr joined, device.join(call.picture->layout, call.parts));
     rows.push_back(std::move(joined));

@@ -1,6 +1,8 @@
 #include "actors/loaded_encoder.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
 #include <random>
 #include <utility>
 
@@ -19,8 +21,8 @@ constexpr int64_t kWorkspaceLeast = 256 * kMebi, kWorkspaceMost = 2048 * kMebi;
 constexpr int64_t kBatchPatchesCpu = 1024, kBatchPatchesDevice = 16384;
 // What a device does per FLOP before it has shown itself: 50 GFLOP/s, 50 TFLOP/s.
 constexpr double kNsPerFlopCpu = 0.02, kNsPerFlopDevice = 2e-5;
-// On a device two: one prepares its call on the host while the other's runs.
-constexpr int32_t kEncodersDevice = 2;
+// On a device two, with a call each: one brings its call's patches while the other computes.
+constexpr int32_t kEncodersDevice = 2, kCallsDevice = 1;
 constexpr int64_t kPixelBytes = 6;  // as picture_prompt.cpp counts them
 
 uint64_t random_word() {
@@ -41,21 +43,24 @@ VisionMemory plan_vision(const LoadRequest& request, const Eyes& eyes) {
   return m;
 }
 
-Result<std::unique_ptr<engine::VisionExecutor>> open_encoder(const LoadRequest& request,
-                                                             int32_t device) {
+Result<std::unique_ptr<engine::VisionExecutor>> open_encoder(
+    const LoadRequest& request, int32_t device, const std::shared_ptr<std::mutex>& turn) {
   TR_ASSIGN(auto opened, open_encoder_backend(request.device, request.threads, device));
   const std::shared_ptr<Backend> backend = std::move(opened);
   models::LoadOptions load = request.load;
   load.progress = nullptr;
   TR_ASSIGN(auto model, vision::VisionModel::load(request.eyes->folder, *backend, load));
+  if (!request.device.cpu()) model->take_turns(turn);
   engine::VisionCore::Shape shape;
   shape.hidden = request.eyes->folder->rules().hidden;
   shape.dtype = backend->activation_dtype(request.folder->facts().dtype);
   shape.patches_max = engine::patches_that_fit(
       *model, static_cast<size_t>(request.vision.workspace_bytes));
+  if (!request.device.cpu()) shape.patches_usual = kBatchPatchesDevice;
   request.eyes->patches_max->store(shape.patches_max, std::memory_order_relaxed);
-  return std::unique_ptr<engine::VisionExecutor>(
-      std::make_unique<engine::VisionCore>(backend, std::move(model), shape));
+  auto core = std::make_unique<engine::VisionCore>(backend, std::move(model), shape);
+  if (!request.device.cpu()) TR_TRY(core->reserve());
+  return std::unique_ptr<engine::VisionExecutor>(std::move(core));
 }
 
 }  // namespace
@@ -84,7 +89,9 @@ VisionParts loaded_vision(const LoadRequest& request) {
   VisionParts parts;
   parts.eyes = request.eyes;
   parts.devices = request.vision.encoders;
-  parts.open_device = [request](int32_t device, int32_t) { return open_encoder(request, device); };
+  parts.open_device = [request, turn = std::make_shared<std::mutex>()](int32_t device, int32_t) {
+    return open_encoder(request, device, turn);
+  };
   parts.balancer = [request] {
     const VisionMemory& memory = request.vision;
     engine::VisionConfig config;
@@ -92,6 +99,10 @@ VisionParts loaded_vision(const LoadRequest& request) {
     config.user_bytes = memory.embedding_bytes - memory.embedding_bytes / 4;  // sessions keep a quarter
     config.work_bytes = memory.work_bytes;
     config.batch_patches = request.device.cpu() ? kBatchPatchesCpu : kBatchPatchesDevice;
+    if (!request.device.cpu()) {
+      config.calls_max = kCallsDevice;
+      config.turns = true;
+    }
     config.ns_per_cost = request.device.cpu() ? kNsPerFlopCpu : kNsPerFlopDevice;
     return config;
   };

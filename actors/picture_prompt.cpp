@@ -74,6 +74,7 @@ Status adopt_rows(const ImageInput& image, const EncodeParts& parts, Picture& pi
   layout.rope_columns = grid ? image.grid[2] : 0;
   TR_ASSIGN(layout.prompt, text_of_rows(image, parts));
   picture.work.tiles = {kAdopted};
+  picture.work.joins = false;
   picture.work.work_bytes = static_cast<int64_t>(image.bytes.size);
   return {};
 }
@@ -99,6 +100,7 @@ Status measure(const ImageInput& image, const Eyes& eyes, Picture& picture) {
     patches += grid.patches();
     picture.work.tiles.push_back({eyes.folder->cost(grid), grid.patches()});
   }
+  picture.work.joins = eyes.folder->joins(picture.layout);
   picture.work.work_bytes = pixels * kPixelBytes + patches * kPatchBytes;
   return {};
 }

@@ -63,6 +63,9 @@ class FakeFolder final : public vision::VisionFolder {
   [[nodiscard]] double cost(const vision::PatchGrid& grid) const override {
     return static_cast<double>(grid.patches()) * 1000.0;
   }
+  [[nodiscard]] bool joins(const vision::PictureLayout& layout) const override {
+    return layout.tiles.size() > 1;
+  }
 
  private:
   FakeProcessor processor_;
@@ -82,6 +85,7 @@ class FakeVisionExecutor final : public VisionExecutor {
         row[0] = tile.patches[0];
         row[1] = tile.patches[1];
         row[2] = static_cast<float>(r);
+        row[3] = 1.0F;
       }
       out.push_back(rows);
     }

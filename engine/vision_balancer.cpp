@@ -155,6 +155,7 @@ void VisionBalancer::start_work(VisionOrders& orders) {
     stats_.work_bytes += bytes;
     picture.stage = Stage::working;
     picture.to_prepare = static_cast<int32_t>(picture.work.tiles.size());
+    preparing_ += picture.to_prepare;
     orders.prepare.push_back(to_work_.front());
     to_work_.pop_front();
   }
@@ -164,6 +165,7 @@ void VisionBalancer::prepared(PictureId id, int32_t index, const Status& status)
   const auto at = pictures_.find(id);
   if (at == pictures_.end()) return;
   --at->second.to_prepare;
+  --preparing_;
   if (at->second.stage == Stage::abandoned) return bury_if_idle(id);
   if (!status.ok()) return fail_picture(id, status);
   place({id, index}, false);
@@ -172,7 +174,7 @@ void VisionBalancer::prepared(PictureId id, int32_t index, const Status& status)
 void VisionBalancer::undecoded(PictureId id, const Status& why) {
   const auto at = pictures_.find(id);
   if (at == pictures_.end()) return;
-  at->second.to_prepare = 0;
+  preparing_ -= std::exchange(at->second.to_prepare, 0);
   if (at->second.stage == Stage::abandoned) return bury_if_idle(id);
   fail_picture(id, why);
 }
@@ -186,6 +188,10 @@ void VisionBalancer::place(const TileRef& ref, bool first) {
   for (size_t d = 0; d < devices_.size(); ++d) {
     const Device& device = devices_[d];
     if (!device.alive) continue;
+    if (config_.turns) {  // one queue for all
+      best = static_cast<int32_t>(d);
+      break;
+    }
     const double finish =
         (device.queued_cost + device.called_cost + t.work.cost) * device.ns_per_cost;
     if (finish < soonest) {
@@ -214,29 +220,62 @@ void VisionBalancer::unplace(const TileRef& ref) {
   t.device = -1;
 }
 
+// Its own queue, or that of another encoder of the chip.
+VisionBalancer::Device* VisionBalancer::queue_for(int32_t index) {
+  Device& own = devices_[static_cast<size_t>(index)];
+  if (!own.queue.empty()) return &own;
+  if (!config_.turns) return nullptr;
+  for (Device& device : devices_) {
+    if (!device.queue.empty()) return &device;
+  }
+  return nullptr;
+}
+
+bool VisionBalancer::waits_for_company(const Device& queue) {
+  if (!config_.turns || preparing_ == 0) return false;
+  const bool busy = std::any_of(devices_.begin(), devices_.end(),
+                                [](const Device& d) { return d.alive && d.calls > 0; });
+  if (!busy) return false;
+  int64_t patches = 0;
+  for (const TileRef& ref : queue.queue) {
+    const Tile& t = tile(ref);
+    if (ref.tile == kJoin || t.attempts > 0) return false;
+    patches += t.work.patches;
+    if (patches >= config_.batch_patches) return false;
+  }
+  return true;
+}
+
 // A tile that has taken a device with it goes alone, so that it does not take others' along again.
+VisionBalancer::Call VisionBalancer::fill(Device& from, int32_t device) {
+  Call call;
+  call.call.id = next_call_++;
+  call.call.device = device;
+  int64_t patches = 0;
+  while (!from.queue.empty()) {
+    const TileRef ref = from.queue.front();
+    Tile& t = tile(ref);
+    const bool alone = ref.tile == kJoin || t.attempts > 0;
+    const bool full = patches + t.work.patches > config_.batch_patches;
+    if (!call.call.tiles.empty() && (alone || full)) break;
+    from.queue.pop_front();
+    t.device = -1;
+    t.call = call.call.id;
+    patches += t.work.patches;
+    call.cost += t.work.cost;
+    call.call.tiles.push_back(ref);
+    if (alone) break;
+  }
+  from.queued_cost = from.queue.empty() ? 0.0 : from.queued_cost - call.cost;
+  return call;
+}
+
 void VisionBalancer::dispatch(int32_t index, VisionOrders& orders) {
   Device& device = devices_[static_cast<size_t>(index)];
-  while (device.alive && device.calls < config_.calls_max && !device.queue.empty()) {
-    Call call;
-    call.call.id = next_call_++;
-    call.call.device = index;
-    int64_t patches = 0;
-    while (!device.queue.empty()) {
-      const TileRef ref = device.queue.front();
-      Tile& t = tile(ref);
-      const bool alone = ref.tile == kJoin || t.attempts > 0;
-      const bool full = patches + t.work.patches > config_.batch_patches;
-      if (!call.call.tiles.empty() && (alone || full)) break;
-      device.queue.pop_front();
-      t.device = -1;
-      t.call = call.call.id;
-      patches += t.work.patches;
-      call.cost += t.work.cost;
-      call.call.tiles.push_back(ref);
-      if (alone) break;
-    }
-    device.queued_cost = device.queue.empty() ? 0.0 : device.queued_cost - call.cost;
+  while (device.alive && device.calls < config_.calls_max) {
+    Device* const from = queue_for(index);
+    if (from == nullptr || waits_for_company(*from)) return;
+    Call call = fill(*from, index);
     device.called_cost += call.cost;
     ++device.calls;
     orders.calls.push_back(call.call);
@@ -278,7 +317,9 @@ void VisionBalancer::tile_done(const TileRef& ref) {
   if (picture.stage == Stage::abandoned) return bury_if_idle(ref.picture);
   if (ref.tile == kJoin) return finish(ref.picture, picture);
   ++stats_.tiles;
-  if (--picture.to_encode == 0) place({ref.picture, kJoin}, true);
+  if (--picture.to_encode > 0) return;
+  if (!picture.work.joins) return finish(ref.picture, picture);
+  place({ref.picture, kJoin}, true);
 }
 
 void VisionBalancer::finish(PictureId id, Picture& picture) {
@@ -417,7 +458,7 @@ VisionStats VisionBalancer::stats() const {
 }
 
 Status VisionBalancer::check_integrity() const {
-  int64_t embedding_bytes = 0, work_bytes = 0;
+  int64_t embedding_bytes = 0, work_bytes = 0, preparing = 0;
   size_t working = 0, queued = 0, called = 0, named = 0;
   for (const auto& [id, p] : pictures_) {
     const bool abandoned = p.stage == Stage::abandoned;
@@ -426,6 +467,7 @@ Status VisionBalancer::check_integrity() const {
     if (works) work_bytes += p.work.work_bytes;
     working += works ? 1 : 0;
     named += abandoned ? 0 : 1;
+    preparing += p.to_prepare;
     if (p.users.empty() && p.stage != Stage::ready && !abandoned) {
       return internal_error("INV-VISION-1: picture " + std::to_string(id) + " is made for nobody");
     }
@@ -442,6 +484,10 @@ Status VisionBalancer::check_integrity() const {
   }
   if (work_bytes != stats_.work_bytes || (working > 1 && work_bytes > config_.work_bytes)) {
     return internal_error("INV-VISION-3: work takes " + std::to_string(work_bytes) + " bytes");
+  }
+  if (preparing != preparing_) {
+    return internal_error("INV-VISION-5: " + std::to_string(preparing) + " tiles are being prepared, " +
+                          std::to_string(preparing_) + " counted");
   }
   for (const Device& d : devices_) queued -= d.queue.size();
   for (const auto& [id, call] : calls_) called -= call.call.tiles.size();

@@ -7,7 +7,8 @@
 //     -> prepare  a picture is decoded and cut into tiles within the bound of working memory
 //     -> tiles    each a job of its own, placed where it is predicted to finish first: by its cost
 //                 and the nanoseconds per cost that the device has shown so far
-//     -> join     its tiles' rows become the picture's; everybody who wants it is told
+//     -> join     its tiles' rows become the picture's, where those of its only tile are not just
+//                 that; everybody who wants it is told
 //   leave(user)   ended or cancelled: pictures that nobody wants are dropped, or kept when encoded
 //
 // Calls to a device are few and small: what is not sent yet waits here, so that it can go elsewhere
@@ -44,6 +45,7 @@ struct TileWork {
 struct PictureWork {
   BlockKey content;                  // of the picture and of how it is processed
   std::vector<TileWork> tiles;
+  bool joins = true;  // false: its one tile's rows are the picture's
   int64_t embedding_bytes = 0;
   int64_t work_bytes = 0;            // pixels and tiles, from decoding until its rows are there
 };
@@ -55,6 +57,9 @@ struct VisionConfig {
   int64_t work_bytes = int64_t{512} << 20;
   int64_t batch_patches = 4096;  // of the tiles of one call, unless one has more
   int32_t calls_max = 2;         // on one device
+  // The devices are encoders of one chip that compute in turns: they take from one queue, and while
+  // one computes the others wait until their call is full or nothing is being prepared.
+  bool turns = false;
   int32_t attempts_max = 3;      // devices that a tile may take with it
   double ns_per_cost = 1e-2;     // of a device that has shown nothing yet
 };
@@ -172,6 +177,9 @@ class VisionBalancer {
   void start_work(VisionOrders& orders);
   void place(const TileRef& ref, bool first);
   void dispatch(int32_t device, VisionOrders& orders);
+  Device* queue_for(int32_t device);
+  [[nodiscard]] bool waits_for_company(const Device& queue);
+  Call fill(Device& queue, int32_t device);
   void unplace(const TileRef& ref);
   void tile_done(const TileRef& ref);
   void finish(PictureId id, Picture& picture);
@@ -190,6 +198,7 @@ class VisionBalancer {
   std::vector<TileRef> homeless_;   // no device is alive
   std::vector<Device> devices_;
   std::map<uint64_t, Call> calls_;
+  int64_t preparing_ = 0;           // tiles whose answers are still to come
   VisionOrders pending_;            // ready, failed and forget between two act()s
   std::optional<Status> dead_;      // no device is left
   uint64_t next_picture_ = 1, next_call_ = 1, uses_ = 0;

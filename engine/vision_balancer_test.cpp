@@ -84,6 +84,46 @@ TEST(VisionBalancer, APictureGoesFromRoomToRows) {
   EXPECT_EQ(balancer.stats().work_bytes, 0);
 }
 
+TEST(VisionBalancer, TheRowsOfAnOnlyTileAreThePictures) {
+  VisionBalancer balancer(config());
+  PictureWork work = picture(5);
+  work.joins = false;
+  const PictureId id = want(balancer, 1, work);
+  prepare(balancer, act(balancer).prepare.at(0), 1);
+  balancer.called(act(balancer).calls.at(0).id, 50);
+  const VisionOrders orders = act(balancer);
+  EXPECT_TRUE(orders.calls.empty());
+  EXPECT_EQ(orders.ready.size(), 1U);
+  EXPECT_TRUE(balancer.ready(id));
+}
+
+// Two encoders of one chip: the second would wait for its turn, and takes what comes meanwhile.
+TEST(VisionBalancer, WhoWaitsForItsTurnWaitsForCompany) {
+  VisionConfig c = config();
+  c.devices = 2;
+  c.calls_max = 1;
+  c.turns = true;
+  VisionBalancer balancer(c);
+  std::vector<PictureId> ids;
+  for (UserId user = 1; user <= 4; ++user) {
+    PictureWork work = picture(user);
+    work.joins = false;
+    ids.push_back(want(balancer, user, work));
+  }
+  EXPECT_EQ(act(balancer).prepare.size(), 4U);
+  prepare(balancer, ids[0], 1);
+  const VisionOrders first = act(balancer);
+  ASSERT_EQ(first.calls.size(), 1U);
+  prepare(balancer, ids[1], 1);
+  EXPECT_TRUE(act(balancer).calls.empty());  // two are still to come
+  prepare(balancer, ids[2], 1);
+  balancer.undecoded(ids[3], invalid("broken"));
+  const VisionOrders second = act(balancer);
+  ASSERT_EQ(second.calls.size(), 1U);
+  EXPECT_NE(second.calls[0].device, first.calls[0].device);
+  EXPECT_EQ(second.calls[0].tiles.size(), 2U);
+}
+
 TEST(VisionBalancer, OnePictureForManyIsEncodedOnce) {
   VisionBalancer balancer(config());
   const PictureId id = want(balancer, 1, picture(5));
@@ -301,6 +341,7 @@ class World {
     c.batch_patches = static_cast<int64_t>(1 + pick(60));
     c.calls_max = static_cast<int32_t>(1 + pick(3));
     c.ns_per_cost = 1.0;
+    c.turns = pick(3) == 0;
     for (int32_t d = 0; d < c.devices; ++d) alive_.push_back(true);
     return c;
   }
@@ -317,6 +358,7 @@ class World {
       PictureWork w = picture(content, static_cast<int32_t>(1 + content % 5), static_cast<double>(10 + content),
                               static_cast<int64_t>(5 + content * 2));
       w.work_bytes = static_cast<int64_t>(5 + 9 * (content % 7));
+      w.joins = content % 5 != 0 || content == 0;  // those of one tile: some
       works.push_back(w);
     }
     const UserId user = next_user_++;
@@ -330,6 +372,7 @@ class World {
     for (size_t i = 0; i < ids.size(); ++i) {
       state.waits.insert(ids[i]);
       tiles_of_[ids[i]] = static_cast<int32_t>(works[i].tiles.size());
+      joins_[ids[i]] = works[i].joins;
       broken_[ids[i]] = works[i].content.high == 11;  // never decodes
     }
     state.stays = static_cast<int64_t>(pick(30));
@@ -418,7 +461,11 @@ class World {
       if (user == users_.end() || user->second.waits.erase(r.picture) != 1) {
         fail("INV-VISION-1: told twice, or told somebody who has left");
       }
-      if (!kept_.contains(r.picture) || !kept_[r.picture].joined) fail("ready without rows");
+      const auto kept = kept_.find(r.picture);
+      if (kept == kept_.end() || kept->second.joined != joins_[r.picture] ||
+          static_cast<int32_t>(kept->second.done.size()) != kept->second.tiles) {
+        fail("ready without rows");
+      }
     }
     for (const auto& f : orders.failed) {
       if (users_.erase(f.user) != 1) fail("INV-VISION-1: a failure for nobody");
@@ -434,7 +481,7 @@ class World {
   std::vector<DeviceCall> calls_;
   std::map<UserId, UserState> users_;
   std::map<PictureId, int32_t> tiles_of_;
-  std::map<PictureId, bool> broken_;
+  std::map<PictureId, bool> broken_, joins_;
   std::map<PictureId, Kept> kept_;
   UserId next_user_ = 1;
   int arrivals_left_ = 40;

@@ -11,13 +11,12 @@
 namespace troupe::engine {
 namespace {
 
-constexpr int64_t kPatchesLeast = 1024;       // reserved at once: growing step by step is waste
 constexpr int64_t kPatchesMost = 1 << 20;
 
 // What keeps rows on their device: the buffer, and the backend that it belongs to.
 struct Rows {
   std::shared_ptr<Backend> backend;  // goes last
-  std::unique_ptr<DeviceBuffer> buffer;
+  std::shared_ptr<DeviceBuffer> buffer;
 };
 
 DType dtype_of(EmbeddingType type) {
@@ -48,15 +47,17 @@ VisionCore::VisionCore(std::shared_ptr<Backend> backend, std::unique_ptr<vision:
                        const Shape& shape)
     : backend_(std::move(backend)),
       model_(std::move(model)),
+      store_(backend_),
       hidden_(shape.hidden),
       dtype_(shape.dtype),
-      patches_max_(shape.patches_max) {}
+      patches_max_(shape.patches_max),
+      patches_usual_(shape.patches_usual) {}
 
 Result<EmbeddingPtr> VisionCore::allocate(int64_t rows) {
   auto kept = std::make_shared<Rows>();
   kept->backend = backend_;
   const size_t bytes = static_cast<size_t>(rows * hidden_) * dtype_bytes(dtype_);
-  TR_ASSIGN(kept->buffer, backend_->allocate(bytes, "image rows"));
+  TR_ASSIGN(kept->buffer, store_.take(bytes));
   Embedding out;
   out.rows = {kept->buffer->data(), dtype_, rows, hidden_, hidden_};
   out.buffer = kept->buffer.get();
@@ -70,7 +71,7 @@ Status VisionCore::reserve(int64_t patches) {
     return limit_exceeded("image: " + std::to_string(patches) + " patches at once, and the memory plan has room for " +
                           std::to_string(patches_max_) + "; send a smaller picture");
   }
-  const auto wanted = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(patches, kPatchesLeast))));
+  const auto wanted = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(patches, patches_usual_))));
   const int64_t next = std::min(wanted, patches_max_);
   TR_TRY(model_->reserve(next));
   reserved_ = next;
@@ -78,23 +79,17 @@ Status VisionCore::reserve(int64_t patches) {
 }
 
 Result<std::vector<EmbeddingPtr>> VisionCore::encode(std::span<const vision::Tile> tiles) {
-  int64_t patches = 0, rows = 0;
-  for (const vision::Tile& t : tiles) {
-    patches += t.grid.patches();
-    rows += model_->rows_of(t.grid);
-  }
+  int64_t patches = 0;
+  for (const vision::Tile& t : tiles) patches += t.grid.patches();
   TR_TRY(reserve(patches));
-  TR_ASSIGN(const EmbeddingPtr all, allocate(rows));
-  TR_TRY(model_->encode(tiles, all->rows));
   std::vector<EmbeddingPtr> out;
-  int64_t first = 0;
+  std::vector<Matrix> rows;
   for (const vision::Tile& t : tiles) {
-    Embedding part = *all;
-    part.rows.data = all->rows.row<std::byte>(0) + static_cast<size_t>(first * hidden_) * dtype_bytes(dtype_);
-    part.rows.rows = model_->rows_of(t.grid);
-    first += part.rows.rows;
-    out.push_back(std::make_shared<const Embedding>(std::move(part)));
+    TR_ASSIGN(EmbeddingPtr made, allocate(model_->rows_of(t.grid)));
+    rows.push_back(made->rows);
+    out.push_back(std::move(made));
   }
+  TR_TRY(model_->encode(tiles, rows));
   return out;
 }
 

@@ -132,6 +132,7 @@ size_t VisionEncoder::workspace_bytes(int64_t patches) const {
 
 Status VisionEncoder::reserve(int64_t patches) {
   const Tower& t = folder_->description().tower;
+  const auto turn = take_turn();  // products may be timed
   workspace_.reset();
   const int64_t at_once = tiled() != nullptr ? tiled()->tiles_max : 1;
   patches = std::max(patches, at_once * std::max(1, t.tile_side * t.tile_side));
@@ -198,7 +199,8 @@ Status VisionEncoder::upload_patches(std::span<const Tile> tiles, const TowerRow
   return backend_.upload(to.data, converted_.data(), bytes);
 }
 
-void VisionEncoder::project(Run& run, std::span<const Tile> tiles, const Matrix& out) {
+void VisionEncoder::project(Run& run, std::span<const Tile> tiles,
+                            std::span<const Matrix> outputs) {
   std::vector<PatchGrid> grids;
   for (const Tile& tile : tiles) grids.push_back(tile.grid);
   std::vector<TileShape> shapes = first_shapes(grids);
@@ -219,10 +221,15 @@ void VisionEncoder::project(Run& run, std::span<const Tile> tiles, const Matrix&
     order.resize(static_cast<size_t>(rows.rows));
     std::iota(order.begin(), order.end(), 0);
   }
-  backend_.mix_rows({.inputs = {&rows, 1}, .rows = order, .output = out});
+  std::span<const int32_t> left = order;
+  for (const Matrix& output : outputs) {
+    const auto count = static_cast<size_t>(output.rows);
+    backend_.mix_rows({.inputs = {&rows, 1}, .rows = left.first(count), .output = output});
+    left = left.subspan(count);
+  }
 }
 
-Status VisionEncoder::encode_group(std::span<const Tile> tiles, const Matrix& out) {
+Status VisionEncoder::encode_group(std::span<const Tile> tiles, std::span<const Matrix> outputs) {
   std::vector<PatchGrid> grids;
   for (const Tile& tile : tiles) grids.push_back(tile.grid);
   const Tower& t = folder_->description().tower;
@@ -240,6 +247,7 @@ Status VisionEncoder::encode_group(std::span<const Tile> tiles, const Matrix& ou
       lay_out(scratch, rows.patches, rows.rows, static_cast<int64_t>(rows.kept.size()));
   TR_TRY(upload_patches(tiles, rows, buffers.patches));
   TR_ASSIGN(const Batch batch, begin(rows.rows, rows.rope));
+  const auto turn = take_turn();
   Step step{.backend = backend_,
             .batch = batch,
             .caches = {},
@@ -261,58 +269,56 @@ Status VisionEncoder::encode_group(std::span<const Tile> tiles, const Matrix& ou
     pass_middle(run, state);
   }
   take(run, -1);
-  project(run, tiles, out);
+  project(run, tiles, outputs);
   return finish(batch);
 }
 
-Status VisionEncoder::encode(std::span<const Tile> tiles, const Matrix& out) {
-  if (workspace_ == nullptr) return internal_error("VisionModel::encode before reserve()");
+Status VisionEncoder::check_tile(const Tile& tile, const Matrix& rows) const {
   const Tower& t = folder_->description().tower;
-  int64_t rows = 0;
-  for (const Tile& tile : tiles) {
-    const PatchGrid& g = tile.grid;
-    const bool fits = t.tile_side == 0 || (g.rows == t.tile_side && g.columns == t.tile_side) ||
-                      std::holds_alternative<PositionTable>(t.positions);
-    if (!fits || tile.patch_values != t.patch_values || g.patches() < 1 ||
-        static_cast<int64_t>(tile.patches.size()) != g.patches() * t.patch_values) {
-      return internal_error("a tile of " + std::to_string(g.rows) + " x " +
-                            std::to_string(g.columns) + " patches of " +
-                            std::to_string(tile.patch_values) +
-                            " values does not belong to this tower");
-    }
-    if (tiled() != nullptr &&
-        (g.frames > tiled()->tiles_max || tile.aspect < 0 || tile.aspect >= tiled()->aspects)) {
-      return internal_error("a picture of " + std::to_string(g.frames) + " tiles, aspect " +
-                            std::to_string(tile.aspect) + ", does not belong to this tower");
-    }
-    rows += rows_of(g);
+  const PatchGrid& g = tile.grid;
+  const bool fits = t.tile_side == 0 || (g.rows == t.tile_side && g.columns == t.tile_side) ||
+                    std::holds_alternative<PositionTable>(t.positions);
+  if (!fits || tile.patch_values != t.patch_values || g.patches() < 1 ||
+      static_cast<int64_t>(tile.patches.size()) != g.patches() * t.patch_values) {
+    return internal_error("a tile of " + std::to_string(g.rows) + " x " +
+                          std::to_string(g.columns) + " patches of " +
+                          std::to_string(tile.patch_values) +
+                          " values does not belong to this tower");
   }
-  if (rows != out.rows || out.cols != folder_->rules().hidden) {
-    return internal_error("the tiles give " + std::to_string(rows) + " rows of " +
-                          std::to_string(folder_->rules().hidden) + ", there is room for " +
-                          std::to_string(out.rows) + " of " + std::to_string(out.cols));
+  if (tiled() != nullptr &&
+      (g.frames > tiled()->tiles_max || tile.aspect < 0 || tile.aspect >= tiled()->aspects)) {
+    return internal_error("a picture of " + std::to_string(g.frames) + " tiles, aspect " +
+                          std::to_string(tile.aspect) + ", does not belong to this tower");
   }
-  Matrix left = out;
+  if (rows.rows == rows_of(g) && rows.cols == folder_->rules().hidden) return ok_status();
+  return internal_error("a tile gives " + std::to_string(rows_of(g)) + " rows of " +
+                        std::to_string(folder_->rules().hidden) + ", there is room for " +
+                        std::to_string(rows.rows) + " of " + std::to_string(rows.cols));
+}
+
+Status VisionEncoder::encode(std::span<const Tile> tiles, std::span<const Matrix> rows) {
+  if (workspace_ == nullptr) return internal_error("VisionModel::encode before reserve()");
+  if (rows.size() != tiles.size()) {
+    return internal_error(std::to_string(tiles.size()) + " tiles, and rows for " +
+                          std::to_string(rows.size()));
+  }
+  for (size_t i = 0; i < tiles.size(); ++i) TR_TRY(check_tile(tiles[i], rows[i]));
   for (size_t begin = 0; begin < tiles.size();) {
     std::vector<PatchGrid> grids;
-    int64_t group_rows = 0, patches = 0;
+    int64_t patches = 0;
     size_t end = begin;
     for (; end < tiles.size(); ++end) {
       grids.push_back(tiles[end].grid);
       patches += tiles[end].grid.patches();
       if (patches > patches_max_) break;
       if (bytes_for(grids) > workspace_->bytes() || (tiled() != nullptr && end > begin)) break;
-      group_rows += rows_of(tiles[end].grid);
     }
     if (end == begin) {
       return limit_exceeded("a tile of " + std::to_string(tiles[begin].grid.patches()) +
                             " patches: vision workspace was reserved for " +
                             std::to_string(patches_max_));
     }
-    TR_TRY(encode_group(tiles.subspan(begin, end - begin), left.first_rows(group_rows)));
-    left.data = static_cast<std::byte*>(left.data) +
-                static_cast<size_t>(group_rows * left.stride) * dtype_bytes(left.dtype);
-    left.rows -= group_rows;
+    TR_TRY(encode_group(tiles.subspan(begin, end - begin), rows.subspan(begin, end - begin)));
     begin = end;
   }
   return ok_status();

@@ -23,8 +23,9 @@ class VisionEncoder final : public VisionModel {
 
   [[nodiscard]] size_t workspace_bytes(int64_t patches) const override;
   Status reserve(int64_t patches) override;
+  void take_turns(std::shared_ptr<std::mutex> turn) override { turn_ = std::move(turn); }
   [[nodiscard]] int32_t rows_of(const PatchGrid& grid) const override;
-  Status encode(std::span<const Tile> tiles, const Matrix& out) override;
+  Status encode(std::span<const Tile> tiles, std::span<const Matrix> rows) override;
   Status join(const PictureLayout& layout, std::span<const Matrix> tiles,
               const Matrix& out) override;
 
@@ -48,7 +49,11 @@ class VisionEncoder final : public VisionModel {
   [[nodiscard]] size_t stage_bytes(std::vector<TileShape> tiles) const;
   [[nodiscard]] std::vector<TileShape> first_shapes(std::span<const PatchGrid> tiles) const;
 
-  Status encode_group(std::span<const Tile> tiles, const Matrix& out);
+  [[nodiscard]] std::unique_lock<std::mutex> take_turn() const {
+    return turn_ == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(*turn_);
+  }
+  Status check_tile(const Tile& tile, const Matrix& rows) const;
+  Status encode_group(std::span<const Tile> tiles, std::span<const Matrix> outputs);
   Status upload_patches(std::span<const Tile> tiles, const TowerRows& rows, const Matrix& to);
   Result<Batch> begin(int64_t rows, std::vector<int32_t> rope);
   Status finish(const Batch& batch);
@@ -61,7 +66,7 @@ class VisionEncoder final : public VisionModel {
   void run_layer(Run& run, PlacedLayer& layer, const TowerLayer& spec);
   void attend(Run& run, PlacedLayer& layer, const TowerLayer& spec, const Matrix& input);
   void take(Run& run, int32_t state);
-  void project(Run& run, std::span<const Tile> tiles, const Matrix& out);
+  void project(Run& run, std::span<const Tile> tiles, std::span<const Matrix> outputs);
 
   std::shared_ptr<const OpenedFolder> folder_;
   Backend& backend_;
@@ -76,6 +81,7 @@ class VisionEncoder final : public VisionModel {
   std::vector<RopeSpec> ropes_;
   std::vector<PlacedLayer> layers_;
   std::vector<std::unique_ptr<PlacedStage>> stages_;
+  std::shared_ptr<std::mutex> turn_;  // null: alone on the device
   std::unique_ptr<DeviceBuffer> workspace_;
   int64_t patches_max_ = 0;  // of one pass
   uint64_t steps_ = 0;

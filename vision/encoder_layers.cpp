@@ -5,10 +5,29 @@ namespace troupe::vision {
 
 using models::Step;
 
+namespace {
+
+// Every row is its own source: nothing is to be moved.
+bool is_identity(const std::vector<int32_t>& rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] != static_cast<int32_t>(i)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 void VisionEncoder::embed(Run& run) {
   Buffers& b = run.buffers;
-  backend_.linear(run.step.batch,
-                  {.input = b.patches, .weight = &patches_.text, .output = b.embedded});
+  const bool alone = !class_token_ && !positions_ && run.rows.taps == 1 &&
+                     is_identity(run.rows.sources);
+  backend_.linear(run.step.batch, {.input = b.patches,
+                                   .weight = &patches_.text,
+                                   .output = alone ? b.residual : b.embedded});
+  if (alone) {
+    if (first_norm_) first_norm_.run(backend_, b.residual, {}, b.residual);
+    return;
+  }
   std::vector<Matrix> inputs = {b.embedded};
   if (class_token_) inputs.push_back(class_token_);
   if (positions_) inputs.push_back(positions_);
@@ -180,6 +199,11 @@ void VisionEncoder::take(Run& run, int32_t state) {
       from = before_branch(backend_, final_norm_, run.pending, b.branch, b.residual, b.normed);
     } else {
       add_pending(backend_, run.pending, b.branch, b.residual);
+    }
+    if (taken.size() == 1 && run.tiled == nullptr && is_identity(run.rows.kept) &&
+        static_cast<int64_t>(run.rows.kept.size()) == from.rows) {
+      b.features = from;  // no layer follows
+      return;
     }
     const int64_t hidden = b.residual.cols;
     backend_.mix_rows({.inputs = {&from, 1},

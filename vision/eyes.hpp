@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,6 +54,8 @@ class VisionFolder {
   [[nodiscard]] virtual int64_t weight_bytes() const = 0;
   // Predicted work of a tile, in FLOP: what the balancer places by before it has learnt better.
   [[nodiscard]] virtual double cost(const PatchGrid& grid) const = 0;
+  // Whether the rows of a picture are more than those of its only tile: VisionModel::join().
+  [[nodiscard]] virtual bool joins(const PictureLayout& layout) const = 0;
 };
 
 class VisionModel {
@@ -64,11 +67,14 @@ class VisionModel {
   // Bytes of workspace for tiles of so many patches in one call; reserve() takes them, once.
   [[nodiscard]] virtual size_t workspace_bytes(int64_t patches) const = 0;
   virtual Status reserve(int64_t patches) = 0;
+  // Models that share a device compute in turns: together they would all be ready at the same time,
+  // and the device would wait while all of them bring their next patches.
+  virtual void take_turns(std::shared_ptr<std::mutex> turn) = 0;
 
-  // Tower and projector over tiles packed into one call. `out` has as many rows as rows_of() adds
-  // up to, and lies on the device. Waits until it is there.
+  // Tower and projector over tiles packed into one call. rows[i] has rows_of(tiles[i].grid) rows
+  // and lies on the device. Waits until they are there.
   [[nodiscard]] virtual int32_t rows_of(const PatchGrid& grid) const = 0;
-  virtual Status encode(std::span<const Tile> tiles, const Matrix& out) = 0;
+  virtual Status encode(std::span<const Tile> tiles, std::span<const Matrix> rows) = 0;
   // The rows of a picture from those of its tiles, in their order: most families stand them one
   // below the other, some cut padding off and add row ends. `out` has layout.rows rows.
   virtual Status join(const PictureLayout& layout, std::span<const Matrix> tiles,

@@ -96,6 +96,10 @@ int64_t OpenedFolder::weight_bytes() const {
   return elements * static_cast<int64_t>(dtype_bytes(dtype()));
 }
 
+bool OpenedFolder::joins(const PictureLayout& layout) const {
+  return layout.tiles.size() > 1 || !std::holds_alternative<Stacked>(description_.join);
+}
+
 double OpenedFolder::cost(const PatchGrid& grid) const {
   const Tower& t = description_.tower;
   const TowerRows rows = lay_rows(t, {&grid, 1});

@@ -24,6 +24,7 @@ class OpenedFolder final : public VisionFolder {
   [[nodiscard]] const PromptRules& rules() const override { return description_.rules; }
   [[nodiscard]] int64_t weight_bytes() const override;
   [[nodiscard]] double cost(const PatchGrid& grid) const override;
+  [[nodiscard]] bool joins(const PictureLayout& layout) const override;
 
   [[nodiscard]] const VisionDescription& description() const { return description_; }
   [[nodiscard]] DType dtype() const { return language_->facts().dtype; }

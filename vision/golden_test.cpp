@@ -216,19 +216,13 @@ class Golden : public ::testing::TestWithParam<std::string> {
   }
 
   void look_at(Seen& seen) {
-    int64_t rows = 0;
-    for (const Tile& t : seen.tiles) rows += tower_->rows_of(t.grid);
-    std::unique_ptr<DeviceBuffer> memory;
-    const Matrix all = make_rows(rows, memory);
-    const Status encoded = tower_->encode(seen.tiles, all);
-    ASSERT_TRUE(encoded.ok()) << encoded.message();
+    std::vector<std::unique_ptr<DeviceBuffer>> memory(seen.tiles.size());
     std::vector<Matrix> tiles;
-    int64_t at = 0;
     for (const Tile& t : seen.tiles) {
-      tiles.push_back(all.first_rows(tower_->rows_of(t.grid)));
-      tiles.back().data = all.row<std::byte>(0) + static_cast<size_t>(at * all.cols) * dtype_bytes(type_);
-      at += tiles.back().rows;
+      tiles.push_back(make_rows(tower_->rows_of(t.grid), memory[tiles.size()]));
     }
+    const Status encoded = tower_->encode(seen.tiles, tiles);
+    ASSERT_TRUE(encoded.ok()) << encoded.message();
     seen.rows = make_rows(seen.layout.rows, seen.memory);
     const Status status = tower_->join(seen.layout, tiles, seen.rows);
     ASSERT_TRUE(status.ok()) << status.message();
@@ -373,7 +367,7 @@ TEST_P(Golden, ATileBeyondWhatWasReservedIsRefused) {
   tile.patches.resize(static_cast<size_t>(tile.grid.patches() * tile.patch_values), 0.0F);
   std::unique_ptr<DeviceBuffer> memory;
   const Matrix out = make_rows(tower_->rows_of(tile.grid), memory);
-  EXPECT_FALSE(tower_->encode({&tile, 1}, out).ok());
+  EXPECT_FALSE(tower_->encode({&tile, 1}, {&out, 1}).ok());
 }
 
 TEST_P(Golden, WorkAndWeightsAreCounted) {
@@ -421,8 +415,8 @@ TEST_P(Golden, DummyWeights) {
   const auto memory = backend->allocate(bytes.size(), "rows");
   ASSERT_TRUE(memory.ok());
   const DType type = backend->activation_dtype((*eyes)->dtype());
-  const Status status =
-      (*tower)->encode({&tile, 1}, {(*memory)->data(), type, rows, hidden, hidden});
+  const Matrix to{(*memory)->data(), type, rows, hidden, hidden};
+  const Status status = (*tower)->encode({&tile, 1}, {&to, 1});
   ASSERT_TRUE(status.ok()) << status.message();
   std::vector<float> out(static_cast<size_t>(rows * hidden));
   ASSERT_TRUE((*memory)->read(bytes.data(), 0, bytes.size()).ok());
