@@ -308,7 +308,7 @@ void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
   a.work_count = static_cast<int32_t>(work.size());
   a.blocks = d_table.as<int32_t>();
   const double us = microseconds(
-      b.stream, 4, [&](int) { check(prefill_attention(a, b.stream), "prefill_attention"); });
+      b.stream, 4, [&](int) { check(prefill_attention(a, b.sms, b.stream), "prefill_attention"); });
   b.report.add({"prefill attention " + std::to_string(batch) + " x " + std::to_string(length) +
                     ", kv heads " + std::to_string(kv_heads) + ", blocks of " +
                     std::to_string(block_tokens),

@@ -133,7 +133,8 @@ struct PrefillAttention {
 };
 bool prefill_attention_fits(const AttentionShape& shape, const PagedLayer& layer);
 bool prefill_attention_fits_rows(const AttentionShape& shape);
-cudaError_t prefill_attention(const PrefillAttention& args, cudaStream_t stream);
+cudaError_t prefill_attention(const PrefillAttention& args, int multiprocessors,
+                              cudaStream_t stream);
 
 // Any shape, dtype and view, one block a query row and head: what the two kernels above do not
 // take.

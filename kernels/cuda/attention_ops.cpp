@@ -171,7 +171,7 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
       p.layer.values = written->value.data;
       p.row_stride = written->key.stride;
     }
-    check(prefill_attention(p, stream_), "attention");
+    check(prefill_attention(p, multiprocessors_, stream_), "attention");
   }
   if (plan.counts.decode_items == 0) return;
   DecodeAttention d;
@@ -254,7 +254,7 @@ bool CudaBackend::attend_packed(const PackedAttentionArgs& a) {
   p.sequences = packed_.as<AttentionSequence>();
   p.work = reinterpret_cast<const PrefillWork*>(packed_.as<std::byte>() + first);
   p.work_count = static_cast<int32_t>(tiles.size());
-  check(prefill_attention(p, stream_), "packed_attention");
+  check(prefill_attention(p, multiprocessors_, stream_), "packed_attention");
   return true;
 }
 

@@ -12,6 +12,9 @@ using namespace testing;
 struct Sequence {
   int rows, kv_len;
 };
+// Fewer than there are multiprocessors, so that a block of prefill_attention has several tiles.
+constexpr int kFewBlocks = 5;
+
 struct Case {
   std::vector<Sequence> sequences;
   int heads = 8, kv_heads = 2, dim = 128, block_tokens = 16;
@@ -172,7 +175,7 @@ void check_rows(const Case& c) {
   a.sequences = sequences.get();
   a.work = on_device.get();
   a.work_count = static_cast<int32_t>(work.size());
-  TR_CUDA_OK(prefill_attention(a, nullptr));
+  TR_CUDA_OK(prefill_attention(a, kFewBlocks, nullptr));
   TR_CUDA_OK(cudaDeviceSynchronize());
   const auto bits = output.read();
   std::vector<float> got(bits.size());
@@ -204,7 +207,7 @@ void check(const Case& c, bool prefill) {
     TR_CUDA_OK(prefill_attention(
         {shape, layer, query.get(), stride, scene.rows, output.get(), stride, sequences.get(),
          on_device.get(), static_cast<int32_t>(work.size()), blocks.get()},
-        nullptr));
+        kFewBlocks, nullptr));
     TR_CUDA_OK(cudaDeviceSynchronize());
   } else {
     const auto work = decode_work(scene);

@@ -142,6 +142,7 @@ class CudaBackend final : public Backend {
   double time_large(const Bench& bench, const LargeCut& cut);
   void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
+  Status tune_tower(Bench& bench);
   Status tune_products();
 
   mutable DeviceInfo info_;

@@ -1,4 +1,5 @@
-// Additions, activations, embedding rows, gathered rows: one thread an element pair, grid-stride.
+// Additions, activations, embedding rows, gathered rows: a thread takes 16 bytes at a time where
+// rows are whole 16-byte pieces.
 #include "kernels/cuda/elementwise.hpp"
 
 #include <type_traits>
@@ -6,6 +7,7 @@
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/math.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -66,22 +68,25 @@ __global__ void __launch_bounds__(kThreads) add_kernel(const __grid_constant__ A
   store<T, kWidth>(p.output, blockIdx.x, column, x);
 }
 
-__device__ __forceinline__ float curve_at(Curve curve, float x) {
-  switch (curve) {
-    case Curve::silu:
-      return x / (1.0F + expf(-x));
-    case Curve::gelu:
-      return 0.5F * x * (1.0F + erff(x * 0.70710678F));
-    case Curve::gelu_tanh:
-      return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
-    case Curve::gelu_quick:
-      return x / (1.0F + expf(-1.702F * x));
-    case Curve::relu:
-      return fmaxf(x, 0.0F);
-    case Curve::relu2:
-      return x > 0.0F ? x * x : 0.0F;
+// by / (1 + exp(-x)): to the last bit for f32; 16-bit results do not show the difference.
+template <class T>
+__device__ __forceinline__ float sigmoid_times(float x, float by) {
+  if constexpr (std::is_same_v<T, float>) return by / (1.0F + expf(-x));
+  return by * ptx::reciprocal_flushed(1.0F + ptx::exp2_flushed(-1.44269504F * x));
+}
+
+template <class T, Curve kCurve>
+__device__ __forceinline__ float curve_at(float x) {
+  if constexpr (kCurve == Curve::silu) return sigmoid_times<T>(x, x);
+  if constexpr (kCurve == Curve::gelu) return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+  if constexpr (kCurve == Curve::gelu_tanh) {
+    const float inner = 0.79788456F * (x + 0.044715F * x * x * x);
+    if constexpr (std::is_same_v<T, float>) return 0.5F * x * (1.0F + tanhf(inner));
+    return sigmoid_times<T>(2.0F * inner, x);  // (1 + tanh(y)) / 2
   }
-  return x;
+  if constexpr (kCurve == Curve::gelu_quick) return sigmoid_times<T>(1.702F * x, x);
+  if constexpr (kCurve == Curve::relu) return fmaxf(x, 0.0F);
+  return x > 0.0F ? x * x : 0.0F;
 }
 
 struct Bend {
@@ -90,21 +95,62 @@ struct Bend {
   bool gated;
 };
 
-template <class T, int kWidth>
+// A thread loads all its kPacks pieces before it works on the first.
+template <class T, int kWidth, int kPacks, Curve kCurve>
+__device__ __forceinline__ void bend(const Bend& p) {
+  const int64_t first =
+      static_cast<int64_t>(blockIdx.y * blockDim.x * kPacks + threadIdx.x) * kWidth;
+  const int64_t step = static_cast<int64_t>(blockDim.x) * kWidth;
+  Pack<T, kWidth> x[kPacks] = {}, up[kPacks] = {};
+#pragma unroll
+  for (int k = 0; k < kPacks; ++k) {
+    const int64_t column = first + k * step;
+    if (column >= p.output.cols) break;
+    x[k] = load<T, kWidth>(p.input, blockIdx.x, column);
+    if (p.gated) up[k] = load<T, kWidth>(p.input, blockIdx.x, p.output.cols + column);
+  }
+#pragma unroll
+  for (int k = 0; k < kPacks; ++k) {
+    const int64_t column = first + k * step;
+    if (column >= p.output.cols) break;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float bent = curve_at<T, kCurve>(to_float(x[k].at[i]));
+      x[k].at[i] = from_float<T>(p.gated ? bent * to_float(up[k].at[i]) : bent);
+    }
+    store<T, kWidth>(p.output, blockIdx.x, column, x[k]);
+  }
+}
+
+template <class T, int kWidth, int kPacks>
 __global__ void __launch_bounds__(kThreads) activation_kernel(const __grid_constant__ Bend p) {
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
-  const int64_t column = my_column(kWidth);
-  if (column >= p.output.cols) return;
-  auto x = load<T, kWidth>(p.input, blockIdx.x, column);
-  Pack<T, kWidth> up;
-  if (p.gated) up = load<T, kWidth>(p.input, blockIdx.x, p.output.cols + column);
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const float bent = curve_at(p.curve, to_float(x.at[i]));
-    x.at[i] = from_float<T>(p.gated ? bent * to_float(up.at[i]) : bent);
+  switch (p.curve) {  // out here: a choice for every element costs more than its curve
+    case Curve::silu:
+      return bend<T, kWidth, kPacks, Curve::silu>(p);
+    case Curve::gelu:
+      return bend<T, kWidth, kPacks, Curve::gelu>(p);
+    case Curve::gelu_tanh:
+      return bend<T, kWidth, kPacks, Curve::gelu_tanh>(p);
+    case Curve::gelu_quick:
+      return bend<T, kWidth, kPacks, Curve::gelu_quick>(p);
+    case Curve::relu:
+      return bend<T, kWidth, kPacks, Curve::relu>(p);
+    case Curve::relu2:
+      return bend<T, kWidth, kPacks, Curve::relu2>(p);
   }
-  store<T, kWidth>(p.output, blockIdx.x, column, x);
+}
+
+// Many rows: few threads each, with much to do.
+constexpr int kPacksMany = 2;
+constexpr int64_t kManyRows = 1024;
+
+LaunchShape over_many(const Matrix& m, int64_t items) {
+  const int64_t blocks = (items + kThreads * kPacksMany - 1) / (kThreads * kPacksMany);
+  const int64_t each = (items + blocks * kPacksMany - 1) / (blocks * kPacksMany);
+  return {dim3(static_cast<unsigned>(m.rows), static_cast<unsigned>(blocks)),
+          dim3(static_cast<unsigned>((each + 31) / 32 * 32))};
 }
 
 template <class T, int kWidth>
@@ -255,8 +301,11 @@ cudaError_t activation(Curve curve, bool gated, const Matrix& input, const Matri
   const Bend p = {input, output, curve, gated};
   TR_DISPATCH_FLOAT(
       input.dtype, const int64_t n = output.cols; if (wide<T>(input, n) && wide<T>(output, n)) {
-        return launch(activation_kernel<T, kWide<T>>, over<T, kWide<T>>(output, n), stream, p);
-      } return launch(activation_kernel<T, 1>, over<T, 1>(output, n), stream, p));
+        if (output.rows >= kManyRows)
+          return launch(activation_kernel<T, kWide<T>, kPacksMany>, over_many(output, n / kWide<T>),
+                        stream, p);
+        return launch(activation_kernel<T, kWide<T>, 1>, over<T, kWide<T>>(output, n), stream, p);
+      } return launch(activation_kernel<T, 1, 1>, over<T, 1>(output, n), stream, p));
 }
 
 cudaError_t embed(const Embed& p, cudaStream_t stream) {

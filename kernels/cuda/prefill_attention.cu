@@ -1,17 +1,21 @@
 // Attention of long runs of query rows over the paged cache, on Hopper's warpgroup products.
 //
-// A block takes 128 query rows of one head. One producer thread brings key and value tiles of 128
-// tokens from the cache, page by page (or from the projection's rows, when a sequence starts here),
-// into two rings; two consumer warpgroups own 64 query rows
-// each. Heads of other sizes than 64 and 128 are padded with zeros by the copies. A consumer starts
-// the scores of the next tile before the weighted sum of this one, and works on the next softmax
-// while that sum runs; the two consumers take turns on the tensor cores so that one's softmax hides
-// behind the other's products. Tiles are walked from the newest back, so only the first ones need
-// the causal mask.
+// A block takes 128 query rows of one head, then the next ones: it stays for all of a launch, so
+// that rows are brought while those before them are still being worked on. One producer warp brings
+// key and value tiles of 128 tokens from the cache, page by page (or from the projection's rows,
+// when a sequence starts here), into two rings; two consumer warpgroups own 64 query rows each.
+// Heads of other sizes than 64 and 128 are padded with zeros by the copies; of what is behind 80
+// elements nothing is multiplied where there are no more. A consumer starts the scores of the next
+// tile before the weighted sum of this one, and works on the next softmax while that sum runs; the
+// two consumers take turns on the tensor cores so that one's softmax hides behind the other's
+// products. Tiles are walked from the newest back, so only the first ones need the causal mask.
+#include <algorithm>
+
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/math.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
@@ -34,6 +38,7 @@ struct Params {
   const PrefillWork* work;
   const int32_t* blocks;
   bool in_rows;
+  int items;  // query tiles of a head
 };
 
 template <int kDim>
@@ -41,14 +46,15 @@ struct Shared {
   static constexpr int kHalves = kDim / 64;
   static constexpr int kTileBytes = kTokens * kDim * 2;
   static constexpr int kQueryBytes = kRowTile * kDim * 2;
-  static constexpr int kBytes = kQueryBytes + 2 * kStages * kTileBytes + 1024;
+  static constexpr int kBytes = 2 * kQueryBytes + 2 * kStages * kTileBytes + 1024;
 };
 
 struct Barriers {
-  uint64_t query, key_full[kStages], key_empty[kStages], value_full[kStages], value_empty[kStages];
+  uint64_t query_full[2], query_empty[2];
+  uint64_t key_full[kStages], key_empty[kStages], value_full[kStages], value_empty[kStages];
 };
 
-// What one block works on, the same for all its threads.
+// What one block works on at a time, the same for all its threads.
 struct Span {
   AttentionSequence sequence;
   int first_row;  // of the tile, within the sequence
@@ -57,11 +63,15 @@ struct Span {
   int tile_begin, tile_end;  // key tiles, walked from tile_end - 1 down
 };
 
-__device__ __forceinline__ Span span_of(const Params& p) {
-  Span s;
-  const PrefillWork work = p.work[blockIdx.x / p.shape.heads];
+// The block's item of a round; false: there is none. The list is longest first, so every other
+// round goes to the blocks in reverse.
+__device__ __forceinline__ bool find_span(const Params& p, int round, Span& s) {
+  const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+  const int item = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+  if (item >= p.items) return false;
+  const PrefillWork work = p.work[item / p.shape.heads];
   s.sequence = p.sequences[work.sequence];
-  s.head = static_cast<int>(blockIdx.x) % p.shape.heads;
+  s.head = item % p.shape.heads;
   s.kv_head = s.head / (p.shape.heads / p.layer.kv_heads);
   s.first_row = work.tile * kRowTile;
   s.offset = s.sequence.kv_len - s.sequence.row_count;
@@ -72,24 +82,26 @@ __device__ __forceinline__ Span span_of(const Params& p) {
   }
   s.tile_begin = hidden / kTokens;
   s.tile_end = (seen + kTokens - 1) / kTokens;
-  return s;
+  return true;
 }
 
 // One warp: each lane brings some of the boxes of a tile, and looks up the next tile's blocks while
-// this one's slot is still in use.
+// this one's slot is still in use. `brought`: tiles of earlier rounds.
 template <int kDim>
 __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys,
-                        const CUtensorMap& values, const Params& p, const Span& s, uint8_t* shared,
-                        Barriers& bar) {
+                        const CUtensorMap& values, const Params& p, const Span& s, int round,
+                        int brought, uint8_t* shared, Barriers& bar) {
   using S = Shared<kDim>;
   const auto lane = static_cast<int>(threadIdx.x);
   if (lane == 0) {
     const auto row = static_cast<int32_t>(s.sequence.row_begin + s.first_row);
-    ptx::mbarrier_expect_bytes(&bar.query, S::kQueryBytes);
+    uint64_t* full = &bar.query_full[round % 2];
+    ptx::mbarrier_wait(&bar.query_empty[round % 2], (round / 2 + 1) & 1);
+    ptx::mbarrier_expect_bytes(full, S::kQueryBytes);
 #pragma unroll
     for (int h = 0; h < S::kHalves; ++h) {
-      ptx::load_box(shared + h * kRowTile * 128, &query, &bar.query, ptx::kEvictFirst, h * 64, row,
-                    s.head);
+      ptx::load_box(shared + round % 2 * S::kQueryBytes + h * kRowTile * 128, &query, full,
+                    ptx::kEvictFirst, h * 64, row, s.head);
     }
   }
   const int32_t* table = p.blocks + s.sequence.table_begin;
@@ -119,13 +131,13 @@ __device__ void produce(const CUtensorMap& query, const CUtensorMap& keys,
                     s.kv_head, block);
     }
   };
-  uint8_t* key_ring = shared + S::kQueryBytes;
+  uint8_t* key_ring = shared + 2 * S::kQueryBytes;
   uint8_t* value_ring = key_ring + kStages * S::kTileBytes;
   const int count = s.tile_end - s.tile_begin;
   int block = look_up(s.tile_end - 1);
   for (int i = 0; i < count; ++i) {
-    const int stage = i % kStages, tile = s.tile_end - 1 - i;
-    const uint32_t parity = (i / kStages + 1) & 1;
+    const int stage = (brought + i) % kStages, tile = s.tile_end - 1 - i;
+    const uint32_t parity = ((brought + i) / kStages + 1) & 1;
     const int next = look_up(tile - 1);
     bring(keys, &bar.key_full[stage], &bar.key_empty[stage], parity,
           key_ring + stage * S::kTileBytes, tile, block);
@@ -184,7 +196,7 @@ __device__ __forceinline__ void soften(float scale, float (&score)[64], Softmax&
     top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
     if (!kFirst) top = fmaxf(top, m.top[half]);
     const float base = top == -INFINITY ? 0.0F : top * scale;
-    m.shrink[half] = kFirst ? 0.0F : exp2f(m.top[half] * scale - base);
+    m.shrink[half] = kFirst ? 0.0F : ptx::exp2_flushed(m.top[half] * scale - base);
     m.top[half] = top;
     float weight = 0.0F;
 #pragma unroll
@@ -192,7 +204,7 @@ __device__ __forceinline__ void soften(float scale, float (&score)[64], Softmax&
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         float& x = score[n * 4 + half * 2 + c];
-        x = exp2f(fmaf(x, scale, -base));
+        x = ptx::exp2_flushed(fmaf(x, scale, -base));
         weight += x;
       }
     }
@@ -209,7 +221,7 @@ __device__ __forceinline__ void pack_weights(const float (&w)[64], uint32_t (&a)
   }
 }
 
-// kUsed: the head's own size, rounded up to 16; what is behind it in kDim are zeros, and left out.
+// kUsed: of kDim elements so many may be other than zero; the rest is left out.
 template <class T, int kDim, int kUsed>
 __device__ __forceinline__ void multiply_keys(const uint8_t* query, const uint8_t* keys,
                                               float (&score)[64]) {
@@ -224,12 +236,12 @@ __device__ __forceinline__ void multiply_keys(const uint8_t* query, const uint8_
   }
 }
 
-template <class T, int kDim>
+template <class T, int kUsed>
 __device__ __forceinline__ void multiply_values(const uint32_t (&a)[8][4], const uint8_t* values,
-                                                float (&sum)[kDim / 2]) {
+                                                float (&sum)[kUsed / 2]) {
   const uint64_t b = ptx::swizzled_operand(values, kTokens * 128);
 #pragma unroll
-  for (int k = 0; k < 8; ++k) ptx::wgmma_rs<T, kDim>(sum, a[k], b + k * (16 * 128 >> 4), true);
+  for (int k = 0; k < 8; ++k) ptx::wgmma_rs<T, kUsed>(sum, a[k], b + k * (16 * 128 >> 4), true);
 }
 
 // Values behind the sequence's last token may be anything, NaN too, and a weight of zero does not
@@ -257,9 +269,9 @@ __device__ __forceinline__ void pass_turn(int warpgroup) {
 }
 
 // Normalises and writes 64 rows through the query's memory, 16 bytes a thread.
-template <class T, int kDim>
+template <class T, int kUsed>
 __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_t* query,
-                           const float (&sum)[kDim / 2], Softmax& m) {
+                           const float (&sum)[kUsed / 2], Softmax& m) {
   const int thread = threadIdx.x % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
   // A warpgroup's 64 rows are one half of each 128-row half tile; each holds 64 elements of a row.
 #pragma unroll
@@ -273,7 +285,7 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
     const float factor = weight > 0.0F ? 1.0F / weight : 0.0F;
     const int row = warp * 16 + g + half * 8;
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
+    for (int n = 0; n < kUsed / 8; ++n) {
       uint8_t* at = query + (n / 8) * kRowTile * 128 + row * 128 + ((n % 8) ^ (row & 7)) * 16;
       reinterpret_cast<uint32_t*>(at)[t] =
           pack<T>(sum[n * 4 + half * 2] * factor, sum[n * 4 + half * 2 + 1] * factor);
@@ -281,8 +293,8 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
   }
   asm volatile("bar.sync %0, 128;" ::"r"(4 + warpgroup) : "memory");
   const int dim = p.shape.head_dim;
-  for (int i = thread; i < 64 * kDim / 8; i += 128) {
-    const int row = i / (kDim / 8), n = i % (kDim / 8);
+  for (int i = thread; i < 64 * kUsed / 8; i += 128) {
+    const int row = i / (kUsed / 8), n = i % (kUsed / 8);
     const int in_sequence = s.first_row + warpgroup * 64 + row;
     if (in_sequence >= s.sequence.row_count) break;
     if (n * 8 >= dim) continue;
@@ -293,69 +305,75 @@ __device__ void write_rows(const Params& p, const Span& s, int warpgroup, uint8_
   }
 }
 
+// `consumed`: tiles of earlier rounds.
 template <class T, int kDim, int kUsed>
-__device__ void consume(const Params& p, const Span& s, uint8_t* shared, Barriers& bar) {
+__device__ __forceinline__ void consume(const Params& p, const Span& s, int round, int consumed,
+                                        uint8_t* shared, Barriers& bar) {
   using S = Shared<kDim>;
   const int warpgroup = threadIdx.x / 128 - 1;
   const bool leads = threadIdx.x % 32 == 0;
-  uint8_t* query = shared + warpgroup * 64 * 128;
-  const uint8_t* key_ring = shared + S::kQueryBytes;
-  uint8_t* value_ring = shared + S::kQueryBytes + kStages * S::kTileBytes;
+  uint8_t* query = shared + round % 2 * S::kQueryBytes + warpgroup * 64 * 128;
+  const uint8_t* key_ring = shared + 2 * S::kQueryBytes;
+  uint8_t* value_ring = shared + 2 * S::kQueryBytes + kStages * S::kTileBytes;
   const float scale = p.shape.scale * kLog2e;
   const int count = s.tile_end - s.tile_begin;
-  float sum[kDim / 2] = {};
+  float sum[kUsed / 2] = {};
   float score[64];
   uint32_t weights[8][4];
   Softmax m;
-  const auto key_tile = [&](int i) { return key_ring + i % kStages * S::kTileBytes; };
-  const auto value_tile = [&](int i) { return value_ring + i % kStages * S::kTileBytes; };
-  const auto phase = [](int i) { return static_cast<uint32_t>(i / kStages & 1); };
+  const auto slot = [&](int i) { return (consumed + i) % kStages; };
+  const auto key_tile = [&](int i) { return key_ring + slot(i) * S::kTileBytes; };
+  const auto value_tile = [&](int i) { return value_ring + slot(i) * S::kTileBytes; };
+  const auto phase = [&](int i) { return static_cast<uint32_t>((consumed + i) / kStages & 1); };
 
-  if (warpgroup == 1) pass_turn(warpgroup);
-  ptx::mbarrier_wait(&bar.query, 0);
-  ptx::mbarrier_wait(&bar.key_full[0], 0);
+  ptx::mbarrier_wait(&bar.query_full[round % 2], static_cast<uint32_t>(round / 2 & 1));
+  ptx::mbarrier_wait(&bar.key_full[slot(0)], phase(0));
   ptx::wgmma_begin();
   multiply_keys<T, kDim, kUsed>(query, key_tile(0), score);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
-  if (leads) ptx::mbarrier_arrive(&bar.key_empty[0]);
+  if (leads) ptx::mbarrier_arrive(&bar.key_empty[slot(0)]);
   if (needs_mask(p, s, s.tile_end - 1)) mask(p, s, s.tile_end - 1, score);
   soften<true>(scale, score, m);
   pack_weights<T>(score, weights);
 
   for (int i = 1; i < count; ++i) {
     const int tile = s.tile_end - 1 - i;
-    ptx::mbarrier_wait(&bar.key_full[i % kStages], phase(i));
+    ptx::mbarrier_wait(&bar.key_full[slot(i)], phase(i));
     take_turn(warpgroup);
     ptx::wgmma_begin();
     multiply_keys<T, kDim, kUsed>(query, key_tile(i), score);
     ptx::wgmma_commit();
-    ptx::mbarrier_wait(&bar.value_full[(i - 1) % kStages], phase(i - 1));
-    if (i == 1) clean_tail<kDim>(s, value_ring, warpgroup);
+    ptx::mbarrier_wait(&bar.value_full[slot(i - 1)], phase(i - 1));
+    if (i == 1) clean_tail<kDim>(s, value_tile(0), warpgroup);
     ptx::wgmma_begin();
-    multiply_values<T, kDim>(weights, value_tile(i - 1), sum);
+    multiply_values<T, kUsed>(weights, value_tile(i - 1), sum);
     ptx::wgmma_commit();
     pass_turn(warpgroup);
     ptx::wgmma_wait<1>();
-    if (leads) ptx::mbarrier_arrive(&bar.key_empty[i % kStages]);
+    if (leads) ptx::mbarrier_arrive(&bar.key_empty[slot(i)]);
     if (needs_mask(p, s, tile)) mask(p, s, tile, score);
     soften<false>(scale, score, m);
     ptx::wgmma_wait<0>();
-    if (leads) ptx::mbarrier_arrive(&bar.value_empty[(i - 1) % kStages]);
+    if (leads) ptx::mbarrier_arrive(&bar.value_empty[slot(i - 1)]);
     pack_weights<T>(score, weights);
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
+    for (int n = 0; n < kUsed / 8; ++n) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) sum[n * 4 + c] *= m.shrink[c / 2];
     }
   }
-  ptx::mbarrier_wait(&bar.value_full[(count - 1) % kStages], phase(count - 1));
-  if (count == 1) clean_tail<kDim>(s, value_ring, warpgroup);
+  ptx::mbarrier_wait(&bar.value_full[slot(count - 1)], phase(count - 1));
+  if (count == 1) clean_tail<kDim>(s, value_tile(0), warpgroup);
   ptx::wgmma_begin();
-  multiply_values<T, kDim>(weights, value_tile(count - 1), sum);
+  multiply_values<T, kUsed>(weights, value_tile(count - 1), sum);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
-  write_rows<T, kDim>(p, s, warpgroup, query, sum, m);
+  if (leads) ptx::mbarrier_arrive(&bar.value_empty[slot(count - 1)]);
+  write_rows<T, kUsed>(p, s, warpgroup, query, sum, m);
+  ptx::fence_proxy_async();  // the query's memory was written by threads, and is copied to next
+  __syncwarp();
+  if (leads) ptx::mbarrier_arrive(&bar.query_empty[round % 2]);
 }
 
 template <class T, int kDim, int kUsed>
@@ -368,7 +386,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   uint8_t* shared = dynamic + (1024 - ptx::shared_address(dynamic) % 1024) % 1024;
   __shared__ Barriers bar;
   if (threadIdx.x == 0) {
-    ptx::mbarrier_init(&bar.query, 1);
+    for (int i = 0; i < 2; ++i) {
+      ptx::mbarrier_init(&bar.query_full[i], 1);
+      ptx::mbarrier_init(&bar.query_empty[i], 8);
+    }
     for (int i = 0; i < kStages; ++i) {
       ptx::mbarrier_init(&bar.key_full[i], 1);
       ptx::mbarrier_init(&bar.value_full[i], 1);
@@ -380,19 +401,28 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
-  const Span s = span_of(p);
+  Span s;
+  int tiles = 0;
   if (threadIdx.x < 128) {
-    ptx::shrink_registers<24>();
-    if (threadIdx.x < 32) produce<kDim>(query, keys, values, p, s, shared, bar);
+    ptx::shrink_registers<40>();
+    if (threadIdx.x >= 32) return;
+    for (int round = 0; find_span(p, round, s); ++round) {
+      produce<kDim>(query, keys, values, p, s, round, tiles, shared, bar);
+      tiles += s.tile_end - s.tile_begin;
+    }
   } else {
-    ptx::grow_registers<240>();
-    consume<T, kDim, kUsed>(p, s, shared, bar);
+    ptx::grow_registers<232>();
+    if (threadIdx.x >= 256) pass_turn(1);
+    for (int round = 0; find_span(p, round, s); ++round) {
+      consume<T, kDim, kUsed>(p, s, round, tiles, shared, bar);
+      tiles += s.tile_end - s.tile_begin;
+    }
   }
 #endif
 }
 
 template <class T, int kDim, int kUsed = kDim>
-cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
+cudaError_t run(const PrefillAttention& a, int multiprocessors, cudaStream_t stream) {
   const PagedLayer& l = a.layer;
   const auto dim = static_cast<uint64_t>(a.shape.head_dim);  // what is left of kDim reads as zeros
   TensorShape q;
@@ -426,11 +456,13 @@ cudaError_t run(const PrefillAttention& a, cudaStream_t stream) {
   TR_CUDA_TRY(make_tensor_map(&query, a.query, a.shape.dtype, q));
   TR_CUDA_TRY(make_tensor_map(&keys, l.keys, a.shape.dtype, kv));
   TR_CUDA_TRY(make_tensor_map(&values, l.values, a.shape.dtype, kv));
-  const Params p = {a.shape, l, a.output, a.output_stride, a.sequences, a.work, a.blocks, in_rows};
+  const int items = a.work_count * a.shape.heads;
+  const Params p = {a.shape,  l,       a.output, a.output_stride, a.sequences, a.work,
+                    a.blocks, in_rows, items};
   const auto kernel = prefill_attention_kernel<T, kDim, kUsed>;
   TR_CUDA_TRY(allow_shared(kernel, Shared<kDim>::kBytes));
   return launch(kernel,
-                {dim3(static_cast<unsigned>(a.work_count * a.shape.heads)), dim3(kThreads),
+                {dim3(static_cast<unsigned>(std::min(items, multiprocessors))), dim3(kThreads),
                  static_cast<size_t>(Shared<kDim>::kBytes)},
                 stream, query, keys, values, p);
 }
@@ -448,14 +480,16 @@ bool prefill_attention_fits(const AttentionShape& s, const PagedLayer& l) {
   return prefill_attention_fits_rows(s) && blocks_fit;
 }
 
-cudaError_t prefill_attention(const PrefillAttention& a, cudaStream_t stream) {
+cudaError_t prefill_attention(const PrefillAttention& a, int multiprocessors, cudaStream_t stream) {
   if (a.work_count == 0) return cudaSuccess;
   const bool half = a.shape.dtype == DType::f16;
-  const int dim = a.shape.head_dim;
-  if (dim <= 64) return half ? run<__half, 64>(a, stream) : run<__nv_bfloat16, 64>(a, stream);
+  const int dim = a.shape.head_dim, blocks = multiprocessors;
+  if (dim <= 64)
+    return half ? run<__half, 64>(a, blocks, stream) : run<__nv_bfloat16, 64>(a, blocks, stream);
   if (dim <= 80)
-    return half ? run<__half, 128, 80>(a, stream) : run<__nv_bfloat16, 128, 80>(a, stream);
-  return half ? run<__half, 128>(a, stream) : run<__nv_bfloat16, 128>(a, stream);
+    return half ? run<__half, 128, 80>(a, blocks, stream)
+                : run<__nv_bfloat16, 128, 80>(a, blocks, stream);
+  return half ? run<__half, 128>(a, blocks, stream) : run<__nv_bfloat16, 128>(a, blocks, stream);
 }
 
 }  // namespace troupe::cuda

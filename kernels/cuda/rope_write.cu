@@ -1,6 +1,6 @@
-// Rotates q and k and writes k and v into the paged cache: a few blocks a row. Each works
-// the row's angles out once and keeps them in shared memory; k is written to the cache from
-// registers.
+// Rotates q and k and writes k and v into the paged cache: a few blocks a row, or where there is no
+// cache (towers, which come with many rows) a few rows a block. Each works the rows' angles out
+// once and keeps them in shared memory; k is written to the cache from registers.
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.cuh"
@@ -22,30 +22,33 @@ __device__ __forceinline__ int axis_of(const Rope& r, int i) {
   return i < r.sections[0] + r.sections[1] ? 1 : 2;
 }
 
-__device__ void make_angles(const RopeWrite& p, int row, float2* angles) {
+// By how much pair i of a row turns: cosine and sine.
+__device__ __forceinline__ float2 turn_of(const RopeWrite& p, int row, int i) {
   const Rope& r = p.rope;
-  const int pairs = r.rotary_dim / 2;
   const int position = p.positions[row];
   const int length = max(p.prompt_lengths[row], position + 1);
   const bool far = r.two_tables && length > r.short_length;
   const float scale = far ? r.attention_scale_long : r.attention_scale;
-  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
-    float frequency = r.frequencies[(far ? r.table_stride : 0) + i];
-    if (r.dynamic_base > 0.0F && length > r.dynamic_length) {
-      const double dim = r.rotary_dim;
-      const double stretch = static_cast<double>(r.dynamic_factor) * length / r.dynamic_length -
-                             (static_cast<double>(r.dynamic_factor) - 1.0);
-      const double base = static_cast<double>(r.dynamic_base) * pow(stretch, dim / (dim - 2.0));
-      frequency = static_cast<float>(pow(base, -2.0 * i / dim));
-    }
-    int at = position;
-    if (p.rope_positions != nullptr && r.sections[0] + r.sections[1] + r.sections[2] > 0) {
-      at = p.rope_positions[row * 3 + axis_of(r, i)];
-    }
-    float sine, cosine;
-    sincosf(static_cast<float>(at) * frequency, &sine, &cosine);
-    angles[i] = {cosine * scale, sine * scale};
+  float frequency = r.frequencies[(far ? r.table_stride : 0) + i];
+  if (r.dynamic_base > 0.0F && length > r.dynamic_length) {
+    const double dim = r.rotary_dim;
+    const double stretch = static_cast<double>(r.dynamic_factor) * length / r.dynamic_length -
+                           (static_cast<double>(r.dynamic_factor) - 1.0);
+    const double base = static_cast<double>(r.dynamic_base) * pow(stretch, dim / (dim - 2.0));
+    frequency = static_cast<float>(pow(base, -2.0 * i / dim));
   }
+  int at = position;
+  if (p.rope_positions != nullptr && r.sections[0] + r.sections[1] + r.sections[2] > 0) {
+    at = p.rope_positions[row * 3 + axis_of(r, i)];
+  }
+  float sine, cosine;
+  sincosf(static_cast<float>(at) * frequency, &sine, &cosine);
+  return {cosine * scale, sine * scale};
+}
+
+__device__ void make_angles(const RopeWrite& p, int row, float2* angles) {
+  for (int i = threadIdx.x; i < p.rope.rotary_dim / 2; i += blockDim.x)
+    angles[i] = turn_of(p, row, i);
 }
 
 // Where a token's key or value lies in the cache.
@@ -188,6 +191,59 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
   }
 }
 
+// The same without a cache, for many rows: blocks of a few rows, and two items a thread under way.
+constexpr int kRowsTogether = 4;
+
+template <class T, int kDim>
+__global__ void __launch_bounds__(kThreads) rope_turn_rows(const __grid_constant__ RopeWrite p) {
+  constexpr int kPairs = kDim / 16, kBatch = 2;
+  __shared__ float2 angles[kRowsTogether * kDim / 2];
+  ptx::let_next_kernel_start();
+  const int first = static_cast<int>(blockIdx.x) * kRowsTogether;
+  const int rows = min(kRowsTogether, static_cast<int>(p.key.rows) - first);
+  for (int i = threadIdx.x; i < rows * (kDim / 2); i += kThreads)
+    angles[i] = turn_of(p, first + i / (kDim / 2), i % (kDim / 2));
+  __syncthreads();
+  ptx::wait_for_earlier_kernels();
+  const int queries = present(p.query) ? p.heads * kPairs : 0,
+            items = queries + p.kv_heads * kPairs;
+  for (int w0 = threadIdx.x; w0 < rows * items; w0 += kThreads * kBatch) {
+    uint4 low[kBatch], high[kBatch];
+    uint4* at[kBatch];
+    const float2* turns[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int w = w0 + k * kThreads;
+      if (w >= rows * items) break;
+      const int row = w / items, item = w % items;
+      const bool is_key = item >= queries;
+      const int own = is_key ? item - queries : item, piece = own % kPairs;
+      const Matrix& m = is_key ? p.key : p.query;
+      at[k] = reinterpret_cast<uint4*>(static_cast<T*>(m.data) + (first + row) * m.stride +
+                                       own / kPairs * kDim) +
+              piece;
+      turns[k] = angles + row * (kDim / 2) + piece * 8;
+      low[k] = at[k][0];
+      high[k] = at[k][kPairs];
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (w0 + k * kThreads >= rows * items) break;
+      T* u = reinterpret_cast<T*>(low + k);
+      T* v = reinterpret_cast<T*>(high + k);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        const float2 turn = turns[k][e];
+        const float x = to_float(u[e]), y = to_float(v[e]);
+        u[e] = from_float<T>(x * turn.x - y * turn.y);
+        v[e] = from_float<T>(y * turn.x + x * turn.y);
+      }
+      at[k][0] = low[k];
+      at[k][kPairs] = high[k];
+    }
+  }
+}
+
 bool whole_pieces(const Matrix& m) {
   return !m || (m.stride % 8 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0);
 }
@@ -199,18 +255,27 @@ bool fits_pieces(const RopeWrite& p, DType dtype) {
          whole_pieces(p.query) && whole_pieces(p.key) && whole_pieces(p.value);
 }
 
+template <class T, int kDim>
+cudaError_t run_pieces(const RopeWrite& p, int64_t rows, cudaStream_t stream) {
+  if (p.cache.keys == nullptr && !p.value) {
+    const auto blocks = static_cast<unsigned>((rows + kRowsTogether - 1) / kRowsTogether);
+    return launch(rope_turn_rows<T, kDim>, {dim3(blocks), dim3(kThreads)}, stream, p);
+  }
+  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 256 ? 1 : 2), dim3(kThreads)};
+  return launch(rope_write_pieces<T, kDim>, shape, stream, p);
+}
+
 template <class T>
 cudaError_t run_pieces(const RopeWrite& p, int64_t rows, cudaStream_t stream) {
-  const LaunchShape shape = {dim3(static_cast<unsigned>(rows), rows > 256 ? 1 : 2), dim3(kThreads)};
   switch (p.rope.rotary_dim) {
     case 64:
-      return launch(rope_write_pieces<T, 64>, shape, stream, p);
+      return run_pieces<T, 64>(p, rows, stream);
     case 80:
-      return launch(rope_write_pieces<T, 80>, shape, stream, p);
+      return run_pieces<T, 80>(p, rows, stream);
     case 96:
-      return launch(rope_write_pieces<T, 96>, shape, stream, p);
+      return run_pieces<T, 96>(p, rows, stream);
     default:
-      return launch(rope_write_pieces<T, 128>, shape, stream, p);
+      return run_pieces<T, 128>(p, rows, stream);
   }
 }
 

@@ -23,6 +23,8 @@ constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, kRowsTim
 // kRowsRested nothing is timed: these come one at a time, to a chip that is not at its power limit,
 // where gated_gemm is quicker if its tiles come out even, and cuBLASLt for the others.
 constexpr int64_t kRowsRested = 2048, kRowsPrompt[] = {4096, 8192};
+// A tower's: of a small picture, of a large one, of a few, and of all that go at once.
+constexpr int64_t kRowsTower[] = {256, 1024, 4096};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;
@@ -209,10 +211,27 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
   return ok_status();
 }
 
+// Towers: cuBLASLt's candidates alone, for many rows.
+Status CudaBackend::tune_tower(Bench& b) {
+  Tuning t;
+  t.weights = b.weights;
+  t.workspace = gemm_workspace_.as();
+  t.workspace_bytes = gemm_workspace_.bytes();
+  const auto tune = [&](int64_t rows) -> Status {
+    b.gemm.m = rows;
+    t.gemm = b.gemm;
+    return lt_->tune(t, stream_).status();
+  };
+  for (const int64_t rows : kRowsTower) {
+    if (rows < rows_max_) TR_TRY(tune(rows));
+  }
+  return tune(rows_max_);
+}
+
 Status CudaBackend::tune_products() {
   const std::set<ProductShape> shapes = std::exchange(products_, {});
   if (rows_independent_ || lt_ == nullptr) return ok_status();  // one way for all row counts
-  if (!decodes_) return ok_status();  // towers: many rows always
+  if (!decodes_ && rows_max_ < kRowsTower[0]) return ok_status();
   size_t weight = 0, input = 0, output = 0;
   for (const ProductShape& s : shapes) {
     weight = std::max(weight, static_cast<size_t>(s.n * s.k) * 2);
@@ -250,7 +269,8 @@ Status CudaBackend::tune_products() {
               s.bias ? weights->data() : nullptr,
               outputs->data(),
               s.n};
-    if (status.ok()) status = tune_product(s, b, head ? logit_rows_max_ : rows_max_);
+    if (!status.ok()) break;
+    status = decodes_ ? tune_product(s, b, head ? logit_rows_max_ : rows_max_) : tune_tower(b);
   }
   cudaEventDestroy(b.begin);
   cudaEventDestroy(b.end);
