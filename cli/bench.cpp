@@ -84,7 +84,7 @@ std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, in
                                    const std::vector<Job>& jobs, Interrupt& interrupt, std::string& problem) {
   std::vector<WorkloadResult> runs;
   for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
-    auto run = run_workload(handle, jobs, vocab, static_cast<uint64_t>(r + 2), interrupt);
+    auto run = run_workload(handle, jobs, {vocab, static_cast<uint64_t>(r + 2)}, interrupt);
     problem = run.problem;
     if (r >= 0) runs.push_back(std::move(run));
   }

@@ -1,11 +1,11 @@
 // troupe bench vision: pictures per second through decoding-free preparation and encoding (raw pixels,
 // task encode_image), then the same pictures again, which cost what the caches do not save; with
-// --out also whole requests at once, each a picture of its own and a prompt.
+// --out also whole requests at once, each a picture of its own and a prompt. Medians of --repeats
+// runs, each with other pictures, after one to warm up.
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -25,9 +25,12 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// Pictures seen again are asked for by so many: their latency is what counts.
+constexpr size_t kAgainAtOnce = 8;
+
 struct VisionBench {
   EngineFlags engine;
-  int images = 16, at_once = 8;
+  int images = 16, at_once = 48, repeats = 3;
   int prompt = 64, output = 0;
   std::string size = "1275x1650";
   bool as_json = false;
@@ -43,126 +46,126 @@ bool VisionBench::read_size() {
 }
 
 // A page of its own: nothing of one is found again in another.
-std::vector<unsigned char> draw_page(int width, int height, uint64_t seed) {
-  std::vector<unsigned char> page(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
+Page draw_page(int width, int height, uint64_t seed) {
+  Page page{{}, width, height};
+  page.pixels.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
   std::mt19937_64 random(seed);
-  for (size_t i = 0; i < page.size(); i += 8) {
+  for (size_t i = 0; i < page.pixels.size(); i += 8) {
     const uint64_t bits = random();
-    for (size_t k = i; k < std::min(i + 8, page.size()); ++k) {
-      page[k] = static_cast<unsigned char>(bits >> (8 * (k - i)));
+    for (size_t k = i; k < std::min(i + 8, page.pixels.size()); ++k) {
+      page.pixels[k] = static_cast<unsigned char>(bits >> (8 * (k - i)));
     }
   }
   return page;
 }
 
 struct Pass {
-  double wall_s = 0.0;
-  std::vector<double> latency_ms;
-  int64_t rows = 0;
-  ImageFigures images;
-  std::string problem;
+  WorkloadResult work;
+  ImageFigures images;  // what the engine counted meanwhile
+
+  [[nodiscard]] double per_s() const { return static_cast<double>(work.jobs.size()) / work.wall_s; }
+  [[nodiscard]] double latency_ms() const {
+    std::vector<double> ms;
+    for (const JobResult& job : work.jobs) ms.push_back((job.ended_s - job.submitted_s) * 1e3);
+    return percentile(ms, 0.5);
+  }
 };
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+struct Passes {
+  std::vector<Pass> first, again, asked;  // one each per repeat
+};
+
+double median(const std::vector<Pass>& passes, double (*figure)(const Pass&)) {
+  std::vector<double> values;
+  for (const Pass& p : passes) values.push_back(figure(p));
+  return percentile(values, 0.5);
 }
 
-// Random tokens behind the picture, answered greedily.
-troupe_error* ask(troupe_request* request, const VisionBench& bench, int32_t vocab, uint64_t key) {
-  std::mt19937_64 random(key);
-  std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2), vocab / 2);
-  std::vector<int32_t> prompt(static_cast<size_t>(bench.prompt));
-  for (int32_t& t : prompt) t = token(random);
-  if (troupe_error* e = troupe_request_tokens(request, prompt.data(), prompt.size())) return e;
-  troupe_sampling sampling;
-  troupe_sampling_init(&sampling, sizeof sampling);
-  sampling.temperature = 0.0F;
-  sampling.max_tokens = bench.output;
-  sampling.ignore_eos = 1;
-  return troupe_request_sampling(request, &sampling);
+std::vector<double> rates(const std::vector<Pass>& passes) {
+  std::vector<double> values;
+  for (const Pass& p : passes) values.push_back(p.per_s());
+  return values;
 }
 
-// `vocab` 0: the picture's rows are the answer.
-troupe_error* submit(troupe_engine* engine, const VisionBench& bench, int32_t vocab,
-                     const std::vector<unsigned char>& page, troupe_queue* queue, uint64_t key) {
-  troupe_request* handle = nullptr;
-  if (troupe_error* e = troupe_request_new(&handle)) return e;
-  const Request request(handle);
-  troupe_image image;
-  troupe_image_init(&image, sizeof image);
-  image.kind = TROUPE_IMAGE_PIXELS;
-  image.data = page.data();
-  image.size = page.size();
-  image.width = bench.width;
-  image.height = bench.height;
-  if (troupe_error* e = troupe_request_image(handle, &image)) return e;
-  if (troupe_error* e = vocab == 0 ? troupe_request_option(handle, "task", "encode_image")
-                                   : ask(handle, bench, vocab, key)) {
-    return e;
-  }
-  return troupe_submit(engine, handle, queue, key, nullptr);
+double each_ms(double seconds, const Pass& pass) {
+  return seconds * 1e3 / static_cast<double>(std::max<int64_t>(pass.images.encoded, 1));
 }
 
-Pass run_pass(troupe_engine* engine, const VisionBench& bench, int32_t vocab,
-              const std::vector<std::vector<unsigned char>>& pages, Interrupt& interrupt) {
-  Pass pass;
-  troupe_queue* handle = nullptr;
-  Error error(troupe_queue_new(&handle));
-  const Queue queue(handle);
-  const ImageFigures before = image_figures(engine);
-  std::vector<double> begun(pages.size());
-  size_t submitted = 0, ended = 0;
-  const double begin = seconds();
-  while (!error && pass.problem.empty() && ended < pages.size()) {
-    while (!error && submitted < pages.size() &&
-           (vocab > 0 || submitted - ended < static_cast<size_t>(bench.at_once))) {
-      begun[submitted] = seconds();
-      error.reset(submit(engine, bench, vocab, pages[submitted], queue.get(), submitted));
-      ++submitted;
-    }
-    if (error) break;
-    if (interrupt.wait(troupe_queue_fd(queue.get()), 1000) != 0) pass.problem = "interrupted";
-    troupe_events* list = nullptr;
-    error.reset(troupe_queue_wait(queue.get(), 0, 0, &list));
-    const Events events(list);
-    for (uint32_t i = 0; !error && i < TROUPE_COUNT(list); ++i) {
-      const troupe_event& event = *TROUPE_EVENT(list, i);
-      if (!TROUPE_IS_TERMINAL(event.kind)) continue;
-      ++ended;
-      pass.latency_ms.push_back((seconds() - begun[event.user_data]) * 1e3);
-      pass.rows += event.data_rows;
-      if (event.kind != TROUPE_EVENT_DONE && event.error != nullptr) pass.problem = text_of(event.error);
-    }
-  }
-  if (error) pass.problem = text_of(error.get());
-  pass.wall_s = seconds() - begin;
-  pass.images = image_figures(engine).since(before);
-  return pass;
-}
-
-ordered_json figures_of(const VisionBench& bench, const Pass& first, const Pass& again,
-                        const Pass& asked) {
-  const auto n = static_cast<double>(bench.images);
-  const auto encoded = static_cast<double>(std::max<int64_t>(first.images.encoded, 1));
-  ordered_json figures = {{"images", bench.images},
-          {"size", bench.size},
-          {"at_once", bench.at_once},
-          {"rows_per_image", static_cast<double>(first.rows) / n},
-          {"images_per_s", n / first.wall_s},
-          {"latency_ms_p50", percentile(first.latency_ms, 0.5)},
-          {"prepare_ms_per_image", first.images.prepare_s / encoded * 1e3},
-          {"encode_ms_per_image", first.images.encode_s / encoded * 1e3},
-          {"encoded", first.images.encoded},
-          {"again_latency_ms_p50", percentile(again.latency_ms, 0.5)},
-          {"again_encoded", again.images.encoded}};
-  if (bench.output > 0) {
-    figures["prompt"] = bench.prompt;
-    figures["output"] = bench.output;
-    figures["requests_per_s"] = n / asked.wall_s;
-    figures["request_ms_p50"] = percentile(asked.latency_ms, 0.5);
-  }
+ordered_json figures_of(const VisionBench& bench, const Passes& passes) {
+  const auto latency = [](const Pass& p) { return p.latency_ms(); };
+  const auto per_s = [](const Pass& p) { return p.per_s(); };
+  int64_t rows = 0;
+  for (const JobResult& job : passes.first.back().work.jobs) rows += job.rows;
+  ordered_json figures = {
+      {"images", bench.images},
+      {"size", bench.size},
+      {"at_once", bench.at_once},
+      {"repeats", bench.repeats},
+      {"rows_per_image", static_cast<double>(rows) / bench.images},
+      {"images_per_s", median(passes.first, per_s)},
+      {"images_per_s_runs", rates(passes.first)},
+      {"latency_ms_p50", median(passes.first, latency)},
+      {"prepare_ms_per_image",
+       median(passes.first, [](const Pass& p) { return each_ms(p.images.prepare_s, p); })},
+      {"encode_ms_per_image",
+       median(passes.first, [](const Pass& p) { return each_ms(p.images.encode_s, p); })},
+      {"encoded", passes.first.back().images.encoded},
+      {"again_latency_ms_p50", median(passes.again, latency)},
+      {"again_encoded", passes.again.back().images.encoded}};
+  if (bench.output == 0) return figures;
+  figures["prompt"] = bench.prompt;
+  figures["output"] = bench.output;
+  figures["requests_per_s"] = median(passes.asked, per_s);
+  figures["requests_per_s_runs"] = rates(passes.asked);
+  figures["request_ms_p50"] = median(passes.asked, latency);
   return figures;
 }
+
+// One after another until something goes wrong, which `problem` then tells.
+class Runner {
+ public:
+  Runner(const VisionBench& bench, troupe_engine* engine, int32_t vocab, Interrupt& interrupt)
+      : bench_(bench), engine_(engine), vocab_(vocab), interrupt_(interrupt) {}
+
+  std::vector<Page> draw() {
+    std::vector<Page> pages;
+    for (int i = 0; i < bench_.images; ++i) pages.push_back(draw_page(bench_.width, bench_.height, ++drawn_));
+    return pages;
+  }
+  Pass run(const std::vector<Page>& pages, int output, size_t at_once) {
+    Pass pass;
+    if (!problem.empty()) return pass;
+    std::vector<Job> jobs(pages.size());
+    for (size_t i = 0; i < jobs.size(); ++i) jobs[i] = {bench_.prompt, output, 0.0, &pages[i]};
+    const ImageFigures before = image_figures(engine_);
+    pass.work = run_workload(engine_, jobs, {vocab_, ++drawn_, at_once}, interrupt_);
+    pass.images = image_figures(engine_).since(before);
+    problem = pass.work.problem;
+    return pass;
+  }
+  Passes run_all() {
+    Passes passes;
+    const auto many = static_cast<size_t>(bench_.at_once);
+    for (int r = -1; r < bench_.repeats; ++r) {
+      const std::vector<Page> pages = draw();
+      Pass first = run(pages, 0, many), again = run(pages, 0, std::min(many, kAgainAtOnce)), asked;
+      if (bench_.output > 0) asked = run(draw(), bench_.output, static_cast<size_t>(bench_.images));
+      if (r < 0) continue;
+      passes.first.push_back(std::move(first));
+      passes.again.push_back(std::move(again));
+      passes.asked.push_back(std::move(asked));
+    }
+    return passes;
+  }
+  std::string problem;
+
+ private:
+  const VisionBench& bench_;
+  troupe_engine* const engine_;
+  const int32_t vocab_;
+  Interrupt& interrupt_;
+  uint64_t drawn_ = 0;
+};
 
 int VisionBench::run(Interrupt& interrupt) {
   if (!read_size()) return complain(kUsage, "--size: \"" + size + "\" is not WIDTHxHEIGHT, like 1275x1650");
@@ -176,30 +179,10 @@ int VisionBench::run(Interrupt& interrupt) {
     return complain(kNoEngine, "UNSUPPORTED: " + engine.model + " does not encode images here (family " +
                                    info.family + ", device " + info.device + ")");
   }
-  const auto draw = [&](uint64_t seed, int count) {
-    std::vector<std::vector<unsigned char>> pages;
-    for (int i = 0; i < count; ++i) pages.push_back(draw_page(width, height, seed + static_cast<uint64_t>(i)));
-    return pages;
-  };
-  constexpr uint64_t kEncoded = 1, kAsked = 1'000'000, kWarm = 2'000'000;
-  const std::vector<std::vector<unsigned char>> pages = draw(kEncoded, images);
-  std::string problem;
-  const auto pass = [&](int32_t vocab, const std::vector<std::vector<unsigned char>>& of) {
-    Pass out;
-    if (problem.empty()) out = run_pass(opened.engine.get(), *this, vocab, of, interrupt);
-    if (problem.empty()) problem = out.problem;
-    return out;
-  };
-  pass(0, draw(kWarm, at_once));
-  const Pass first = pass(0, pages);
-  const Pass again = pass(0, pages);
-  Pass asked;
-  if (output > 0) {
-    pass(info.vocab_size, draw(kWarm + static_cast<uint64_t>(at_once), images));
-    asked = pass(info.vocab_size, draw(kAsked, images));
-  }
-  if (!problem.empty()) return complain(kRequestFailed, problem);
-  const ordered_json figures = figures_of(*this, first, again, asked);
+  Runner runner(*this, opened.engine.get(), info.vocab_size, interrupt);
+  const Passes passes = runner.run_all();
+  if (!runner.problem.empty()) return complain(kRequestFailed, runner.problem);
+  const ordered_json figures = figures_of(*this, passes);
   if (as_json) {
     const ordered_json out = {{"bench", "vision"},      {"model", engine.model},
                               {"family", info.family},  {"dtype", info.dtype},
@@ -222,7 +205,8 @@ void declare_bench_vision(CLI::App& bench, const std::shared_ptr<Run>& run) {
   verb->engine.declare(*sub);
   sub->add_option("--images", verb->images, "Pictures, each another")->check(CLI::PositiveNumber);
   sub->add_option("--size", verb->size, "WIDTHxHEIGHT of each");
-  sub->add_option("--at-once", verb->at_once, "Requests in flight")->check(CLI::PositiveNumber);
+  sub->add_option("--at-once", verb->at_once, "Pictures in flight")->check(CLI::PositiveNumber);
+  sub->add_option("--repeats", verb->repeats, "Measured runs, after one to warm up")->check(CLI::PositiveNumber);
   sub->add_option("--prompt", verb->prompt, "With --out: random tokens behind each picture")->check(CLI::PositiveNumber);
   sub->add_option("--out", verb->output, "Also answer all pictures at once, with so many tokens each");
   sub->add_flag("--json", verb->as_json, "One JSON object");

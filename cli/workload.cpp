@@ -18,13 +18,32 @@ class Stopwatch {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+troupe_error* add_page(troupe_request* request, const Page& page) {
+  troupe_image image;
+  troupe_image_init(&image, sizeof image);
+  image.kind = TROUPE_IMAGE_PIXELS;
+  image.data = page.pixels.data();
+  image.size = page.pixels.size();
+  image.width = page.width;
+  image.height = page.height;
+  return troupe_request_image(request, &image);
+}
+
 troupe_error* submit(troupe_engine* engine, const Job& job, int32_t vocab, std::mt19937_64& random,
                      troupe_queue* queue, uint64_t key) {
   troupe_request* handle = nullptr;
   if (troupe_error* e = troupe_request_new(&handle)) return e;
   const Request request(handle);
-  // The lowest ids are special tokens in most vocabularies.
-  std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2), vocab - 1);
+  if (job.page != nullptr) {
+    if (troupe_error* e = add_page(handle, *job.page)) return e;
+  }
+  if (job.page != nullptr && job.output == 0) {
+    if (troupe_error* e = troupe_request_option(handle, "task", "encode_image")) return e;
+    return troupe_submit(engine, handle, queue, key, nullptr);
+  }
+  // The lowest ids are special tokens in most vocabularies, the highest those of pictures.
+  std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2),
+                                               job.page != nullptr ? vocab / 2 : vocab - 1);
   std::vector<int32_t> prompt(static_cast<size_t>(job.input));
   for (int32_t& t : prompt) t = token(random);
   if (troupe_error* e = troupe_request_tokens(handle, prompt.data(), prompt.size())) return e;
@@ -62,21 +81,22 @@ double percentile(std::vector<double> values, double q) {
   return values[static_cast<size_t>(std::lround(q * static_cast<double>(values.size() - 1)))];
 }
 
-WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs, int32_t vocab,
-                            uint64_t seed, Interrupt& interrupt) {
+WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
+                            const WorkloadOptions& options, Interrupt& interrupt) {
   WorkloadResult result;
   result.jobs.resize(jobs.size());
   troupe_queue* queue_handle = nullptr;
   Error error(troupe_queue_new(&queue_handle));
   const Queue queue(queue_handle);
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(options.seed);
   std::vector<Delivery> deliveries;
   const Stopwatch watch;
   size_t submitted = 0, open = 0;
   while (!error && result.problem.empty() && (submitted < jobs.size() || open > 0)) {
-    while (submitted < jobs.size() && jobs[submitted].arrival_s <= watch.seconds()) {
+    while (submitted < jobs.size() && open < options.at_once &&
+           jobs[submitted].arrival_s <= watch.seconds()) {
       result.jobs[submitted].submitted_s = watch.seconds();
-      error.reset(submit(engine, jobs[submitted], vocab, random, queue.get(), submitted));
+      error.reset(submit(engine, jobs[submitted], options.vocab, random, queue.get(), submitted));
       if (error && troupe_error_code(error.get()) == TROUPE_ERROR_OVERLOADED && open > 0) {
         error.reset();
         break;
@@ -85,7 +105,8 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
       ++submitted;
       ++open;
     }
-    const double next = submitted < jobs.size() ? jobs[submitted].arrival_s - watch.seconds() : 1.0;
+    const bool comes = submitted < jobs.size() && open < options.at_once;
+    const double next = comes ? jobs[submitted].arrival_s - watch.seconds() : 1.0;
     const int wait_ms = static_cast<int>(std::clamp(next * 1000.0, 1.0, 1000.0));
     if (interrupt.wait(troupe_queue_fd(queue.get()), wait_ms) != 0) {
       result.problem = "interrupted";
@@ -102,6 +123,8 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
         deliveries.push_back({now, static_cast<int64_t>(event.n_tokens)});
       } else if (TROUPE_IS_TERMINAL(event.kind)) {
         --open;
+        result.jobs[event.user_data].ended_s = now;
+        result.jobs[event.user_data].rows = event.data_rows;
         if (event.kind != TROUPE_EVENT_DONE) {
           result.problem = event.error != nullptr ? text_of(event.error) : "a request was cancelled";
         }

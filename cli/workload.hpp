@@ -1,5 +1,5 @@
-// Synthetic requests for benches: token prompts of given lengths, driven through the engine together
-// or at their arrival times, with every token's time noted.
+// Synthetic requests for benches: token prompts of given lengths, with a picture or not, driven through
+// the engine together or at their arrival times, with every token's time noted.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,21 @@
 
 namespace troupe::cli {
 
+struct Page {  // RGB
+  std::vector<unsigned char> pixels;
+  int32_t width = 0, height = 0;
+};
+
 struct Job {
-  int32_t input = 0;
-  int32_t output = 0;
-  double arrival_s = 0.0;  // 0: at once
+  int32_t input = 0;   // tokens
+  int32_t output = 0;  // likewise; 0, with a picture: its rows are the answer
+  double arrival_s = 0.0;      // 0: at once
+  const Page* page = nullptr;  // stands before the tokens
 };
 
 struct JobResult {
-  double submitted_s = 0.0, first_s = 0.0, last_s = 0.0;
-  int64_t tokens = 0;
+  double submitted_s = 0.0, first_s = 0.0, last_s = 0.0, ended_s = 0.0;
+  int64_t tokens = 0, rows = 0;
   std::vector<double> gaps_s;  // between deliveries, each over its number of tokens
 };
 
@@ -31,9 +37,14 @@ struct WorkloadResult {
   std::string problem;  // empty: all went well
 };
 
-// `vocab` bounds the random token ids; `seed` makes prompts differ between repeats.
-WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs, int32_t vocab,
-                            uint64_t seed, Interrupt& interrupt);
+struct WorkloadOptions {
+  int32_t vocab = 0;    // bounds the random token ids
+  uint64_t seed = 0;    // makes prompts differ between repeats
+  size_t at_once = ~size_t{0};  // jobs in flight
+};
+
+WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
+                            const WorkloadOptions& options, Interrupt& interrupt);
 
 double percentile(std::vector<double> values, double q);
 
