@@ -14,6 +14,7 @@ namespace {
 constexpr int32_t kStepRowsCpu = 512;
 constexpr int32_t kStepRowsDevice = 8192;
 constexpr int32_t kSpanRows = 1024;
+constexpr int32_t kLongStepRows = 1024;  // tens of milliseconds on a device
 constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
 constexpr int64_t kDeviceSharePercent = 90;
 constexpr int64_t kHostSharePercent = 50;  // other programs live there too
@@ -50,6 +51,7 @@ engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   config.step_rows = options.max_step_tokens > 0 ? options.max_step_tokens : rows_default;
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
+  if (!request.device.cpu()) config.long_step_rows = kLongStepRows;
   if (request.eyes == nullptr) return config;
   // Rows that attend both ways are read in one step, however many sequences decode beside them.
   const bool spans = request.eyes->folder->rules().sight == vision::Sight::bidirectional;

@@ -36,6 +36,9 @@ struct SchedulerConfig {
   int32_t slots = 256;            // sequences running at once
   int32_t waiting_max = 2048;     // sequences waiting
   int32_t step_rows = 2048;       // rows of one step: decodes first, the rest for prompts
+  // Behind a step of so many rows only another such one is planned before its end: who comes while
+  // it runs goes along, and the pause for a plan is nothing beside it. 0: never wait.
+  int32_t long_step_rows = 0;
   int32_t logit_rows = 0;         // 0: slots + 256; scoring takes what decoding leaves
   int32_t context_length = 4096;
   int32_t vocab = 0;

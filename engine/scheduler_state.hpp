@@ -24,6 +24,7 @@ struct RowOwner {
 };
 struct Flight {
   uint64_t step = 0;
+  bool is_long = false;                  // SchedulerConfig::long_step_rows
   bool sung = false;                     // of the chorus: rows and sequences are its members
   std::vector<RowOwner> rows;            // in the plan's order
   std::vector<Sequence*> sequences;      // that the step works on
@@ -49,6 +50,7 @@ struct Scheduler::State {
 
   // ---- plan (step_plan.cpp) ----
   bool plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
+  [[nodiscard]] bool waits_for_company() const;
   void plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
   [[nodiscard]] bool is_plain(const StepPlanDraft& draft, const Flight& flight) const;
   bool may_sing();

@@ -133,6 +133,52 @@ TEST(Scheduler, DecodesAndPromptsShareAStep) {
   EXPECT_EQ(rig.said(1).size(), 40U);
 }
 
+// What comes while a long step runs goes along in the next one: that is not planned yet.
+TEST(Scheduler, BehindALongStepAShortOneWaitsForItsEnd) {
+  SchedulerConfig c = small_config();
+  c.long_step_rows = 20;
+  Scheduler scheduler(c);
+  StepPlanDraft draft;
+  Outputs out;
+  const auto admit = [&](uint64_t id, int32_t prompt) {
+    Job job;
+    job.id = id;
+    job.sampling.max_tokens = 8;
+    job.prompt.tokens.assign(static_cast<size_t>(prompt), static_cast<int32_t>(id));
+    ASSERT_TRUE(scheduler.admit(std::move(job)).ok());
+  };
+  const auto commit = [&](size_t tokens) {
+    StepResult result;
+    result.step = draft.step;
+    result.tokens.resize(tokens);
+    for (StepToken& t : result.tokens) t.token = 7;
+    ASSERT_TRUE(scheduler.commit(result, 1, out).ok());
+  };
+  admit(1, 30);
+  ASSERT_TRUE(scheduler.plan(0, draft, out));
+  EXPECT_FALSE(scheduler.plan(0, draft, out));  // one row, for the token of the first
+  admit(2, 5);
+  EXPECT_FALSE(scheduler.plan(0, draft, out));
+  commit(1);
+  ASSERT_TRUE(scheduler.plan(0, draft, out));  // both
+  EXPECT_EQ(draft.sequences.size(), 2U);
+  EXPECT_TRUE(scheduler.plan(0, draft, out));  // behind a short one at once
+  EXPECT_EQ(scheduler.steps_in_flight(), 2);
+}
+
+TEST(Scheduler, ALongStepFollowsALongOneAtOnce) {
+  SchedulerConfig c = small_config();
+  c.long_step_rows = 20;
+  Rig rig(c);
+  ASSERT_TRUE(rig.submit(1, 30, 2).ok());
+  ASSERT_TRUE(rig.submit(2, 60, 2).ok());
+  rig.turn();
+  rig.turn();
+  EXPECT_EQ(rig.scheduler.steps_in_flight(), 1);  // two were, and one has come back
+  rig.run();
+  EXPECT_EQ(rig.said(2).size(), 2U);
+}
+
 // While everybody just decodes, a plan names those only whose block is full.
 TEST(Scheduler, SteadyPlansNameChangesOnly) {
   Rig rig(small_config());

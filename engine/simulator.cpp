@@ -54,6 +54,7 @@ SchedulerConfig random_config(SimRandom& random, SimSight sight) {
   c.vocab = kSimVocab;
   c.block_tokens = random.chance(50) ? 4 : 16;
   c.overlap = random.chance(60);
+  if (random.chance(30)) c.long_step_rows = random.in(4, 40);
   c.prefix_reuse = random.chance(80);
   c.ageing_ns = int64_t{random.in(1, 50)} * kStepNs;
   c.session_share = 0.25;

@@ -18,6 +18,7 @@ constexpr int64_t kSessionCheckNs = 100'000'000;
 bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
   if (flights.size() >= static_cast<size_t>(config.overlap ? 2 : 1)) return false;  // INV-SCHED-4
   expire(now_ns, out);
+  if (waits_for_company()) return false;
   yield_to_urgent();
   draft.clear();
   draft.step = next_step;
@@ -41,10 +42,27 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
     flights.pop_back();
     return false;
   }
+  flights.back().is_long = config.long_step_rows > 0 &&
+                           static_cast<int32_t>(draft.token_ids.size()) >= config.long_step_rows;
   ++next_step;
   ++stats.steps;
   stats.steps_sung += flights.back().sung ? 1 : 0;
   return true;
+}
+
+// A long step runs, and what could follow it is short: more may come until it ends.
+bool Scheduler::State::waits_for_company() const {
+  if (flights.empty() || !flights.back().is_long) return false;
+  int64_t rows = 0;
+  for (const Sequence* s : running) {
+    const int32_t wanted = rows_wanted(*s);
+    if (wanted > 1) rows += s->job->spec.prompt.rows_ready(s->progress.computed, wanted);
+  }
+  const std::vector<Sequence*>& queue = waiting.all();
+  for (size_t i = 0; i < queue.size() && rows < config.long_step_rows; ++i) {
+    rows += queue[i]->job->spec.prompt.rows_ready(0, queue[i]->known());
+  }
+  return rows < config.long_step_rows;
 }
 
 void Scheduler::State::plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
