@@ -240,8 +240,7 @@ bool VisionBalancer::waits_for_company(const Device& queue) {
   for (const TileRef& ref : queue.queue) {
     const Tile& t = tile(ref);
     if (ref.tile == kJoin || t.attempts > 0) return false;
-    patches += t.work.patches;
-    if (patches >= config_.batch_patches) return false;
+    if ((patches += t.work.patches) >= config_.batch_patches) return false;
   }
   return true;
 }
