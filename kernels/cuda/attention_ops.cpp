@@ -26,6 +26,30 @@ Rope rope_of(const RopeSpec& s) {
   return r;
 }
 
+// What both kernels for decoding are told alike: what to work on, and with which arguments.
+template <class Decode>
+void set_work(Decode& to, const StepPlan& plan, const AttentionArgs& a) {
+  to.query = a.query.data;
+  to.query_stride = a.query.stride;
+  to.output = a.output.data;
+  to.output_stride = a.output.stride;
+  to.work = plan.at.decode + a.group;
+  to.work_stride = plan.counts.groups;
+  to.work_count = plan.at.decode_count;
+  to.blocks = plan.at.blocks;
+}
+
+AttentionShape shape_of(const AttentionArgs& a, int32_t head_dim) {
+  return {a.query.dtype,
+          a.heads,
+          head_dim,
+          a.window,
+          a.scale,
+          a.softcap,
+          static_cast<const float*>(a.alibi_slopes.data),
+          static_cast<const float*>(a.sinks.data)};
+}
+
 }  // namespace
 
 void CudaBackend::rope_write(const Batch& batch, const RopeWriteArgs& a) {
@@ -61,14 +85,7 @@ void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32
   const StepPlan& plan = plan_of(batch);
   PlainAttention p;
   p.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
-  p.shape = {a.query.dtype,
-             a.heads,
-             p.cache.key_dim,
-             a.window,
-             a.scale,
-             a.softcap,
-             static_cast<const float*>(a.alibi_slopes.data),
-             static_cast<const float*>(a.sinks.data)};
+  p.shape = shape_of(a, p.cache.key_dim);
   p.query = a.query;
   p.output = a.output;
   p.row_sequence = plan.at.row_sequence;
@@ -109,14 +126,7 @@ bool CudaBackend::attend_latent(const Batch& batch, const AttentionArgs& a,
   LatentAttention l;
   l.shape = shape;
   l.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
-  l.query = a.query.data;
-  l.query_stride = a.query.stride;
-  l.output = a.output.data;
-  l.output_stride = a.output.stride;
-  l.work = plan.at.decode + a.group;
-  l.work_stride = plan.counts.groups;
-  l.work_count = plan.at.decode_count;
-  l.blocks = plan.at.blocks;
+  set_work(l, plan, a);
   l.partials = attention_partials_.as<float>();
   l.counters = attention_counters_.as<uint32_t>();
   check(latent_attention(l, multiprocessors_, stream_), "attention");
@@ -132,14 +142,7 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   const KvCacheSpec& spec = cache->spec();
   const int32_t group = a.heads / spec.kv_heads;
   if (group <= kDecodeRowsMax) heads_per_kv_ = std::max(heads_per_kv_, group);
-  const AttentionShape shape = {a.query.dtype,
-                                a.heads,
-                                spec.key_dim,
-                                a.window,
-                                a.scale,
-                                a.softcap,
-                                static_cast<const float*>(a.alibi_slopes.data),
-                                static_cast<const float*>(a.sinks.data)};
+  const AttentionShape shape = shape_of(a, spec.key_dim);
   if (latent_attention_fits(shape, cache->layer(a.layer)) && a.span == AttentionSpan::causal &&
       attend_latent(batch, a, shape))
     return;
@@ -177,14 +180,7 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   DecodeAttention d;
   d.shape = shape;
   d.layer = layer;
-  d.query = a.query.data;
-  d.query_stride = a.query.stride;
-  d.output = a.output.data;
-  d.output_stride = a.output.stride;
-  d.work = plan.at.decode + a.group;
-  d.work_stride = plan.counts.groups;
-  d.work_count = plan.at.decode_count;
-  d.blocks = plan.at.blocks;
+  set_work(d, plan, a);
   d.rows_max = plan.counts.decode_rows_max;
   d.partials = attention_partials_.as<float>();
   d.counters = attention_counters_.as<uint32_t>();

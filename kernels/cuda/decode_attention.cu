@@ -141,17 +141,23 @@ __global__ void __launch_bounds__(kThreads, 2)
     const Item item = load_item(p, index, items);
     if (!item.valid) break;
     Rows<T, kDim> rows;
+    begin_rows<T, kDim>(item, group, rows);
     load_query<T, kDim>(p, item, group, rows);
     for (int at = item.work.begin + warp * kTile; at < item.work.end; at += kWarps * kTile) {
       ptx::wait_copies<L::kStages - 2>();
       __syncwarp();
       fetcher.next();
       const uint32_t tile = ring + static_cast<uint32_t>(slot * L::kStage);
-      const Weights weights = score_tile<T, kDim, L>(p, item, group, at, tile, rows);
+      const Weights weights = score_tile<T, kDim, L, true>(p, item, group, at, tile, rows);
       sum_tile<T, kDim, L>(tile + L::kHalf, weights, rows);
       slot = slot + 1 == L::kStages ? 0 : slot + 1;
     }
-    finish<T, kDim>(p, item, group, sets, rows);
+    leave_sums<T, kDim>(p, item, group, sets, rows);
+    if (item.work.shares == 1) continue;
+    __shared__ bool last;
+    if (threadIdx.x == 0) last = count_in(p, item);
+    meet();
+    if (last) merge_shares<T, kDim, 1>(p, item, group, static_cast<int>(threadIdx.x), kThreads);
   }
   ptx::wait_copies<0>();
 #endif

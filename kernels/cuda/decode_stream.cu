@@ -2,11 +2,16 @@
 // boxes of the paged cache, into a ring of slots; four warps compute (decode_tile.cuh).
 //
 // The producer goes from item to item by itself: it knows the next item's place and blocks while
-// this one's tiles are under way, so the ring stays full while the others finish an item, load the
-// next one's query or add up shares. Cached tokens of earlier steps do not depend on the kernels in
-// front, so the first item's tiles are asked for before those have ended. A block begins with the
-// item of its own number and the next one in its row, and then takes what is free: lists are sorted
-// with the longest first, so blocks end together also when sequences differ in length.
+// this one's tiles are under way, so the ring stays full while the others finish an item. It brings
+// the query as well. Cached tokens of earlier steps do not depend on the kernels in front, so the
+// first item's tiles are asked for before those have ended; queries do, and follow.
+//
+// A block begins with the item of its own number and that as far behind the middle of the second
+// round, and then takes what is free: lists are sorted with the longest first, so blocks end
+// together also when sequences differ in length.
+//
+// Shares of split sequences are counted in, and added up once the last is there, by a warp of its
+// own: that waits for memory several times, and those who compute go on meanwhile.
 #include "kernels/cuda/decode_stream.hpp"
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -19,9 +24,11 @@ namespace {
 
 using namespace decode;
 
-constexpr int kBlockThreads = kThreads + 32;
+constexpr int kBlockThreads = kThreads + 64;
 constexpr int kTokens = 64;  // of a slot
 constexpr int kSlotsMax = 12;
+constexpr int kQueries = 3;  // of items that can be there at once
+constexpr int kHanded = 2;  // shares that wait to be counted in
 
 // A slot holds keys or values of 64 tokens: panels of 64 elements, a token's 128 bytes in a row.
 template <int kDim>
@@ -29,8 +36,12 @@ struct Layout {
   static constexpr int kPanels = kDim / 64;
   static constexpr int kPanel = kTokens * 128;
   static constexpr int kSlot = kPanels * kPanel;
+  static constexpr int kQueryRow = kDim * 2 + 16;  // rows begin on banks of their own
+  __host__ __device__ static constexpr int sets_bytes(int rows) {
+    return kWarps * set_floats<kDim>(rows) * 4;
+  }
   static constexpr int bytes(int slots, int rows) {
-    return 1024 + slots * kSlot + kWarps * set_floats<kDim>(rows) * 4;
+    return 1024 + slots * kSlot + sets_bytes(rows) + kQueries * rows * kQueryRow;
   }
   __device__ static uint32_t at(int token, int chunk) {
     return static_cast<uint32_t>(chunk / 8 * kPanel + token * 128 +
@@ -40,13 +51,18 @@ struct Layout {
 
 struct Copies {
   CUtensorMap keys, values;  // boxes of 64 tokens, when cache blocks have as many
-  CUtensorMap few_keys, few_values;  // boxes of 16
+  CUtensorMap few_keys, few_values;  // boxes of `few`: a share's end, and small cache blocks
+  int few;
   int slots;  // of the ring
+  int rows;  // of a query
 };
 
 struct Ring {
   uint64_t full[kSlotsMax], empty[kSlotsMax];
+  uint64_t query_full[kQueries], query_empty[kQueries];
+  uint64_t handed_full[kHanded], handed_empty[kHanded];
   Item item[kSlotsMax];  // that begins in this slot of keys; not valid: no more work
+  Item handed[kHanded];
 };
 
 struct Cursor {
@@ -63,15 +79,18 @@ __device__ __forceinline__ int shift_of(int power_of_two) {
   return 31 - __clz(power_of_two);
 }
 
-template <int kDim>
+template <class T, int kDim>
 class Producer {
  public:
   using L = Layout<kDim>;
-  __device__ Producer(const DecodeAttention& p, const Copies& copies, uint8_t* slots, Ring& ring)
+  __device__ Producer(const DecodeAttention& p, const Copies& copies, uint8_t* slots,
+                      uint8_t* queries, Ring& ring)
       : p_(p),
         copies_(copies),
         slots_(slots),
+        queries_(queries),
         ring_(ring),
+        group_(p.shape.heads / p.layer.kv_heads),
         lane_(static_cast<int>(threadIdx.x) % 32),
         shift_(shift_of(p.layer.block_tokens)),
         unit_(min(p.layer.block_tokens, kTokens)),
@@ -81,36 +100,32 @@ class Producer {
     const int items = *p_.work_count * p_.layer.kv_heads;
     Item item = load_item(p_, static_cast<int>(blockIdx.x), items);
     int32_t blocks = look_up(item, 0);
-    int32_t taken = static_cast<int32_t>(blockIdx.x + gridDim.x);  // in lane 0: the item after
-    bool waited = false;
+    // In lane 0: the item after. Who begins with a long one goes on with a short one.
+    int32_t taken = static_cast<int32_t>(2 * gridDim.x - 1 - blockIdx.x);
     while (item.valid) {
+      if (waited_) bring_query(item);
       const int tiles = (item.work.end - item.work.begin + kTokens - 1) / kTokens;
       const Item next = load_item(p_, __shfl_sync(0xffffffff, taken, 0), items);
       int32_t next_blocks = 0;
       if (tiles == 0) {
         next_blocks = look_up(next, 0);
+        wait_for_query(item);
         pass(item);
       }
       for (int tile = 0; tile < tiles; ++tile) {
-        if (!waited && !settled(item, tile)) {
-          ptx::wait_for_earlier_kernels();
-          waited = true;
-        }
+        if (!settled(item, tile) || brought_ + 2 > copies_.slots) wait_for_query(item);
         const int unit = tile * per_tile_;
         if (tile > 0 && unit % 32 == 0) blocks = look_up(item, unit);
         bring(item, tile, blocks, false);
         bring(item, tile, blocks, true);
         if (tile == 0) next_blocks = look_up(next, 0);
       }
-      if (!waited) {
-        ptx::wait_for_earlier_kernels();
-        waited = true;
-      }
+      wait_for_query(item);
       taken = lane_ == 0 ? static_cast<int32_t>(atomicAdd(p_.counters, 1U) + 2 * gridDim.x) : 0;
       item = next;
       blocks = next_blocks;
     }
-    if (!waited) ptx::wait_for_earlier_kernels();
+    if (!waited_) ptx::wait_for_earlier_kernels();
     pass(item);
     if (lane_ == 0) {
       if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
@@ -126,6 +141,29 @@ class Producer {
     const AttentionSequence& s = item.work.sequence;
     return min(item.work.begin + (tile + 1) * kTokens, item.work.end) <= s.kv_len - s.row_count;
   }
+  // The first item's query, if it was not brought yet: at the latest when its tiles wait for those
+  // who need it.
+  __device__ __forceinline__ void wait_for_query(const Item& item) {
+    if (waited_) return;
+    ptx::wait_for_earlier_kernels();
+    waited_ = true;
+    bring_query(item);
+  }
+  __device__ void bring_query(const Item& item) {
+    const int rows = group_ * item.work.sequence.row_count;
+    uint64_t* full = &ring_.query_full[query_.slot];
+    if (lane_ == 0) {
+      // Of a barrier that has not been through a phase the one before counts as over.
+      ptx::mbarrier_wait(&ring_.query_empty[query_.slot], query_.parity ^ 1);
+      ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(rows * kDim * 2));
+    }
+    __syncwarp();
+    if (lane_ < rows) {
+      ptx::load_row(queries_ + (query_.slot * copies_.rows + lane_) * L::kQueryRow,
+                    query_row<T, kDim>(p_, item, group_, lane_), kDim * 2, full);
+    }
+    query_.next(kQueries);
+  }
   __device__ __forceinline__ void wait_empty() {
     if (fresh_) return;
     if (lane_ == 0) ptx::mbarrier_wait(&ring_.empty[at_.slot], at_.parity ^ 1);
@@ -134,6 +172,7 @@ class Producer {
   __device__ __forceinline__ void advance() {
     at_.next(copies_.slots);
     fresh_ = fresh_ && at_.slot != 0;
+    ++brought_;
   }
   // An item without tiles takes a slot without bytes: one hidden by a window, or the end.
   __device__ __forceinline__ void pass(const Item& item) {
@@ -152,12 +191,12 @@ class Producer {
     return p_.blocks[s.table_begin + ((position - s.first_position) >> shift_)];
   }
 
-  // Starts the copies of a tile's keys or values: whole, or 16 tokens at a time.
+  // Starts the copies of a tile's keys or values: whole, or a few tokens at a time.
   __device__ __forceinline__ void bring(const Item& item, int tile, int32_t blocks, bool values) {
     const int position = item.work.begin + tile * kTokens;
     const int count = min(kTokens, item.work.end - position);
     const bool whole = unit_ == kTokens && count == kTokens;
-    const int tokens = whole ? kTokens : kTile;
+    const int tokens = whole ? kTokens : copies_.few;
     const int boxes = (count + tokens - 1) / tokens * L::kPanels;
     const int token = lane_ / L::kPanels * tokens, panel = lane_ % L::kPanels;
     const int source = (tile * per_tile_ + token / unit_) % 32;
@@ -182,10 +221,12 @@ class Producer {
 
   const DecodeAttention& p_;
   const Copies& copies_;
-  uint8_t* slots_;
+  uint8_t *slots_, *queries_;
   Ring& ring_;
-  const int lane_, shift_, unit_, per_tile_;
-  Cursor at_;
+  const int group_, lane_, shift_, unit_, per_tile_;
+  Cursor at_, query_;
+  int brought_ = 0;  // slots so far
+  bool waited_ = false;  // for the kernels in front
   bool fresh_ = true;  // the ring has not been round yet: slots are free without waiting
 };
 
@@ -203,25 +244,52 @@ __device__ void clean_tail(uint8_t* values, int count) {
   __syncwarp();
 }
 
+// The packed query rows as matrix fragments. Rows that are not there may be any: nobody asks for
+// what becomes of them.
 template <class T, int kDim>
-__device__ void consume(const DecodeAttention& p, int slot_count, uint8_t* slots, Ring& ring) {
+__device__ __forceinline__ void take_query(const uint8_t* query, int rows, Rows<T, kDim>& r) {
+  const int lane = threadIdx.x % 32, row = lane % 16;
+  const uint32_t at = ptx::shared_address(query + (row < rows ? row : 0) * Layout<kDim>::kQueryRow);
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k) {
+    ptx::load_matrix(r.query[k], at + static_cast<uint32_t>((k * 2 + lane / 16) * 16));
+  }
+}
+
+template <class T, int kDim, bool kRich>
+__device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t* slots,
+                        const uint8_t* queries, Ring& ring) {
   using L = Layout<kDim>;
+  const int slot_count = copies.slots;
   auto* sets = reinterpret_cast<float*>(slots + slot_count * L::kSlot);
   const int group = p.shape.heads / p.layer.kv_heads;
   const int warp = threadIdx.x / 32;
   const bool leads = threadIdx.x % 32 == 0;
-  Cursor at;
+  Cursor at, query, handed;
   const auto give_back = [&] {
     __syncwarp();
     if (leads) ptx::mbarrier_arrive(&ring.empty[at.slot]);
     at.next(slot_count);
   };
-  for (;;) {
+  // To the warp that counts; an item that is not valid is the end.
+  const auto hand_over = [&](const Item& item) {
+    ptx::mbarrier_wait(&ring.handed_empty[handed.slot], handed.parity ^ 1);
+    if (threadIdx.x == 0) ring.handed[handed.slot] = item;
+    __syncwarp();
+    if (leads) ptx::mbarrier_arrive(&ring.handed_full[handed.slot]);
+    handed.next(kHanded);
+  };
+  for (;; query.next(kQueries)) {
     ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
     const Item item = ring.item[at.slot];
-    if (!item.valid) break;
+    if (!item.valid) return hand_over(item);
     Rows<T, kDim> rows;
-    load_query<T, kDim>(p, item, group, rows);
+    begin_rows<T, kDim>(item, group, rows);
+    ptx::mbarrier_wait(&ring.query_full[query.slot], query.parity);
+    take_query<T, kDim>(queries + query.slot * copies.rows * L::kQueryRow,
+                        group * item.work.sequence.row_count, rows);
+    __syncwarp();
+    if (leads) ptx::mbarrier_arrive(&ring.query_empty[query.slot]);
     if (item.work.begin >= item.work.end) give_back();  // a share that a window hides
     for (int tile = item.work.begin; tile < item.work.end; tile += kTokens) {
       const int position = tile + warp * kTile, count = item.work.end - position;
@@ -229,7 +297,8 @@ __device__ void consume(const DecodeAttention& p, int slot_count, uint8_t* slots
       Weights weights;
       if (count > 0) {
         const uint8_t* keys = slots + at.slot * L::kSlot + warp * kTile * 128;
-        weights = score_tile<T, kDim, L>(p, item, group, position, ptx::shared_address(keys), rows);
+        weights = score_tile<T, kDim, L, kRich>(p, item, group, position, ptx::shared_address(keys),
+                                                rows);
       }
       give_back();
       ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
@@ -240,11 +309,28 @@ __device__ void consume(const DecodeAttention& p, int slot_count, uint8_t* slots
       }
       give_back();
     }
-    finish<T, kDim>(p, item, group, sets, rows);
+    leave_sums<T, kDim>(p, item, group, sets, rows);
+    if (item.work.shares > 1) hand_over(item);
   }
 }
 
 template <class T, int kDim>
+__device__ void count_shares(const DecodeAttention& p, Ring& ring) {
+  const int group = p.shape.heads / p.layer.kv_heads, lane = static_cast<int>(threadIdx.x) % 32;
+  for (Cursor handed;; handed.next(kHanded)) {
+    ptx::mbarrier_wait(&ring.handed_full[handed.slot], handed.parity);
+    const Item item = ring.handed[handed.slot];
+    __syncwarp();
+    if (lane == 0) ptx::mbarrier_arrive(&ring.handed_empty[handed.slot]);
+    if (!item.valid) return;
+    bool last = false;
+    if (lane == 0) last = count_in(p, item);
+    if (__shfl_sync(0xffffffff, last ? 1 : 0, 0) == 0) continue;
+    merge_shares<T, kDim, 4>(p, item, group, lane, 32);
+  }
+}
+
+template <class T, int kDim, bool kRich>
 __global__ void __launch_bounds__(kBlockThreads, kDim == 256 ? 1 : 2)
     decode_stream_kernel(const __grid_constant__ Copies copies,
                          const __grid_constant__ DecodeAttention p) {
@@ -257,15 +343,28 @@ __global__ void __launch_bounds__(kBlockThreads, kDim == 256 ? 1 : 2)
       ptx::mbarrier_init(&ring.full[i], 1);
       ptx::mbarrier_init(&ring.empty[i], kWarps);
     }
+    for (int i = 0; i < kQueries; ++i) {
+      ptx::mbarrier_init(&ring.query_full[i], 1);
+      ptx::mbarrier_init(&ring.query_empty[i], kWarps);
+    }
+    for (int i = 0; i < kHanded; ++i) {
+      ptx::mbarrier_init(&ring.handed_full[i], kWarps);
+      ptx::mbarrier_init(&ring.handed_empty[i], 1);
+    }
     ptx::fence_barrier_init();
   }
+  uint8_t* queries =
+      slots + copies.slots * Layout<kDim>::kSlot + Layout<kDim>::sets_bytes(copies.rows);
   __syncthreads();
   ptx::let_next_kernel_start();
-  if (threadIdx.x >= kThreads) {
-    Producer<kDim>(p, copies, slots, ring).run();
+  if (threadIdx.x >= kThreads + 32) {
+    ptx::wait_for_earlier_kernels();
+    count_shares<T, kDim>(p, ring);
+  } else if (threadIdx.x >= kThreads) {
+    Producer<T, kDim>(p, copies, slots, queries, ring).run();
   } else {
     ptx::wait_for_earlier_kernels();
-    consume<T, kDim>(p, copies.slots, slots, ring);
+    consume<T, kDim, kRich>(p, copies, slots, queries, ring);
   }
 #endif
 }
@@ -278,7 +377,8 @@ cudaError_t describe(Copies& copies, const DecodeAttention& a) {
                              static_cast<uint64_t>(l.block_tokens),
                              static_cast<uint64_t>(l.kv_heads), static_cast<uint64_t>(l.blocks)};
   const int64_t strides[3] = {l.token_stride, l.head_stride, l.block_stride};
-  const uint32_t box[4] = {64, kTile, 1, 1};
+  copies.few = l.block_tokens < kTokens ? kTile : kTile / 2;
+  const uint32_t box[4] = {64, static_cast<uint32_t>(copies.few), 1, 1};
   for (int i = 0; i < 4; ++i) {
     s.sizes[i] = sizes[i];
     s.box[i] = box[i];
@@ -303,8 +403,12 @@ cudaError_t stream_decode(const DecodeAttention& a, int multiprocessors, cudaStr
   constexpr int kBlocks = kDim == 256 ? 1 : 2, kOwn = 2048;
   const int rows = a.shape.heads / a.layer.kv_heads * a.rows_max;
   const int room = (227 << 10) / kBlocks - kOwn - L::bytes(0, rows);
+  copies.rows = rows;
   copies.slots = room / L::kSlot < kSlotsMax ? room / L::kSlot : kSlotsMax;
-  const auto kernel = decode_stream_kernel<T, kDim>;
+  const AttentionShape& s = a.shape;
+  const bool rich = s.softcap > 0.0F || s.alibi_slopes != nullptr || s.window > 0;
+  const auto kernel =
+      rich ? decode_stream_kernel<T, kDim, true> : decode_stream_kernel<T, kDim, false>;
   TR_CUDA_TRY(allow_shared(kernel, (227 << 10) - kOwn));
   return launch(kernel,
                 {dim3(static_cast<unsigned>(multiprocessors * kBlocks)), dim3(kBlockThreads),

@@ -59,27 +59,21 @@ struct Rows {
   uint32_t query[kDim / 16][4];
   float sum[kDim / 8][4];
   float top[2], weight[2];
+  int limit[2];  // positions from here on are not this lane's rows' to see
 };
 
-// The query rows this lane holds of the matrix fragment: g and g + 8 of the packed rows.
+// The last position that a packed row sees.
+__device__ __forceinline__ int own_position(const AttentionSequence& s, int row, int group) {
+  return s.causal ? s.kv_len - s.row_count + row / group : s.kv_len - 1;
+}
+
 template <class T, int kDim>
-__device__ void load_query(const DecodeAttention& p, const Item& item, int group,
-                           Rows<T, kDim>& r) {
-  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const AttentionSequence& s = item.work.sequence;
-  const int rows = group * s.row_count;
+__device__ __forceinline__ void begin_rows(const Item& item, int group, Rows<T, kDim>& r) {
+  const int g = threadIdx.x % 32 / 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int row = g + half * 8;
-    const bool there = row < rows;
-    const int64_t at = (s.row_begin + (there ? row / group : 0)) * p.query_stride +
-                       (item.kv_head * group + (there ? row % group : 0)) * kDim;
-    const auto* words = reinterpret_cast<const uint32_t*>(static_cast<const T*>(p.query) + at);
-#pragma unroll
-    for (int k = 0; k < kDim / 16; ++k) {
-      r.query[k][half] = there ? words[k * 8 + t] : 0;
-      r.query[k][half + 2] = there ? words[k * 8 + t + 4] : 0;
-    }
+    const int own = own_position(item.work.sequence, g + half * 8, group);
+    r.limit[half] = min(item.work.end, own + 1);
     r.top[half] = kNone;
     r.weight[half] = 0.0F;
   }
@@ -87,14 +81,50 @@ __device__ void load_query(const DecodeAttention& p, const Item& item, int group
   for (int i = 0; i < kDim / 8; ++i) r.sum[i][0] = r.sum[i][1] = r.sum[i][2] = r.sum[i][3] = 0.0F;
 }
 
-// What the score of (packed row, position) becomes before the softmax, in powers of two.
+// Where a packed row's query lies.
+template <class T, int kDim>
+__device__ __forceinline__ const T* query_row(const DecodeAttention& p, const Item& item, int group,
+                                              int row) {
+  return static_cast<const T*>(p.query) +
+         (item.work.sequence.row_begin + row / group) * p.query_stride +
+         (item.kv_head * group + row % group) * kDim;
+}
+
+// The query rows this lane holds of the matrix fragment: g and g + 8 of the packed rows.
+template <class T, int kDim>
+__device__ void load_query(const DecodeAttention& p, const Item& item, int group,
+                           Rows<T, kDim>& r) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  const int rows = group * item.work.sequence.row_count;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = g + half * 8;
+    const bool there = row < rows;
+    const auto* words =
+        reinterpret_cast<const uint32_t*>(query_row<T, kDim>(p, item, group, there ? row : 0));
+#pragma unroll
+    for (int k = 0; k < kDim / 16; ++k) {
+      r.query[k][half] = there ? words[k * 8 + t] : 0;
+      r.query[k][half + 2] = there ? words[k * 8 + t + 4] : 0;
+    }
+  }
+}
+
+// 2^x as the hardware has it; results too small to be normal become zero.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// What the score of (packed row, position) becomes before the softmax, in powers of two: caps,
+// slopes and windows.
 __device__ __forceinline__ float shaped(const DecodeAttention& p, const Item& item, int group,
                                         int row, int position, float score) {
   const AttentionShape& s = p.shape;
   float x = score * s.scale;
   if (s.softcap > 0.0F) x = s.softcap * tanhf(x / s.softcap);
-  const AttentionSequence& q = item.work.sequence;
-  const int own = q.causal ? q.kv_len - q.row_count + row / group : q.kv_len - 1;
+  const int own = own_position(item.work.sequence, row, group);
   if (s.alibi_slopes != nullptr) {
     x += s.alibi_slopes[item.kv_head * group + row % group] * static_cast<float>(position - own);
   }
@@ -110,51 +140,73 @@ struct Weights {
   float grown[2];
 };
 
-// Place::at(token, chunk): the byte offset of a 16-byte piece of a token's row.
+// Heads of 256 leave no registers for more.
+template <int kDim>
+constexpr int kFragmentsAhead = kDim == 256 ? 2 : 4;
+
+// Products of the query with 16 keys: score[n][..] belongs to tokens n * 8 + t * 2 and the next.
+// Fragments are asked for ahead, and sums run in four chains, since each waits for its last.
 template <class T, int kDim, class Place>
+__device__ __forceinline__ void multiply_keys(uint32_t keys, const Rows<T, kDim>& r,
+                                              float (&score)[2][4]) {
+  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim>;
+  const int lane = threadIdx.x % 32, i = lane / 8;
+  const auto load = [&](uint32_t(&b)[4], int k) {
+    ptx::load_matrix(b, keys + Place::at((i / 2) * 8 + lane % 8, k * 2 + (i & 1)));
+  };
+  float odd[2][4] = {};
+  uint32_t b[kAhead][4];
+#pragma unroll
+  for (int k = 0; k < kAhead; ++k) load(b[k], k);
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    float(&sum)[2][4] = k % 2 == 0 ? score : odd;
+    ptx::mma_16x8x16<T>(sum[0], r.query[k], b[k % kAhead][0], b[k % kAhead][1]);
+    ptx::mma_16x8x16<T>(sum[1], r.query[k], b[k % kAhead][2], b[k % kAhead][3]);
+    if (k + kAhead < kSteps) load(b[k % kAhead], k + kAhead);
+  }
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) score[n][c] += odd[n][c];
+  }
+}
+
+// Place::at(token, chunk): the byte offset of a 16-byte piece of a token's row. kRich: scores have
+// caps, slopes or windows.
+template <class T, int kDim, class Place, bool kRich>
 __device__ __forceinline__ Weights score_tile(const DecodeAttention& p, const Item& item, int group,
                                               int position, uint32_t keys, Rows<T, kDim>& r) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, i = lane / 8;
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   float score[2][4] = {};
-#pragma unroll
-  for (int k = 0; k < kDim / 16; ++k) {
-    uint32_t b[4];
-    ptx::load_matrix(b, keys + Place::at((i / 2) * 8 + lane % 8, k * 2 + (i & 1)));
-    ptx::mma_16x8x16<T>(score[0], r.query[k], b[0], b[1]);
-    ptx::mma_16x8x16<T>(score[1], r.query[k], b[2], b[3]);
-  }
-  const AttentionSequence& q = item.work.sequence;
-  const bool plain = p.shape.softcap == 0.0F && p.shape.alibi_slopes == nullptr &&
-                     p.shape.window == 0 && position + kTile <= item.work.end &&
-                     (q.causal == 0 || position + kTile <= q.kv_len - q.row_count + 1);
+  multiply_keys<T, kDim, Place>(keys, r, score);
   const float scale = p.shape.scale * kLog2e;
   Weights w;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float top = r.top[half];
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& x = score[n][half * 2 + c];
-        x = plain ? x * scale
-                  : shaped(p, item, group, g + half * 8, position + n * 8 + t * 2 + c, x);
-        top = fmaxf(top, x);
+    for (int e = 0; e < 4; ++e) {
+      const int at = position + e / 2 * 8 + t * 2 + e % 2;
+      float& x = score[e / 2][half * 2 + e % 2];
+      if constexpr (kRich) {
+        x = shaped(p, item, group, g + half * 8, at, x);
+      } else {
+        x = at < r.limit[half] ? x * scale : kNone;
       }
+      top = fmaxf(top, x);
     }
     top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));
     top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
-    w.grown[half] = exp2f(r.top[half] - top);
+    w.grown[half] = exp2_fast(r.top[half] - top);
     r.top[half] = top;
+    const float from = top <= kNone ? 0.0F : top;  // as long as nothing is seen, weights are zero
     float weight = 0.0F;
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& x = score[n][half * 2 + c];
-        x = x <= kNone ? 0.0F : exp2f(x - top);
-        weight += x;
-      }
+    for (int e = 0; e < 4; ++e) {
+      float& x = score[e / 2][half * 2 + e % 2];
+      x = exp2_fast(x - from);
+      weight += x;
     }
     r.weight[half] = r.weight[half] * w.grown[half] + weight;
   }
@@ -167,11 +219,16 @@ __device__ __forceinline__ Weights score_tile(const DecodeAttention& p, const It
 
 template <class T, int kDim, class Place>
 __device__ __forceinline__ void sum_tile(uint32_t values, const Weights& w, Rows<T, kDim>& r) {
+  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim>;
   const int lane = threadIdx.x % 32, i = lane / 8;
-#pragma unroll
-  for (int n = 0; n < kDim / 16; ++n) {
-    uint32_t b[4];
+  const auto load = [&](uint32_t(&b)[4], int n) {
     ptx::load_matrix_transposed(b, values + Place::at((i & 1) * 8 + lane % 8, n * 2 + (i >> 1)));
+  };
+  uint32_t b[kAhead][4];
+#pragma unroll
+  for (int n = 0; n < kAhead; ++n) load(b[n], n);
+#pragma unroll
+  for (int n = 0; n < kSteps; ++n) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       float(&sum)[4] = r.sum[n * 2 + j];
@@ -179,8 +236,9 @@ __device__ __forceinline__ void sum_tile(uint32_t values, const Weights& w, Rows
       sum[1] *= w.grown[0];
       sum[2] *= w.grown[1];
       sum[3] *= w.grown[1];
-      ptx::mma_16x8x16<T>(sum, w.a, b[j * 2], b[j * 2 + 1]);
+      ptx::mma_16x8x16<T>(sum, w.a, b[n % kAhead][j * 2], b[n % kAhead][j * 2 + 1]);
     }
+    if (n + kAhead < kSteps) load(b[n % kAhead], n + kAhead);
   }
 }
 
@@ -191,81 +249,97 @@ struct Sets {
   int count, rows;
 };
 
-// One warp: the largest top of a row over all sets, and the weights' sum under it.
-template <int kDim>
-__device__ __forceinline__ float2 merged_weight(const Sets& s, int row) {
-  float top = kNone, weight = 0.0F;
-  for (int i = threadIdx.x % 32; i < s.count; i += 32) {
-    const float2 x =
-        *reinterpret_cast<const float2*>(s.base + i * s.stride + s.rows * kDim + row * 2);
-    const float higher = fmaxf(top, x.x);
-    weight = weight * exp2f(top - higher) + x.y * exp2f(x.x - higher);
-    top = higher;
-  }
+// Four columns of some rows, over all sets.
+template <int kBatch>
+struct Added {
+  float4 sum[kBatch];
+  float top[kBatch], weight[kBatch];
+};
+
+// Rows from `row` on; those that are not there are the last one once more. Four sets are asked for
+// together, since each load waits for memory.
+template <int kDim, int kBatch>
+__device__ __forceinline__ Added<kBatch> add_sets(const Sets& s, int row, int column) {
+  constexpr int kAhead = 4;
+  Added<kBatch> all;
 #pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    const float other = __shfl_xor_sync(0xffffffff, top, d);
-    const float other_weight = __shfl_xor_sync(0xffffffff, weight, d);
-    const float higher = fmaxf(top, other);
-    weight = weight * exp2f(top - higher) + other_weight * exp2f(other - higher);
-    top = higher;
+  for (int r = 0; r < kBatch; ++r) {
+    all.sum[r] = {0.0F, 0.0F, 0.0F, 0.0F};
+    all.top[r] = kNone;
+    all.weight[r] = 0.0F;
   }
-  return {top, weight};
-}
-
-template <int kDim>
-__device__ __forceinline__ float4 merged_sum(const Sets& s, int row, int column, float top) {
-  float4 sum = {0.0F, 0.0F, 0.0F, 0.0F};
-#pragma unroll 4
-  for (int i = 0; i < s.count; ++i) {
-    const float* set = s.base + i * s.stride;
-    const float factor = exp2f(set[s.rows * kDim + row * 2] - top);
-    const float4 x = *reinterpret_cast<const float4*>(set + row * kDim + column);
-    sum.x += x.x * factor;
-    sum.y += x.y * factor;
-    sum.z += x.z * factor;
-    sum.w += x.w * factor;
-  }
-  return sum;
-}
-
-// Adds up the sets; the result goes to the output, or to `share` as a set of its own.
-template <class T, int kDim>
-__device__ void merge(const DecodeAttention& p, const Item& item, int group, const Sets& sets,
-                      float* share) {
-  __shared__ float2 of_row[kRows];
-  for (int row = threadIdx.x / 32; row < sets.rows; row += kWarps) {
-    const float2 x = merged_weight<kDim>(sets, row);
-    if (threadIdx.x % 32 == 0) of_row[row] = x;
-  }
-  meet();
-  for (int i = threadIdx.x; i < sets.rows * (kDim / 4); i += kThreads) {
-    const int row = i / (kDim / 4), column = i % (kDim / 4) * 4;
-    const float top = of_row[row].x;
-    float weight = of_row[row].y;
-    const float4 sum = merged_sum<kDim>(sets, row, column, top);
-    if (share != nullptr) {
-      *reinterpret_cast<float4*>(share + row * kDim + column) = sum;
-      if (column == 0)
-        *reinterpret_cast<float2*>(share + sets.rows * kDim + row * 2) = {top, weight};
-      continue;
+  for (int first = 0; first < s.count; first += kAhead) {
+    float2 head[kBatch][kAhead];
+    float4 x[kBatch][kAhead];
+#pragma unroll
+    for (int r = 0; r < kBatch; ++r) {
+      const int at = min(row + r, s.rows - 1);
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const float* set = s.base + min(first + i, s.count - 1) * s.stride;
+        head[r][i] = *reinterpret_cast<const float2*>(set + s.rows * kDim + at * 2);
+        x[r][i] = *reinterpret_cast<const float4*>(set + at * kDim + column);
+      }
     }
-    const int head = item.kv_head * group + row % group;
-    if (p.shape.sinks != nullptr) weight += exp2f(p.shape.sinks[head] * kLog2e - top);
-    const float factor = weight > 0.0F ? 1.0F / weight : 0.0F;
-    T* to = static_cast<T*>(p.output) +
-            (item.work.sequence.row_begin + row / group) * p.output_stride + head * kDim + column;
-    *reinterpret_cast<uint2*>(to) = {pack<T>(sum.x * factor, sum.y * factor),
-                                     pack<T>(sum.z * factor, sum.w * factor)};
+#pragma unroll
+    for (int r = 0; r < kBatch; ++r) {
+      float top = all.top[r];
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i >= s.count) head[r][i] = {kNone, 0.0F};
+        top = fmaxf(top, head[r][i].x);
+      }
+      const float before = exp2_fast(all.top[r] - top);
+      float4 sum = all.sum[r];
+      sum.x *= before;
+      sum.y *= before;
+      sum.z *= before;
+      sum.w *= before;
+      all.weight[r] *= before;
+      all.top[r] = top;
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const float factor = first + i < s.count ? exp2_fast(head[r][i].x - top) : 0.0F;
+        sum.x += x[r][i].x * factor;
+        sum.y += x[r][i].y * factor;
+        sum.z += x[r][i].z * factor;
+        sum.w += x[r][i].w * factor;
+        all.weight[r] += head[r][i].y * factor;
+      }
+      all.sum[r] = sum;
+    }
   }
+  return all;
+}
+
+// Four columns of a row's result.
+template <class T, int kDim>
+__device__ __forceinline__ void write_row(const DecodeAttention& p, const Item& item, int group,
+                                          int row, int column, float4 sum, float top,
+                                          float weight) {
+  const int head = item.kv_head * group + row % group;
+  if (p.shape.sinks != nullptr) weight += exp2_fast(p.shape.sinks[head] * kLog2e - top);
+  const float factor = weight > 0.0F ? __fdividef(1.0F, weight) : 0.0F;
+  T* to = static_cast<T*>(p.output) +
+          (item.work.sequence.row_begin + row / group) * p.output_stride + head * kDim + column;
+  *reinterpret_cast<uint2*>(to) = {pack<T>(sum.x * factor, sum.y * factor),
+                                   pack<T>(sum.z * factor, sum.w * factor)};
+}
+
+// Where a sequence's shares leave their sums.
+template <int kDim>
+__device__ __forceinline__ Sets sets_of_shares(const DecodeAttention& p, const Item& item,
+                                               int group) {
+  constexpr int kShare = set_floats<kDim>(kRows);
+  const int kv_heads = p.layer.kv_heads;
+  return {p.partials + (static_cast<int64_t>(item.work.partial) * kv_heads + item.kv_head) * kShare,
+          static_cast<int64_t>(kv_heads) * kShare, item.work.shares,
+          group * item.work.sequence.row_count};
 }
 
 template <class T, int kDim>
-__device__ void finish(const DecodeAttention& p, const Item& item, int group, float* sets,
-                       const Rows<T, kDim>& r) {
-  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const int rows = group * item.work.sequence.row_count;
-  float* set = sets + warp * set_floats<kDim>(rows);
+__device__ __forceinline__ void put_set(float* set, int rows, const Rows<T, kDim>& r) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float weight = r.weight[half];
@@ -280,28 +354,63 @@ __device__ void finish(const DecodeAttention& p, const Item& item, int group, fl
     }
     if (t == 0) *reinterpret_cast<float2*>(set + rows * kDim + row * 2) = {r.top[half], weight};
   }
+}
+
+// Adds up what the four warps have; the result goes to the output, or to the share's own place.
+template <class T, int kDim>
+__device__ void leave_sums(const DecodeAttention& p, const Item& item, int group, float* sets,
+                           const Rows<T, kDim>& r) {
+  const int rows = group * item.work.sequence.row_count, floats = set_floats<kDim>(rows);
+  put_set<T, kDim>(sets + static_cast<int>(threadIdx.x) / 32 * floats, rows, r);
   meet();
-  const Sets warps = {sets, set_floats<kDim>(rows), kWarps, rows};
-  const DecodeWork& w = item.work;
-  const int kv_heads = p.layer.kv_heads;
-  constexpr int kShare = set_floats<kDim>(kRows);
-  const int64_t stride = static_cast<int64_t>(kv_heads) * kShare;
-  float* first = p.partials + (static_cast<int64_t>(w.partial) * kv_heads + item.kv_head) * kShare;
-  merge<T, kDim>(p, item, group, warps, w.shares == 1 ? nullptr : first + w.share * stride);
-  if (w.shares > 1) {
-    __shared__ bool last;
-    __threadfence();
-    meet();
-    if (threadIdx.x == 0) {
-      uint32_t* counter = p.counters + 2 + w.counter * kv_heads + item.kv_head;
-      last = atomicAdd(counter, 1U) + 1 == static_cast<uint32_t>(w.shares);
-      if (last) *counter = 0;
-      __threadfence();
+  const Sets warps = {sets, floats, kWarps, rows};
+  for (int i = threadIdx.x; i < rows * (kDim / 4); i += kThreads) {
+    const int row = i / (kDim / 4), column = i % (kDim / 4) * 4;
+    const Added<1> all = add_sets<kDim, 1>(warps, row, column);
+    if (item.work.shares == 1) {
+      write_row<T, kDim>(p, item, group, row, column, all.sum[0], all.top[0], all.weight[0]);
+      continue;
     }
-    meet();
-    if (last) merge<T, kDim>(p, item, group, {first, stride, w.shares, rows}, nullptr);
+    const Sets shares = sets_of_shares<kDim>(p, item, group);
+    float* share = const_cast<float*>(shares.base) + item.work.share * shares.stride;
+    *reinterpret_cast<float4*>(share + row * kDim + column) = all.sum[0];
+    if (column == 0) {
+      *reinterpret_cast<float2*>(share + rows * kDim + row * 2) = {all.top[0], all.weight[0]};
+    }
   }
   meet();  // the sets are free for the next item
+}
+
+// Counts one share in, and says whether it was the sequence's last. What was written before, by
+// this thread or by others it has met, is there for whoever counts in later, and the other way
+// round.
+__device__ __forceinline__ bool count_in(const DecodeAttention& p, const Item& item) {
+  uint32_t* counter = p.counters + 2 + item.work.counter * p.layer.kv_heads + item.kv_head;
+  uint32_t before;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(counter)
+               : "memory");
+  const bool last = before + 1 == static_cast<uint32_t>(item.work.shares);
+  if (last) *counter = 0;
+  return last;
+}
+
+// Adds up all shares: `threads` of them, of which this is number `index`.
+template <class T, int kDim, int kBatch>
+__device__ void merge_shares(const DecodeAttention& p, const Item& item, int group, int index,
+                             int threads) {
+  const Sets shares = sets_of_shares<kDim>(p, item, group);
+  const int batches = (shares.rows + kBatch - 1) / kBatch;
+  for (int i = index; i < batches * (kDim / 4); i += threads) {
+    const int row = i / (kDim / 4) * kBatch, column = i % (kDim / 4) * 4;
+    const Added<kBatch> all = add_sets<kDim, kBatch>(shares, row, column);
+#pragma unroll
+    for (int r = 0; r < kBatch; ++r) {
+      if (row + r >= shares.rows) break;
+      write_row<T, kDim>(p, item, group, row + r, column, all.sum[r], all.top[r], all.weight[r]);
+    }
+  }
 }
 
 }  // namespace troupe::cuda::decode

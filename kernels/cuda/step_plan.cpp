@@ -171,8 +171,27 @@ void StepPlan::fill_work(const PlanView& plan, int32_t share) {
       }
     }
   }
+  if (counts.shares_max > 1) sort_work(items);
   sort_prefill(plan, tiles);
   *host<int32_t>(offset_.decode_count) = items;
+}
+
+// Whole shares before what is left of sequences behind their last.
+void StepPlan::sort_work(int32_t items) {
+  const auto groups = static_cast<size_t>(counts.groups);
+  auto* decode = host<DecodeWork>(offset_.decode);
+  unsorted_.assign(decode, decode + static_cast<size_t>(items) * groups);
+  const auto length = [&](int32_t item) {
+    const DecodeWork& w = unsorted_[static_cast<size_t>(item) * groups];
+    return w.end - w.begin;
+  };
+  order_.resize(static_cast<size_t>(items));
+  std::iota(order_.begin(), order_.end(), 0);
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](int32_t a, int32_t b) { return length(a) > length(b); });
+  for (const int32_t item : order_) {
+    decode = std::copy_n(unsorted_.data() + static_cast<size_t>(item) * groups, groups, decode);
+  }
 }
 
 // The longest first here as well.

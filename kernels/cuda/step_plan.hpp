@@ -83,7 +83,8 @@ class StepPlan {
   PinnedArea staging_, block_staging_;
   size_t used_ = 0, block_bytes_ = 0;
   bool rows_independent_ = false;
-  std::vector<int32_t> order_;  // of the sequences in the work list
+  std::vector<int32_t> order_;  // of the sequences in the work list, or of its items
+  std::vector<DecodeWork> unsorted_;
   struct Offsets {
     size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality,
         gather_rows, cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows,
@@ -94,6 +95,7 @@ class StepPlan {
   void fill_groups(const PlanView& plan, std::span<KvCache* const> caches);
   void sort_sequences(const PlanView& plan);
   void fill_work(const PlanView& plan, int32_t share);
+  void sort_work(int32_t items);
   void sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles);
   void fill_sampling(const PlanView& plan);
   template <class T>

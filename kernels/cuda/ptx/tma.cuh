@@ -47,6 +47,16 @@ __device__ __forceinline__ void load_box(SharedPlace to, const CUtensorMap* map,
       : "memory");
 }
 
+// So many bytes that lie in a row: multiples of 16, at such addresses on both sides.
+__device__ __forceinline__ void load_row(void* to, const void* from, uint32_t bytes,
+                                         uint64_t* bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(bar))
+      : "memory");
+}
+
 // Brings a box as far as L2, ahead of the copy that wants it.
 __device__ __forceinline__ void prefetch_box(const CUtensorMap* map, int32_t c0, int32_t c1,
                                              int32_t c2, int32_t c3) {
