@@ -45,6 +45,9 @@ class Cast {
   [[nodiscard]] std::vector<HandlerClockPtr> handler_clocks() const;
   [[nodiscard]] int64_t executor_idle_ns() const;
   [[nodiscard]] uint64_t executor_gaps() const;
+  [[nodiscard]] int64_t executor_host_ns() const;
+  // As it was when the device last had nothing to do; empty: not told apart.
+  [[nodiscard]] std::vector<MemoryShare> device_memory() const;
 
   // Simulations: one message, chosen among the actors that have one by `choice`; false: none has.
   bool simulate_one(uint64_t choice);

@@ -62,6 +62,26 @@ void note_collected(ExecutorState& state, const ExecutorParts& parts) {
   parts.gauge->launched_ns.store(state.flights.empty() ? 0 : now, std::memory_order_relaxed);
 }
 
+constexpr int64_t kMemoryLookNs = 100'000'000;
+
+// The device has nothing to do: time to see where its memory is, now and then.
+void note_memory(ExecutorState& state, const ExecutorParts& parts) {
+  const int64_t now = steady_now_ns();
+  if (now < state.next_memory_look_ns) return;
+  state.next_memory_look_ns = now + kMemoryLookNs;
+  std::vector<MemoryShare> memory = state.device->memory();
+  const std::scoped_lock lock(parts.gauge->mutex);
+  parts.gauge->memory.swap(memory);
+}
+
+// A step's time on the host: from one look to the next, but for the waits in between.
+void note_host(ExecutorState& state, const ExecutorParts& parts, int64_t begin_ns) {
+  const int64_t waited = state.device->waited_ns();
+  parts.gauge->host_ns.fetch_add(steady_now_ns() - begin_ns - (waited - state.waited_ns),
+                                 std::memory_order_relaxed);
+  state.waited_ns = waited;
+}
+
 // As if the scheduler, who asked for what is being done, had sent it.
 template <class... Message>
 void post(Self self, Message... message) {
@@ -127,13 +147,24 @@ void collect(Self self, const Stage& stage) {
 
 // The handler is over. Plans that were handed over meanwhile go on, step after step without a message,
 // until somebody else has a word; what is left to do waits for their launch.
-void rest(Self self, const Stage& stage) {
+void rest(Self self, const Stage& stage, int64_t begin_ns) {
   while (take_over(self, stage)) {
-    if (!self->mailbox().empty()) return post(self, collect_atom_v);
-    const HandlerTimer timer(*stage.clock);
-    collect(self, stage);
+    if (!self->mailbox().empty()) {
+      post(self, collect_atom_v);
+      break;
+    }
+    {
+      const HandlerTimer timer(*stage.clock);
+      collect(self, stage);
+    }
+    if (self->state.device == nullptr) return;
+    note_host(self->state, stage.parts, begin_ns);
+    begin_ns = steady_now_ns();
   }
   if (self->mailbox().empty()) help(self, stage);
+  if (self->state.device == nullptr) return;
+  note_host(self->state, stage.parts, begin_ns);
+  if (self->state.flights.empty()) note_memory(self->state, stage.parts);
 }
 
 }  // namespace
@@ -156,20 +187,22 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
   return {
       [self, stage](step_atom, const StepJobPtr& job) {
         if (self->state.device == nullptr) return;
+        const int64_t begin_ns = steady_now_ns();
         {
           const HandlerTimer timer(*stage->clock);
           launch(self, job, *stage);
           if (job->collect) collect(self, *stage);
         }
-        rest(self, *stage);
+        rest(self, *stage, begin_ns);
       },
       [self, stage](collect_atom) {
         if (self->state.device == nullptr) return;
+        const int64_t begin_ns = steady_now_ns();
         {
           const HandlerTimer timer(*stage->clock);
           collect(self, *stage);
         }
-        rest(self, *stage);
+        rest(self, *stage, begin_ns);
       },
       [stage](rest_atom) {
         if (stage->parts.sweep) stage->parts.sweep();

@@ -8,6 +8,7 @@
 #include "actors/model_house.hpp"
 #include "actors/port_text.hpp"
 #include "actors/shell.hpp"
+#include "kernels/device_account.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -32,6 +33,10 @@ json memory_json(const LoadRequest& request, const models::ModelFacts& facts) {
                    {"description", (*backend)->info().description},
                    {"memory_total", (*backend)->info().memory_total},
                    {"memory_free", (*backend)->info().memory_free}};
+  if (const auto* account = dynamic_cast<const DeviceAccount*>(backend->get())) {
+    for (const MemoryShare& share : account->memory_shares())
+      out["device"][share.what + "_bytes"] = share.bytes;
+  }
   const auto plan = estimate_memory(request, **backend, facts);
   out["fits"] = plan.ok();
   if (!plan.ok()) {

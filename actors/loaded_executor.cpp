@@ -13,6 +13,7 @@ namespace {
 // A CPU's chunk of a prompt is small, so that running streams do not wait long for it.
 constexpr int32_t kStepRowsCpu = 512;
 constexpr int32_t kStepRowsDevice = 8192;
+constexpr int32_t kPromptRowsBeside = 192;  // about as long as a step of decoding
 constexpr int32_t kSpanRows = 1024;
 constexpr int32_t kLongStepRows = 1024;  // tens of milliseconds on a device
 constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
@@ -22,12 +23,26 @@ constexpr int64_t kHostSharePercent = 50;  // other programs live there too
 class LoadedExecutor final : public engine::StepExecutor {
  public:
   LoadedExecutor(std::unique_ptr<Backend> backend, std::unique_ptr<models::Model> model,
-                 std::unique_ptr<engine::ExecutorCore> core)
-      : backend_(std::move(backend)), model_(std::move(model)), core_(std::move(core)) {}
+                 std::unique_ptr<engine::ExecutorCore> core, int64_t cache_bytes)
+      : backend_(std::move(backend)),
+        model_(std::move(model)),
+        core_(std::move(core)),
+        cache_bytes_(cache_bytes) {}
 
   Status forward(std::span<const std::byte> plan) override { return core_->forward(plan); }
   Status sample(std::span<const uint32_t> mask) override { return core_->sample(mask); }
   Result<StepResult> collect() override { return core_->collect(); }
+  // What a backend has allocated is told apart here.
+  [[nodiscard]] std::vector<MemoryShare> memory() const override {
+    std::vector<MemoryShare> shares = core_->memory();
+    if (shares.empty() || shares.back().what != "allocated") return shares;
+    const int64_t allocated = shares.back().bytes, weights = model_->facts().weight_bytes;
+    shares.back() = {"weights", weights};
+    shares.push_back({"cache", cache_bytes_});
+    shares.push_back({"workspace", allocated - weights - cache_bytes_});
+    return shares;
+  }
+  [[nodiscard]] int64_t waited_ns() const override { return core_->waited_ns(); }
   Status put_embedding(uint64_t id, const Matrix& rows) override {
     return core_->put_embedding(id, rows);
   }
@@ -37,6 +52,7 @@ class LoadedExecutor final : public engine::StepExecutor {
   const std::unique_ptr<Backend> backend_;  // outlives what lies on it
   const std::unique_ptr<models::Model> model_;
   const std::unique_ptr<engine::ExecutorCore> core_;
+  const int64_t cache_bytes_;
 };
 
 // A cache fills with what might be asked again until it is full. In a process that shares its
@@ -52,9 +68,12 @@ engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
   if (!request.device.cpu()) config.long_step_rows = kLongStepRows;
+  if (!request.device.cpu() && options.max_step_tokens == 0)
+    config.prompt_rows_beside = kPromptRowsBeside;
   if (request.eyes == nullptr) return config;
   // Rows that attend both ways are read in one step, however many sequences decode beside them.
   const bool spans = request.eyes->folder->rules().sight == vision::Sight::bidirectional;
+  if (spans) config.prompt_rows_beside = 0;
   if (spans && options.max_step_tokens == 0) {
     config.step_rows = std::max(config.step_rows, config.slots + kSpanRows);
     config.logit_rows = std::max(config.logit_rows, config.slots + kSpanRows);
@@ -131,7 +150,7 @@ Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& r
   TR_ASSIGN(auto core,
             engine::ExecutorCore::open(*backend, *model, known->scheduler.groups, options));
   return std::unique_ptr<engine::StepExecutor>(std::make_unique<LoadedExecutor>(
-      std::move(backend), std::move(model), std::move(core)));
+      std::move(backend), std::move(model), std::move(core), known->memory.kv_bytes));
 }
 
 }  // namespace troupe::actors

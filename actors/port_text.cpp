@@ -75,8 +75,7 @@ EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight) {
   return s;
 }
 
-std::string metrics_text(const EngineStats& s, const std::vector<HandlerClockPtr>& clocks,
-                         const std::string& model) {
+std::string metrics_text(const EngineStats& s, const Whereabouts& where, const std::string& model) {
   const std::string label = "{model=\"" + quoted(model) + "\"}";
   std::string out;
   const auto add = [&](const char* name, const char* kind, const char* help, auto value) {
@@ -109,13 +108,26 @@ std::string metrics_text(const EngineStats& s, const std::vector<HandlerClockPtr
       static_cast<double>(s.image_encode_ns) * 1e-9);
   add("uptime_seconds", "counter", "Time since the engine opened.",
       static_cast<double>(s.uptime_ns) * 1e-9);
-  const char* name = "actor_busy_seconds_total";
-  out += std::string("# HELP troupe_") + name + " Time in handlers.\n# TYPE troupe_" + name +
-         " counter\n";
-  for (const HandlerClockPtr& clock : clocks) {
-    out += std::string("troupe_") + name + "{model=\"" + quoted(model) + "\",actor=\"" +
-           clock->actor + "\"} " +
-           nlohmann::json(static_cast<double>(clock->busy_ns.load()) * 1e-9).dump() + "\n";
+  add("executor_host_seconds_total", "counter",
+      "Time of the device's thread in steps, without that in which it waited for the device.",
+      static_cast<double>(where.executor_host_ns) * 1e-9);
+  const auto begin = [&](const char* name, const char* kind, const char* help) {
+    out += std::string("# HELP troupe_") + name + " " + help + "\n# TYPE troupe_" + name + " " +
+           kind + "\n";
+  };
+  const auto one = [&](const char* name, const char* key, const std::string& of, double value) {
+    out += std::string("troupe_") + name + "{model=\"" + quoted(model) + "\"," + key + "=\"" + of +
+           "\"} " + nlohmann::json(value).dump() + "\n";
+  };
+  begin("actor_busy_seconds_total", "counter", "Time in handlers.");
+  for (const HandlerClockPtr& clock : where.clocks) {
+    one("actor_busy_seconds_total", "actor", clock->actor,
+        static_cast<double>(clock->busy_ns.load()) * 1e-9);
+  }
+  if (where.memory.empty()) return out;
+  begin("device_memory_bytes", "gauge", "The device's memory by what took it.");
+  for (const MemoryShare& share : where.memory) {
+    one("device_memory_bytes", "what", share.what, static_cast<double>(share.bytes));
   }
   return out;
 }

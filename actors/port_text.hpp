@@ -9,6 +9,7 @@
 #include "actors/shell.hpp"
 #include "actors/ticket.hpp"
 #include "base/port.hpp"
+#include "kernels/device_account.hpp"
 #include "engine/scheduler.hpp"
 #include "models/facts.hpp"
 
@@ -18,9 +19,14 @@ inline constexpr int64_t kMaxWaitingMost = 1'000'000;  // what max_waiting may b
 
 // Requests, not sequences: submitted == done + cancelled + failed + waiting + running.
 EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight);
+// Where time and device memory went.
+struct Whereabouts {
+  std::vector<HandlerClockPtr> clocks;
+  int64_t executor_host_ns = 0;
+  std::vector<MemoryShare> memory;
+};
 // Prometheus text.
-std::string metrics_text(const EngineStats& stats, const std::vector<HandlerClockPtr>& clocks,
-                         const std::string& model);
+std::string metrics_text(const EngineStats& stats, const Whereabouts& where, const std::string& model);
 std::string options_json(const EngineOptions& options);
 // "llama-3" of "/models/llama-3/".
 std::string last_part(std::string path);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -131,6 +132,11 @@ struct ExecutorGauge {
   std::atomic<int64_t> launched_ns{0};  // of the oldest step in flight; 0: none
   std::atomic<int64_t> idle_ns{0};      // between steps that followed one another
   std::atomic<uint64_t> gaps{0};
+  // Its thread's time in steps, without that in which it stood still for the device: launching,
+  // collecting, and the planning and telling it does for others meanwhile.
+  std::atomic<int64_t> host_ns{0};
+  std::mutex mutex;
+  std::vector<MemoryShare> memory;  // guarded; as it was when the device last had nothing to do
 };
 struct ExecutorParts {
   std::function<Result<std::unique_ptr<engine::StepExecutor>>()> open;
@@ -153,6 +159,8 @@ struct ExecutorState {
   std::unique_ptr<Helper> helper;   // null: others run what it makes ready (actors/caf_sharing.hpp)
   std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;
+  int64_t waited_ns = 0;  // for the device, as of the last look
+  int64_t next_memory_look_ns = 0;
 };
 ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,
                                       ShellParts shell, const ExecutorParts& parts);

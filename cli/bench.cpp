@@ -107,6 +107,9 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
       row["decode_tokens_per_s"] = median_of(runs, decode_rate);
       row["inter_token_ms_p50"] = percentile(all_gaps_ms(runs.back()), 0.5);
       row["inter_token_ms_p99"] = percentile(all_gaps_ms(runs.back()), 0.99);
+      row["host_us_per_step"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
+      row["host_us_planning"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
+      row["host_us_telling"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
     }
     row["spread"] = spread_of(runs);
     measured.figures.push_back(std::move(row));
@@ -163,6 +166,17 @@ Measured measure_serving(const Bench& bench, troupe_engine* handle, int32_t voca
   return measured;
 }
 
+// What lies on the device after the runs, by what took it.
+ordered_json device_memory(troupe_engine* engine) {
+  const std::string metrics = metrics_of(engine);
+  ordered_json shares;
+  for (const char* what : {"context", "modules", "graphs", "weights", "cache", "workspace"}) {
+    const double bytes = metric_of(metrics, "device_memory_bytes", what);
+    if (!std::isnan(bytes)) shares[what] = static_cast<int64_t>(bytes);
+  }
+  return shares;
+}
+
 using Measure = Measured (*)(const Bench&, troupe_engine*, int32_t vocab, Interrupt&);
 
 Measured measure_decode(const Bench& bench, troupe_engine* handle, int32_t vocab, Interrupt& interrupt) {
@@ -182,11 +196,13 @@ int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interr
   if (error) return complain(kNoEngine, text_of(error.get()));
   const Measured measured = measure(bench, opened.engine.get(), info.vocab_size, interrupt);
   if (!measured.problem.empty()) return complain(kRequestFailed, measured.problem);
+  const ordered_json memory = device_memory(opened.engine.get());
   if (bench.as_json) {
-    const ordered_json out = {{"bench", name},          {"model", bench.engine.model},
+    ordered_json out = {{"bench", name},          {"model", bench.engine.model},
                               {"family", info.family},  {"dtype", info.dtype},
                               {"device", info.device},  {"version", troupe_version_string()},
                               {"repeats", bench.repeats}, {"figures", measured.figures}};
+    if (!memory.empty()) out["device_memory_bytes"] = memory;
     std::printf("%s\n", out.dump().c_str());
     return kOk;
   }
@@ -197,6 +213,9 @@ int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interr
                   value.is_number_float() ? std::to_string(value.get<double>()).c_str() : value.dump().c_str());
     }
     std::printf("\n");
+  }
+  for (const auto& [what, bytes] : memory.items()) {
+    std::printf("%-22s %s\n", what.c_str(), human_bytes(bytes.get<long long>()).c_str());
   }
   return kOk;
 }

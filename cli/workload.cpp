@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
 namespace troupe::cli {
@@ -56,6 +57,34 @@ troupe_error* submit(troupe_engine* engine, const Job& job, int32_t vocab, std::
   return troupe_submit(engine, handle, queue, key, nullptr);
 }
 
+// How much of its device thread's time the engine takes a step, over the time all jobs run.
+class HostClock {
+ public:
+  explicit HostClock(troupe_engine* engine) : engine_(engine) {}
+  void begin() { begin_ = look(); }
+  void end() { end_ = look(); }
+  [[nodiscard]] WorkloadResult::Host us_per_step() const {
+    const double steps = end_.steps - begin_.steps;
+    if (!(steps > 0.0)) return {};
+    const auto us = [steps](double from, double to) { return (to - from) * 1e6 / steps; };
+    return {us(begin_.all, end_.all), us(begin_.planning, end_.planning),
+            us(begin_.telling, end_.telling)};
+  }
+
+ private:
+  struct Look {
+    double steps = 0.0, all = 0.0, planning = 0.0, telling = 0.0;
+  };
+  [[nodiscard]] Look look() const {
+    const std::string metrics = metrics_of(engine_);
+    const char* const busy = "actor_busy_seconds_total";
+    return {metric_of(metrics, "steps_total"), metric_of(metrics, "executor_host_seconds_total"),
+            metric_of(metrics, busy, "scheduler"), metric_of(metrics, busy, "detokenizer")};
+  }
+  troupe_engine* engine_;
+  Look begin_, end_;
+};
+
 struct Delivery {
   double at_s;
   int64_t tokens;
@@ -75,6 +104,24 @@ void note_tokens(JobResult& job, double now, int64_t tokens) {
 
 }  // namespace
 
+std::string metrics_of(troupe_engine* engine) {
+  troupe_bytes* handle = nullptr;
+  if (const Error error(troupe_engine_metrics(engine, &handle)); error) return {};
+  const Bytes bytes(handle);
+  return {static_cast<const char*>(bytes->data), bytes->size};
+}
+
+double metric_of(const std::string& metrics, const std::string& name, const std::string& label) {
+  const std::string begin = "\ntroupe_" + name + "{";
+  for (size_t at = metrics.find(begin); at != std::string::npos; at = metrics.find(begin, at + 1)) {
+    const size_t end = metrics.find('\n', at + 1);
+    const std::string line = metrics.substr(at + 1, end - at - 1);
+    if (!label.empty() && line.find("=\"" + label + "\"}") == std::string::npos) continue;
+    return std::strtod(line.c_str() + line.rfind(' '), nullptr);
+  }
+  return std::nan("");
+}
+
 double percentile(std::vector<double> values, double q) {
   if (values.empty()) return std::nan("");
   std::sort(values.begin(), values.end());
@@ -91,7 +138,8 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
   std::mt19937_64 random(options.seed);
   std::vector<Delivery> deliveries;
   const Stopwatch watch;
-  size_t submitted = 0, open = 0;
+  size_t submitted = 0, open = 0, begun = 0;
+  HostClock host(engine);
   while (!error && result.problem.empty() && (submitted < jobs.size() || open > 0)) {
     while (submitted < jobs.size() && open < options.at_once &&
            jobs[submitted].arrival_s <= watch.seconds()) {
@@ -119,9 +167,11 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
     for (uint32_t i = 0; i < TROUPE_COUNT(list); ++i) {
       const troupe_event& event = *TROUPE_EVENT(list, i);
       if (event.kind == TROUPE_EVENT_TOKENS) {
+        if (result.jobs[event.user_data].tokens == 0 && event.n_tokens > 0 && ++begun == jobs.size()) host.begin();
         note_tokens(result.jobs[event.user_data], now, static_cast<int64_t>(event.n_tokens));
         deliveries.push_back({now, static_cast<int64_t>(event.n_tokens)});
       } else if (TROUPE_IS_TERMINAL(event.kind)) {
+        if (open == jobs.size() && begun == jobs.size()) host.end();
         --open;
         result.jobs[event.user_data].ended_s = now;
         result.jobs[event.user_data].rows = event.data_rows;
@@ -133,6 +183,7 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
   }
   if (error) result.problem = text_of(error.get());
   result.wall_s = watch.seconds();
+  result.host_us = host.us_per_step();
   double all_from = 0.0, all_to = result.wall_s;
   for (const JobResult& job : result.jobs) {
     all_from = std::max(all_from, job.first_s);

@@ -33,6 +33,13 @@ struct WorkloadResult {
   double wall_s = 0.0;
   double all_running_s = 0.0;      // how long all jobs were decoding at once
   int64_t all_running_tokens = 0;  // tokens that came in that time
+  // Microseconds of the device's thread per step by the engine's own clock, from when all had a
+  // first token to when the first one ended; below zero: it was never so.
+  struct Host {
+    double all = -1.0;       // without the waits for the device
+    double planning = -1.0;  // of these, the scheduler's
+    double telling = -1.0;   // of these, bringing tokens to whoever asked
+  } host_us;
   std::vector<JobResult> jobs;
   std::string problem;  // empty: all went well
 };
@@ -45,6 +52,10 @@ struct WorkloadOptions {
 
 WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
                             const WorkloadOptions& options, Interrupt& interrupt);
+
+// The engine's metrics: the value of the first line of this name, and of this label if one is given.
+double metric_of(const std::string& metrics, const std::string& name, const std::string& label = {});
+std::string metrics_of(troupe_engine* engine);
 
 double percentile(std::vector<double> values, double q);
 

@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/status.hpp"
 #include "kernels/batch.hpp"
+#include "kernels/device_account.hpp"
 #include "kernels/tensor.hpp"
 
 namespace troupe::engine {
@@ -25,6 +27,11 @@ class StepExecutor {
   virtual Status sample(std::span<const uint32_t> grammar_mask) = 0;
   // Waits for the oldest step sent off. After a failure the executor is of no further use.
   virtual Result<StepResult> collect() = 0;
+
+  // What lies on the device now, by what took it; empty: not told apart.
+  [[nodiscard]] virtual std::vector<MemoryShare> memory() const { return {}; }
+  // How long the thread has stood still for the device so far.
+  [[nodiscard]] virtual int64_t waited_ns() const { return 0; }
 
   // The embeddings that PlanInject refers to. `rows` lies on the executor's device, and stays there
   // until it is dropped.

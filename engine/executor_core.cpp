@@ -16,6 +16,7 @@ Result<std::unique_ptr<ExecutorCore>> ExecutorCore::open(
   const int32_t block_tokens = groups.empty() ? 1 : groups.front().cache.block_tokens;
   std::unique_ptr<ExecutorCore> core(new ExecutorCore(
       backend, model, static_cast<int32_t>(groups.size()), block_tokens, options.slots));
+  core->account_ = dynamic_cast<const DeviceAccount*>(&backend);
   for (const models::CacheGroup& group : groups) {
     TR_ASSIGN(std::unique_ptr<KvCache> cache, backend.create_cache(group.cache));
     core->cache_views_.push_back(cache.get());
@@ -116,6 +117,12 @@ Result<StepResult> ExecutorCore::collect() {
   flights_.erase(flights_.begin());
   return result;
 }
+
+std::vector<MemoryShare> ExecutorCore::memory() const {
+  return account_ == nullptr ? std::vector<MemoryShare>() : account_->memory_shares();
+}
+
+int64_t ExecutorCore::waited_ns() const { return account_ == nullptr ? 0 : account_->waited_ns(); }
 
 Status ExecutorCore::put_embedding(uint64_t id, const Matrix& rows) {
   if (!embeddings_.emplace(id, rows).second) {

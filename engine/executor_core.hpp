@@ -31,6 +31,8 @@ class ExecutorCore final : public StepExecutor {
   Status forward(std::span<const std::byte> plan) override;
   Status sample(std::span<const uint32_t> grammar_mask) override;
   Result<StepResult> collect() override;
+  [[nodiscard]] std::vector<MemoryShare> memory() const override;
+  [[nodiscard]] int64_t waited_ns() const override;
   Status put_embedding(uint64_t id, const Matrix& rows) override;
   void drop_embedding(uint64_t id) override;
 
@@ -56,6 +58,7 @@ class ExecutorCore final : public StepExecutor {
   SlotTables tables_;
   std::vector<std::unique_ptr<KvCache>> caches_;
   std::vector<KvCache*> cache_views_;
+  const DeviceAccount* account_ = nullptr;  // of the backend, if it keeps one
   std::vector<Flight> flights_;  // oldest first; two at most
   std::vector<Flight> spare_;    // their buffers, to be used again
   std::vector<Matrix> injects_;

@@ -2,6 +2,9 @@
 #include "kernels/cuda/cuda_backend.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -26,6 +29,21 @@ void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
         [=] { std::memcpy(to + begin, from + begin, std::min(each, bytes - begin)); });
   }
   std::memcpy(to, from, std::min(each, bytes));
+}
+
+int64_t device_bytes_used() {
+  size_t free = 0, total = 0;
+  return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
+}
+
+// What was in use when the process first came to a device: its context, and other programs.
+int64_t context_bytes(int device) {
+  static std::array<std::atomic<int64_t>, 64> first = {};
+  if (device < 0 || static_cast<size_t>(device) >= first.size()) return 0;
+  std::atomic<int64_t>& known = first[static_cast<size_t>(device)];
+  int64_t expected = 0;
+  if (known.load() == 0) known.compare_exchange_strong(expected, device_bytes_used());
+  return known.load();
 }
 
 }  // namespace
@@ -53,6 +71,7 @@ Status CudaBackend::start(int32_t device) {
                        std::to_string(properties.major) + "." + std::to_string(properties.minor) +
                        "; this build has kernels for 8.0 and later");
   }
+  context_bytes(device);
   multiprocessors_ = properties.multiProcessorCount;
   major_ = runs_hopper_code() ? properties.major : std::min(properties.major, 8);
   size_t free = 0, total = 0;
@@ -117,6 +136,26 @@ void CudaBackend::drop_graphs() {
     if (graph.exec != nullptr) cudaGraphExecDestroy(graph.exec);
   }
   graphs_.clear();
+  graph_bytes_ = 0;
+}
+
+cudaError_t CudaBackend::wait_for(cudaEvent_t event) {
+  const auto begin = std::chrono::steady_clock::now();
+  const cudaError_t status = cudaEventSynchronize(event);
+  const auto waited = std::chrono::steady_clock::now() - begin;
+  waited_ns_ += std::chrono::duration_cast<std::chrono::nanoseconds>(waited).count();
+  return status;
+}
+
+// Kernels' code and what the driver and cuBLASLt keep for it is what nothing else explains.
+std::vector<MemoryShare> CudaBackend::memory_shares() const {
+  use();
+  const int64_t context = context_bytes(device_), allocated = device_bytes_held(device_);
+  const int64_t modules = device_bytes_used() - context - allocated - graph_bytes_;
+  return {{"context", context},
+          {"modules", std::max(modules, int64_t{0})},
+          {"graphs", graph_bytes_},
+          {"allocated", allocated}};
 }
 
 Status CudaBackend::grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed) {
@@ -246,7 +285,7 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   const uint32_t index = next_;
   next_ = (index + 1) % kRing;
   InFlight& f = ring_[index];
-  TR_TRY(status_of(cudaEventSynchronize(f.uploaded), "waiting for an earlier step's plan"));
+  TR_TRY(status_of(wait_for(f.uploaded), "waiting for an earlier step's plan"));
   f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
   f.sampled = false;
   Batch batch;
@@ -337,10 +376,12 @@ void CudaBackend::end_record() {
   cudaGraph_t captured = nullptr;
   check(cudaStreamEndCapture(stream_, &captured), "recording a step");
   if (captured == nullptr) return;
+  const int64_t before = device_bytes_used();
   check(cudaGraphInstantiate(&graph->exec, captured, 0), "recording a step");
   cudaGraphDestroy(captured);
   if (graph->exec != nullptr)
     check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
+  graph_bytes_ += device_bytes_used() - before;
 }
 
 void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
@@ -398,7 +439,7 @@ Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
   flush();
   InFlight& f = ring_[batch.ring];
   if (!f.sampled) check(cudaEventRecord(f.done, stream_), "ending a step");
-  check(cudaEventSynchronize(f.done), "a step on the device");
+  check(wait_for(f.done), "a step on the device");
   if (!failure_.ok()) return std::exchange(failure_, Status());
   StepResult result;
   result.step = batch.plan.step();

@@ -30,13 +30,14 @@
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/step_plan.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
+#include "kernels/device_account.hpp"
 
 namespace troupe::cuda {
 
 // Up to so many rows the ways to multiply are timed for every few row counts (tuning.cpp).
 constexpr int64_t kRowsTimed = 512;
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public DeviceAccount {
  public:
   static Result<std::unique_ptr<Backend>> open(int32_t device);
   ~CudaBackend() override;
@@ -64,6 +65,9 @@ class CudaBackend final : public Backend {
   void sample(const Batch& batch, const SampleArgs& args) override;
   Result<StepResult> finish_step(const Batch& batch) override;
   Status synchronize() override;
+
+  [[nodiscard]] std::vector<MemoryShare> memory_shares() const override;
+  [[nodiscard]] int64_t waited_ns() const override { return waited_ns_; }
 
   void embed(const Batch& batch, const EmbedArgs& args) override;
   void inject(const Batch& batch, const InjectArgs& args) override;
@@ -113,6 +117,7 @@ class CudaBackend final : public Backend {
   void check(cudaError_t error, const char* what);
   void fail(Status status);
   void drop_graphs();
+  cudaError_t wait_for(cudaEvent_t event);  // and notes how long
   Status grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed = false);
   [[nodiscard]] const StepPlan& plan_of(const Batch& batch) const { return ring_[batch.ring].plan; }
   Status check_plan(const PlanView& plan, std::span<KvCache* const> caches) const;
@@ -164,6 +169,8 @@ class CudaBackend final : public Backend {
           latent_heads_ = 0;
   std::unordered_map<uint64_t, Graph> graphs_;
   Graph* recording_ = nullptr;
+  int64_t graph_bytes_ = 0;  // of device memory that recorded graphs took
+  int64_t waited_ns_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
   // What timing found best: by n, k, gated, then by rows at most.

@@ -1,14 +1,30 @@
 #include "kernels/cuda/device_memory.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 
 namespace troupe::cuda {
 namespace {
 
+constexpr size_t kDevicesMax = 64;
+std::array<std::atomic<int64_t>, kDevicesMax> held = {};
+
+void note_held(int device, int64_t bytes) {
+  if (device >= 0 && static_cast<size_t>(device) < kDevicesMax)
+    held[static_cast<size_t>(device)].fetch_add(bytes, std::memory_order_relaxed);
+}
+
 class Buffer final : public DeviceBuffer {
  public:
-  Buffer(void* data, size_t bytes) : data_(data), bytes_(bytes) { cudaGetDevice(&device_); }
-  ~Buffer() override { cudaFree(data_); }
+  Buffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {
+    cudaGetDevice(&device_);
+    note_held(device_, static_cast<int64_t>(bytes_));
+  }
+  ~Buffer() override {
+    cudaFree(data_);
+    note_held(device_, -static_cast<int64_t>(bytes_));
+  }
   [[nodiscard]] void* data() const override { return data_; }
   [[nodiscard]] size_t bytes() const override { return bytes_; }
   Status read(void* host, size_t begin, size_t count) const override {
@@ -35,6 +51,12 @@ Status status_of(cudaError_t error, std::string_view what) {
   return {error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device_failed, message};
 }
 
+int64_t device_bytes_held(int device) {
+  return device >= 0 && static_cast<size_t>(device) < kDevicesMax
+             ? held[static_cast<size_t>(device)].load(std::memory_order_relaxed)
+             : 0;
+}
+
 Result<std::unique_ptr<DeviceBuffer>> allocate_device(size_t bytes, std::string_view what) {
   void* data = nullptr;
   const size_t size = std::max(bytes, kLeast);
@@ -50,15 +72,21 @@ Result<std::unique_ptr<DeviceBuffer>> allocate_device(size_t bytes, std::string_
 }
 
 DeviceArea::~DeviceArea() {
+  release();
+}
+
+void DeviceArea::release() {
   cudaFree(data_);
+  note_held(device_, -static_cast<int64_t>(bytes_));
+  data_ = nullptr;
+  bytes_ = 0;
 }
 
 Result<bool> DeviceArea::grow(size_t bytes, std::string_view what, bool zeroed) {
   if (bytes <= bytes_) return false;
   // Kernels in flight may still use the old memory: cudaFree waits for them.
-  cudaFree(data_);
-  data_ = nullptr;
-  bytes_ = 0;
+  release();
+  cudaGetDevice(&device_);
   const size_t size = std::max(bytes, kLeast);
   if (const cudaError_t e = cudaMalloc(&data_, size); e != cudaSuccess) {
     cudaGetLastError();
@@ -67,6 +95,7 @@ Result<bool> DeviceArea::grow(size_t bytes, std::string_view what, bool zeroed) 
                      "allocating " + std::to_string(size >> 10) + " KiB for " + std::string(what));
   }
   bytes_ = size;
+  note_held(device_, static_cast<int64_t>(size));
   if (zeroed) {
     TR_TRY(status_of(cudaMemset(data_, 0, size), what));
     TR_TRY(status_of(cudaStreamSynchronize(nullptr), what));

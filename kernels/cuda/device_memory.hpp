@@ -15,6 +15,9 @@ namespace troupe::cuda {
 // A failed call as a Status that names it; out of memory and lost devices have codes of their own.
 Status status_of(cudaError_t error, std::string_view what);
 
+// What this process has allocated on a device through this file.
+int64_t device_bytes_held(int device);
+
 Result<std::unique_ptr<DeviceBuffer>> allocate_device(size_t bytes, std::string_view what);
 
 // Grows and never shrinks. `grow` says whether the memory moved: who holds addresses must look.
@@ -32,8 +35,10 @@ class DeviceArea {
   [[nodiscard]] size_t bytes() const { return bytes_; }
 
  private:
+  void release();
   void* data_ = nullptr;
   size_t bytes_ = 0;
+  int device_ = 0;
 };
 
 class PinnedArea {

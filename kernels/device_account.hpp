@@ -1,0 +1,24 @@
+// What a backend may tell of itself beside its ops: where the device's memory went, and how long
+// the host stood still for it. Asked for by dynamic_cast; a backend without it is as good.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+// Device memory by what took it: "context", "modules", "graphs", "allocated".
+struct MemoryShare {
+  std::string what;
+  int64_t bytes = 0;
+};
+
+class DeviceAccount {
+ public:
+  virtual ~DeviceAccount() = default;
+  [[nodiscard]] virtual std::vector<MemoryShare> memory_shares() const = 0;  // now
+  [[nodiscard]] virtual int64_t waited_ns() const = 0;  // so far
+};
+
+}  // namespace troupe
