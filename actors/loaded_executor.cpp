@@ -68,12 +68,12 @@ engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
   if (!request.device.cpu()) config.long_step_rows = kLongStepRows;
-  if (!request.device.cpu() && options.max_step_tokens == 0)
+  // Pictures come one by one as they are encoded: their rows would seldom be a crowd.
+  if (!request.device.cpu() && request.eyes == nullptr && options.max_step_tokens == 0)
     config.prompt_rows_beside = kPromptRowsBeside;
   if (request.eyes == nullptr) return config;
   // Rows that attend both ways are read in one step, however many sequences decode beside them.
   const bool spans = request.eyes->folder->rules().sight == vision::Sight::bidirectional;
-  if (spans) config.prompt_rows_beside = 0;
   if (spans && options.max_step_tokens == 0) {
     config.step_rows = std::max(config.step_rows, config.slots + kSpanRows);
     config.logit_rows = std::max(config.logit_rows, config.slots + kSpanRows);

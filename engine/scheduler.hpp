@@ -39,6 +39,9 @@ struct SchedulerConfig {
   // Behind a step of so many rows only another such one is planned before its end: who comes while
   // it runs goes along, and the pause for a plan is nothing beside it. 0: never wait.
   int32_t long_step_rows = 0;
+  // While many decode, a few prompts take a quarter of what of them is to be read, and at least so
+  // many rows: they do not make the others wait long. A crowd of prompts, or 0: what a step has.
+  int32_t prompt_rows_beside = 0;
   int32_t logit_rows = 0;         // 0: slots + 256; scoring takes what decoding leaves
   int32_t context_length = 4096;
   int32_t vocab = 0;

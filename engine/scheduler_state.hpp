@@ -52,6 +52,7 @@ struct Scheduler::State {
   bool plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
   [[nodiscard]] bool waits_for_company() const;
   void plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
+  [[nodiscard]] int32_t prompt_rows() const;  // that this plan may give to prompts
   [[nodiscard]] bool is_plain(const StepPlanDraft& draft, const Flight& flight) const;
   bool may_sing();
   bool sing(StepPlanDraft& draft);

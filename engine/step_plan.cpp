@@ -12,6 +12,9 @@ namespace troupe::engine {
 namespace {
 
 constexpr int64_t kSessionCheckNs = 100'000'000;
+constexpr int64_t kBacklogPart = 4;  // of what waits to be read, a step takes one in so many
+// More prompts than one for so many that decode, and than so many at all, are a crowd.
+constexpr size_t kCrowdPart = 8, kCrowdLeast = 4;
 
 }  // namespace
 
@@ -68,8 +71,7 @@ bool Scheduler::State::waits_for_company() const {
 void Scheduler::State::plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& out) {
   end_chorus();
   Flight& flight = flights.back();
-  budget.prompt_rows = config.step_rows;
-  for (const Sequence* s : running) budget.prompt_rows -= rows_wanted(*s) == 1 ? 1 : 0;
+  budget.prompt_rows = prompt_rows();
   budget.score_rows = config.logit_rows - config.slots;
   // Preemption shortens the list from its end while it is walked from its head.
   for (size_t i = 0; i < running.size(); ++i) {
@@ -84,6 +86,23 @@ void Scheduler::State::plan_all(int64_t now_ns, StepPlanDraft& draft, Outputs& o
   }
   arrivals.clear();
   kv.end_step();
+}
+
+int32_t Scheduler::State::prompt_rows() const {
+  size_t decoding = 0, reading = 0;
+  int64_t backlog = 0;
+  for (const Sequence* s : running) {
+    const int32_t wanted = rows_wanted(*s);
+    decoding += wanted == 1 ? 1 : 0;
+    reading += wanted > 1 ? 1 : 0;
+    if (wanted > 1) backlog += wanted;
+  }
+  const int32_t room = config.step_rows - static_cast<int32_t>(decoding);
+  const bool crowd = reading + waiting.size() > std::max(kCrowdLeast, decoding / kCrowdPart);
+  if (decoding == 0 || crowd || config.prompt_rows_beside == 0) return room;
+  for (const Sequence* s : waiting.all()) backlog += s->known();
+  const int64_t part = std::max(int64_t{config.prompt_rows_beside}, backlog / kBacklogPart);
+  return static_cast<int32_t>(std::min<int64_t>(room, part));
 }
 
 // Was this plan one row and one draw of each running sequence, and nothing else? Then the next one is
