@@ -1,6 +1,8 @@
 // The CPU backend against the plain definitions, alone and with several threads.
 #include "kernels/cpu/cpu_backend.hpp"
 
+#include <fstream>
+
 #include "kernels/ops_suite/gtest.hpp"
 
 namespace troupe::cpu {
@@ -51,6 +53,36 @@ TEST(CpuBackend, RefusesQuantisedWeightsByName) {
   ASSERT_FALSE(placed.ok());
   EXPECT_EQ(placed.status().code(), Code::unsupported);
   EXPECT_NE(placed.status().message().find("awq_u4"), std::string::npos);
+}
+
+// Bytes of this process that are in memory.
+int64_t resident() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t pages = 0, in_memory = 0;
+  statm >> pages >> in_memory;
+  return in_memory * 4096;
+}
+
+TEST(CpuBackend, TakesASmallCacheAtOnceAndALargeOneAsItFills) {
+  auto backend = open_one();
+  ASSERT_TRUE(backend.ok());
+  constexpr int64_t kMiB = 1 << 20;
+  KvCacheSpec spec;
+  spec.dtype = DType::f32;
+  spec.layers = 1;
+  spec.kv_heads = 1;
+  spec.key_dim = spec.value_dim = 512;  // with blocks of 16 tokens 64 KiB a block
+  spec.block_tokens = 16;
+  spec.blocks = 64 * 16;
+  int64_t before = resident();
+  const auto small = (*backend)->create_cache(spec);
+  ASSERT_TRUE(small.ok());
+  EXPECT_GE(resident() - before, 60 * kMiB);
+  before = resident();
+  spec.blocks = 1024 * 16;
+  const auto large = (*backend)->create_cache(spec);
+  ASSERT_TRUE(large.ok());
+  EXPECT_LE(resident() - before, 16 * kMiB);
 }
 
 TEST(CpuBackend, RefusesPlansBeyondWhatWasReserved) {

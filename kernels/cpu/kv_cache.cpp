@@ -25,6 +25,16 @@ Status check(const KvCacheSpec& s) {
   return ok_status();
 }
 
+// Up to this size a cache takes its memory at once: that costs some ten milliseconds, and the process
+// then stays as large as it is at first, however many prompts pass through. A larger one takes it as
+// prompts come; zeroing gigabytes would delay the first token.
+constexpr size_t kTakenAtOnce = size_t{256} << 20;
+
+void take(volatile std::byte* memory, size_t bytes) {
+  constexpr size_t kPage = 4096;
+  for (size_t at = 0; at < bytes; at += kPage) memory[at] = std::byte{0};
+}
+
 size_t layer_block_bytes(const KvCacheSpec& s) {
   const auto dims = static_cast<size_t>(s.key_dim) +
                     (s.values_in_keys ? 0 : static_cast<size_t>(s.value_dim));
@@ -43,6 +53,7 @@ Result<std::unique_ptr<KvCache>> HostKvCache::create(const KvCacheSpec& spec) {
   constexpr size_t kReadPast = 4096;  // attention reads whole vectors, beyond the last block too
   const size_t bytes = block_bytes(spec) * static_cast<size_t>(spec.blocks);
   TR_ASSIGN(auto memory, allocate_host(bytes + kReadPast, "KV cache"));
+  if (bytes <= kTakenAtOnce) take(static_cast<std::byte*>(memory->data()), bytes);
   return std::unique_ptr<KvCache>(new HostKvCache(spec, std::move(memory)));
 }
 
