@@ -27,11 +27,13 @@ Status check_choice(const char* field, const std::string& value,
   return invalid(std::string(field) + ": \"" + value + "\" is unknown; give one of " + list);
 }
 
-void metric(std::string& out, const char* name, const char* kind, const char* help,
-            const std::string& labels, double value) {
+void begin_metric(std::string& out, const char* name, const char* kind, const char* help) {
   out += std::string("# HELP troupe_") + name + " " + help + "\n# TYPE troupe_" + name + " " + kind +
          "\n";
-  out += std::string("troupe_") + name + labels + " " + nlohmann::json(value).dump() + "\n";
+}
+
+void sample(std::string& out, const char* name, const std::string& labels, double value) {
+  out += std::string("troupe_") + name + "{" + labels + "} " + nlohmann::json(value).dump() + "\n";
 }
 
 std::string quoted(const std::string& text) {
@@ -76,10 +78,11 @@ EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight) {
 }
 
 std::string metrics_text(const EngineStats& s, const Whereabouts& where, const std::string& model) {
-  const std::string label = "{model=\"" + quoted(model) + "\"}";
+  const std::string label = "model=\"" + quoted(model) + "\"";
   std::string out;
   const auto add = [&](const char* name, const char* kind, const char* help, auto value) {
-    metric(out, name, kind, help, label, static_cast<double>(value));
+    begin_metric(out, name, kind, help);
+    sample(out, name, label, static_cast<double>(value));
   };
   add("requests_submitted_total", "counter", "Requests accepted.", s.submitted);
   add("requests_refused_total", "counter", "Requests refused at the door.", s.refused);
@@ -111,23 +114,16 @@ std::string metrics_text(const EngineStats& s, const Whereabouts& where, const s
   add("executor_host_seconds_total", "counter",
       "Time of the device's thread in steps, without that in which it waited for the device.",
       static_cast<double>(where.executor_host_ns) * 1e-9);
-  const auto begin = [&](const char* name, const char* kind, const char* help) {
-    out += std::string("# HELP troupe_") + name + " " + help + "\n# TYPE troupe_" + name + " " +
-           kind + "\n";
-  };
-  const auto one = [&](const char* name, const char* key, const std::string& of, double value) {
-    out += std::string("troupe_") + name + "{model=\"" + quoted(model) + "\"," + key + "=\"" + of +
-           "\"} " + nlohmann::json(value).dump() + "\n";
-  };
-  begin("actor_busy_seconds_total", "counter", "Time in handlers.");
+  begin_metric(out, "actor_busy_seconds_total", "counter", "Time in handlers.");
   for (const HandlerClockPtr& clock : where.clocks) {
-    one("actor_busy_seconds_total", "actor", clock->actor,
-        static_cast<double>(clock->busy_ns.load()) * 1e-9);
+    sample(out, "actor_busy_seconds_total", label + ",actor=\"" + clock->actor + "\"",
+           static_cast<double>(clock->busy_ns.load()) * 1e-9);
   }
   if (where.memory.empty()) return out;
-  begin("device_memory_bytes", "gauge", "The device's memory by what took it.");
+  begin_metric(out, "device_memory_bytes", "gauge", "The device's memory by what took it.");
   for (const MemoryShare& share : where.memory) {
-    one("device_memory_bytes", "what", share.what, static_cast<double>(share.bytes));
+    sample(out, "device_memory_bytes", label + ",what=\"" + share.what + "\"",
+           static_cast<double>(share.bytes));
   }
   return out;
 }

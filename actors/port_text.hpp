@@ -9,8 +9,8 @@
 #include "actors/shell.hpp"
 #include "actors/ticket.hpp"
 #include "base/port.hpp"
-#include "kernels/device_account.hpp"
 #include "engine/scheduler.hpp"
+#include "kernels/device_account.hpp"
 #include "models/facts.hpp"
 
 namespace troupe::actors {

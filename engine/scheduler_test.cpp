@@ -104,7 +104,6 @@ TEST(Scheduler, ALongStepFollowsALongOneAtOnce) {
   EXPECT_EQ(rig.said(2).size(), 2U);
 }
 
-// While everybody just decodes, a plan names those only whose block is full.
 TEST(Scheduler, FewPromptsTakeAPartOfAStepWhileOthersDecode) {
   SchedulerConfig c = small_config();
   c.slots = 8;
@@ -126,6 +125,7 @@ TEST(Scheduler, FewPromptsTakeAPartOfAStepWhileOthersDecode) {
   EXPECT_EQ(rig.said(6).size(), 1U);
 }
 
+// While everybody just decodes, a plan names those only whose block is full.
 TEST(Scheduler, SteadyPlansNameChangesOnly) {
   Rig rig(small_config());
   for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(rig.submit(id, 4 + static_cast<int32_t>(id), 60).ok());

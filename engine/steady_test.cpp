@@ -12,15 +12,19 @@ extern std::atomic<int64_t> allocations_counted;
 namespace troupe::engine {
 namespace {
 
-TEST(Scheduler, SteadyDecodingAllocatesNothing) {
+SchedulerConfig config_of(int32_t slots, int32_t context, int32_t blocks) {
   SchedulerConfig c;
-  c.slots = 64;
+  c.slots = slots;
   c.step_rows = 256;
-  c.context_length = 2048;
+  c.context_length = context;
   c.vocab = 97;
   c.block_tokens = 8;
-  c.groups.emplace_back().cache.blocks = 8000;
-  Scheduler scheduler(c);
+  c.groups.emplace_back().cache.blocks = blocks;
+  return c;
+}
+
+TEST(Scheduler, SteadyDecodingAllocatesNothing) {
+  Scheduler scheduler(config_of(64, 2048, 8000));
   Outputs out;
   for (uint64_t id = 1; id <= 64; ++id) {
     Job job;
@@ -59,14 +63,7 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
 
 // Blocks get their names now and then while the chorus sings: none may be missing when it ends.
 TEST(Scheduler, WhoQuotesAnAnswerFindsAllOfItInTheCache) {
-  SchedulerConfig c;
-  c.slots = 4;
-  c.step_rows = 256;
-  c.context_length = 512;
-  c.vocab = 97;
-  c.block_tokens = 8;
-  c.groups.emplace_back().cache.blocks = 200;
-  Scheduler scheduler(c);
+  Scheduler scheduler(config_of(4, 512, 200));
   Outputs out;
   StepPlanDraft draft;
   std::vector<std::byte> bytes;
