@@ -144,6 +144,8 @@ void StepPlan::sort_sequences(const PlanView& plan) {
 }
 
 void StepPlan::fill_work(const PlanView& plan, int32_t share) {
+  *host<int32_t>(offset_.decode_count) = 0;
+  if (counts.groups == 0) return;  // no cache, so nothing to attend to
   const auto* sequences = host<AttentionSequence>(offset_.sequences);
   auto* decode = host<DecodeWork>(offset_.decode);
   int32_t items = 0, runs = 0;
