@@ -7,7 +7,7 @@
 //     step is over it would only tell the scheduler, sleep, and be woken with the next plan. Instead
 //     it runs the scheduler where it stands, launches what comes of it, and lets the detokenizer
 //     speak before it waits for its device again: a step then wakes nobody at all. What is meant for
-//     the owner itself is handed over where it stands, without a message.
+//     the owner itself, or may be said by it directly, is handed over without a message.
 //
 // All that is specific to the scheduler of CAF 0.17 is in this header.
 #pragma once
@@ -17,6 +17,7 @@
 #include <caf/resumable.hpp>
 #include <caf/scheduler/coordinator.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
+#include <caf/send.hpp>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -29,12 +30,21 @@
 
 namespace troupe::actors {
 
+// What the scheduler would have delivered.
+struct HandedDelivery {
+  SchedulerActor from;
+  DetokenizerActor to;
+  DeliveryPtr delivery;
+  void send() const { caf::send_as(from, to, deliver_atom_v, delivery); }
+};
+
 // Runs on its owner's thread what that thread makes ready inside a Scope. Used by one thread.
 class Helper {
  public:
   Helper(caf::actor_system& system, caf::actor_id owner) : system_(system), owner_(owner) {}
-  // What has not been run is anybody's.
+  // What has not been said becomes a message, what has not been run is anybody's.
   ~Helper() {
+    for (const HandedDelivery& handed : std::exchange(deliveries_, {})) handed.send();
     for (caf::resumable* job : std::exchange(jobs_, {})) system_.scheduler().enqueue(job);
   }
   Helper(const Helper&) = delete;
@@ -66,22 +76,31 @@ class Helper {
     }
     running_.clear();
   }
-  void run_all(caf::execution_unit* unit) {
-    while (!jobs_.empty()) run(unit);
-  }
+  [[nodiscard]] bool has_work() const { return !jobs_.empty() || !deliveries_.empty(); }
 
-  // True: `owner` is who runs this thread, and will take the job over.
-  static bool hand_over(caf::actor_id owner, const StepJobPtr& job) {
-    if (current_ == nullptr || current_->owner_ != owner) return false;
-    current_->handed_.push_back(job);
-    return true;
+  // Of the thread, if `owner` runs it and will take over what is handed to it; else null.
+  static Helper* of(caf::actor_id owner) {
+    return current_ != nullptr && current_->owner_ == owner ? current_ : nullptr;
   }
+  void hand_over(StepJobPtr job) { handed_.push_back(std::move(job)); }
+  void hand_over(HandedDelivery delivery) { deliveries_.push_back(std::move(delivery)); }
   // The oldest; null: none is left.
   [[nodiscard]] StepJobPtr take_handed() {
     if (handed_.empty()) return nullptr;
     StepJobPtr job = std::move(handed_.front());
     handed_.erase(handed_.begin());
     return job;
+  }
+
+  // Deliveries that were handed over: what `speak` cannot say becomes a message.
+  template <class F>
+  void deliver(const F& speak) {
+    const Scope scope(this);
+    telling_.swap(deliveries_);
+    for (const HandedDelivery& handed : telling_) {
+      if (!speak(handed.delivery)) handed.send();
+    }
+    telling_.clear();
   }
 
   // True: this thread has a helper, and it will run the job.
@@ -98,6 +117,7 @@ class Helper {
   caf::actor_system& system_;
   const caf::actor_id owner_;
   std::vector<StepJobPtr> handed_;
+  std::vector<HandedDelivery> deliveries_, telling_;
   std::vector<caf::resumable*> jobs_, running_;
 };
 

@@ -97,6 +97,8 @@ struct Cast::State {
   std::shared_ptr<SessionList> sessions;
   std::shared_ptr<ExecutorGauge> gauge;
   std::shared_ptr<const EncodeParts> encode;
+  const std::shared_ptr<SchedulerLine> scheduler_line = std::make_shared<SchedulerLine>();
+  const std::shared_ptr<DetokenizerLine> detokenizer_line = std::make_shared<DetokenizerLine>();
   std::shared_ptr<TaskRunner> runner;
   const std::shared_ptr<HeapSweep> heap = std::make_shared<HeapSweep>();
   std::vector<HandlerClockPtr> clocks;
@@ -155,6 +157,8 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
   mine.helps = parts.runs_ahead && parts.helps;
   mine.clock = parts.clock;
   mine.gauge = gauge;
+  mine.scheduler = scheduler_line;
+  mine.detokenizer = detokenizer_line;
   mine.sweep = [sweep = heap] { sweep->collect(); };
   const ShellParts given{executor_clock, obituary};
   return parts.simulated ? system->spawn(executor, given, mine)
@@ -257,10 +261,10 @@ void Cast::State::spawn_others() {
     return handle;
   };
   ShellParts given = shell("detokenizer");
-  detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text), given);
+  detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text, detokenizer_line), given);
   given = shell("scheduler");
   const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board, sessions,
-                                  [this] { rest(); }};
+                                  [this] { rest(); }, scheduler_line};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
   spawn_balancer(others);
   given = shell("tokenizer");

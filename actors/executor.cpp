@@ -1,6 +1,6 @@
 // The executor: drives one device on a thread of its own. The only actor that may wait, and so the
 // one with time to spare: while its device is busy with the next step it runs the scheduler and the
-// detokenizer itself (actors/caf_sharing.hpp).
+// detokenizer itself (actors/caf_sharing.hpp), most often without a message (actors/direct_line.hpp).
 #include <caf/send.hpp>
 
 #include "actors/caf_sharing.hpp"
@@ -82,11 +82,13 @@ void note_host(ExecutorState& state, const ExecutorParts& parts, int64_t begin_n
   state.waited_ns = waited;
 }
 
-// As if the scheduler, who asked for what is being done, had sent it.
+// Who asked for what is being done.
+SchedulerActor scheduler_of(Self self) { return caf::actor_cast<SchedulerActor>(self->current_sender()); }
+
+// As if the scheduler had sent it.
 template <class... Message>
 void post(Self self, Message... message) {
-  caf::send_as(caf::actor_cast<SchedulerActor>(self->current_sender()), caf::actor_cast<ExecutorActor>(self),
-               std::move(message)...);
+  caf::send_as(scheduler_of(self), caf::actor_cast<ExecutorActor>(self), std::move(message)...);
 }
 
 void launch(Self self, const StepJobPtr& job, const Stage& stage) {
@@ -119,9 +121,30 @@ bool take_over(Self self, const Stage& stage) {
 
 // Everything that can still be done before waiting is done.
 void help(Self self, const Stage& stage) {
-  if (!self->state.helper) return;
-  self->state.helper->run_all(self->context());
+  ExecutorState& state = self->state;
+  if (!state.helper) return;
+  while (state.helper->has_work()) {
+    state.helper->deliver([&](const DeliveryPtr& delivery) {
+      const bool told = stage.parts.detokenizer->try_speak(
+          [&](OutputDesk& desk) { desk.take(delivery, state.cuts); });
+      if (!state.cuts.empty()) {
+        self->send(scheduler_of(self), cut_atom_v, std::make_shared<Cuts>(Cuts{std::exchange(state.cuts, {})}));
+      }
+      return told;
+    });
+    state.helper->run(self->context());
+  }
   if (take_over(self, stage)) post(self, collect_atom_v);
+}
+
+// To the scheduler; one that is free hears it here and now, and its next plan is handed over.
+void answer(Self self, const Stage& stage, const StepJobPtr& job) {
+  Helper* const helper = self->state.helper.get();
+  const Helper::Scope scope(helper);
+  const auto done = [&](SchedulerDesk& desk) { desk.done(job); };
+  if (helper != nullptr && stage.parts.scheduler->try_speak(done)) return;
+  self->send(scheduler_of(self), done_atom_v, job);
+  if (helper != nullptr) helper->run(self->context());
 }
 
 // Waits for the oldest step in flight, and answers whoever asked: a helper makes the next plan of it
@@ -138,11 +161,7 @@ void collect(Self self, const Stage& stage) {
   note_collected(state, stage.parts);
   drop_embeddings(state, *job);
   job->result = std::move(result).value();
-  {
-    const Helper::Scope scope(state.helper.get());
-    self->send(caf::actor_cast<SchedulerActor>(self->current_sender()), done_atom_v, job);
-  }
-  if (state.helper) state.helper->run(self->context());
+  answer(self, stage, job);
 }
 
 // The handler is over. Plans that were handed over meanwhile go on, step after step without a message,

@@ -12,7 +12,8 @@
 //   heartbeat --tick--> frontdesk, scheduler, supervisor;   supervisor: watches all of them
 //   port --visit--> scheduler: sessions and questions, answered through the visitor's own promise
 //
-// One message per step carries the whole batch. Payloads are shared_ptr to structs with one owner at
+// One message per step carries the whole batch; an executor that helps says `done` and `deliver` directly
+// when nobody speaks for the other (direct_line.hpp). Payloads are shared_ptr to structs with one owner at
 // a time: whoever sends one forgets it. Handles point one way: executor and detokenizer answer the
 // sender, so there is no cycle of actors that keep one another.
 // An order with pictures goes from the tokenizer to the balancer, which has them decoded (a pool

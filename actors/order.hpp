@@ -45,6 +45,7 @@ struct StepJob {
 
 // What happened to the sequences since the last one, for the detokenizer.
 struct Delivery {
+  uint64_t number = 0;  // they are taken in this order, whichever way they come
   struct Opened {
     TicketPtr ticket;
     engine::OutputSpec spec;
@@ -57,6 +58,7 @@ struct Delivery {
     outputs.clear();
   }
 };
+using DeliveryPtr = std::shared_ptr<Delivery>;
 
 // A question to the scheduler, or a word to it: sessions, options. Must not block or throw.
 struct Visit {

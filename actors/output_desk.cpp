@@ -1,5 +1,6 @@
 #include "actors/output_desk.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace troupe::actors {
@@ -7,7 +8,24 @@ namespace troupe::actors {
 OutputDesk::OutputDesk(std::shared_ptr<const engine::TextSource> text)
     : text_(std::move(text)), core_(*text_) {}
 
-void OutputDesk::take(Delivery& delivery, std::vector<engine::Cut>& cuts) {
+void OutputDesk::take(DeliveryPtr delivery, std::vector<engine::Cut>& cuts) {
+  if (delivery->number != next_) {
+    early_.push_back(std::move(delivery));
+    return;
+  }
+  while (delivery != nullptr) {
+    ++next_;
+    tell(*delivery, cuts);
+    delivery = nullptr;
+    const auto it = std::find_if(early_.begin(), early_.end(),
+                                 [this](const DeliveryPtr& d) { return d->number == next_; });
+    if (it == early_.end()) return;
+    delivery = std::move(*it);
+    early_.erase(it);
+  }
+}
+
+void OutputDesk::tell(Delivery& delivery, std::vector<engine::Cut>& cuts) {
   for (Delivery::Opened& opened : delivery.opened) {
     waiting_.emplace(opened.spec.id, opened.ticket);
     core_.open(std::move(opened.spec), std::move(opened.ticket));

@@ -167,6 +167,7 @@ void SchedulerDesk::flush() {
   board_->kv_blocks_used.store(stats.kv_blocks_used, std::memory_order_relaxed);
   list_sessions();
   if (news_->opened.empty() && news_->outputs.empty()) return;
+  news_->number = delivered_++;
   links_.deliver(std::exchange(news_, deliveries_.take()));
 }
 

@@ -62,6 +62,7 @@ class SchedulerDesk {
   StepPlanDraft draft_;
   Recycler<Delivery> deliveries_;
   DeliveryPtr news_;
+  uint64_t delivered_ = 0;
   std::vector<StepJobPtr> spare_;
   uint32_t generation_ = 0;
   int32_t flights_ = 0;     // steps sent and not yet back

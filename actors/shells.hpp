@@ -2,6 +2,7 @@
 // Executor and detokenizer answer whoever asked them, so handles point one way only.
 #pragma once
 
+#include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <chrono>
@@ -13,6 +14,7 @@
 
 #include "actors/balancer_desk.hpp"
 #include "actors/cast_parts.hpp"
+#include "actors/direct_line.hpp"
 #include "actors/frontdesk_core.hpp"
 #include "actors/messages.hpp"
 #include "actors/output_desk.hpp"
@@ -37,6 +39,15 @@ void keep_last_words(Self* self, const ObituaryPtr& obituary) {
     obituary->write(status_of(exception));
     return caf::sec::runtime_error;
   });
+}
+
+// The same for an actor that somebody else spoke for when its core failed.
+template <class Self>
+std::function<void(const std::exception_ptr&)> last_words(Self* self, const ObituaryPtr& obituary) {
+  return [self, obituary](const std::exception_ptr& exception) {
+    obituary->write(status_of(exception));
+    caf::anon_send_exit(self->address(), caf::exit_reason::unhandled_exception);
+  };
 }
 
 struct FrontdeskState {
@@ -98,9 +109,16 @@ struct EncoderState {
 EncoderActor::behavior_type encoder(EncoderActor::stateful_pointer<EncoderState> self,
                                     ShellParts shell, const EncoderParts& parts);
 
+using SchedulerLine = DirectLine<SchedulerDesk>;
+using DetokenizerLine = DirectLine<OutputDesk>;
+
 struct SchedulerState {
   SchedulerState() = default;
+  ~SchedulerState() {
+    if (line) line->close();
+  }
   static constexpr const char* name = "scheduler";
+  std::shared_ptr<SchedulerLine> line;
   std::unique_ptr<SchedulerDesk> desk;
   DetokenizerActor detokenizer;
   ExecutorActor executor;
@@ -112,6 +130,7 @@ struct SchedulerParts {
   std::shared_ptr<Board> board;
   std::shared_ptr<SessionList> sessions;
   std::function<void()> rest;  // SchedulerLinks::rest
+  std::shared_ptr<SchedulerLine> line;
 };
 SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
                                         ShellParts shell, const SchedulerParts& parts,
@@ -119,13 +138,17 @@ SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<Schedul
 
 struct DetokenizerState {
   DetokenizerState() = default;
+  ~DetokenizerState() {
+    if (line) line->close();
+  }
   static constexpr const char* name = "detokenizer";
+  std::shared_ptr<DetokenizerLine> line;
   std::unique_ptr<OutputDesk> desk;
   std::vector<engine::Cut> cuts;  // of the delivery being taken
 };
 DetokenizerActor::behavior_type detokenizer(
     DetokenizerActor::stateful_pointer<DetokenizerState> self, ShellParts shell,
-    std::shared_ptr<const engine::TextSource> text);
+    std::shared_ptr<const engine::TextSource> text, std::shared_ptr<DetokenizerLine> line);
 
 // How an executor spends its time; read by the board's readers.
 struct ExecutorGauge {
@@ -146,6 +169,8 @@ struct ExecutorParts {
   bool helps = false;  // runs scheduler and detokenizer itself while its device is busy
   std::shared_ptr<const Clock> clock;
   std::shared_ptr<ExecutorGauge> gauge;
+  std::shared_ptr<SchedulerLine> scheduler;      // used by one that helps
+  std::shared_ptr<DetokenizerLine> detokenizer;
   std::function<void()> sweep;  // when the engine rests; may be empty
 };
 class Helper;
@@ -157,6 +182,7 @@ struct ExecutorState {
   std::vector<StepJobPtr> flights;  // oldest first, at most two
   uint64_t last_step = UINT64_MAX - 1;  // that was launched
   std::unique_ptr<Helper> helper;   // null: others run what it makes ready (actors/caf_sharing.hpp)
+  std::vector<engine::Cut> cuts;    // of the delivery being told
   std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;
   int64_t waited_ns = 0;  // for the device, as of the last look
