@@ -73,9 +73,19 @@ foreach(root IN LISTS roots)
   unset(cudart)
 endforeach()
 
-# Machine code tuned for Hopper, and PTX that drivers turn into code for 8.0 and later.
-set(TROUPE_CUDA_ARCHITECTURES "-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_80,code=compute_80"
-    CACHE STRING "What nvcc makes code for")
+# 90a: machine code tuned for Hopper. A plain number: PTX that drivers turn into code for devices of
+# that compute capability and later. "75;80;90a" also runs on Turing.
+set(TROUPE_CUDA_CODE "80;90a" CACHE STRING "What nvcc makes code for: 90a, 80, 75 …")
+set(TROUPE_CUDA_FLAGS "")
+foreach(code IN LISTS TROUPE_CUDA_CODE)
+  if(code MATCHES "^[0-9]+a$")
+    list(APPEND TROUPE_CUDA_FLAGS "-gencode=arch=compute_${code},code=sm_${code}")
+  elseif(code MATCHES "^[0-9]+$" AND NOT code LESS 75)
+    list(APPEND TROUPE_CUDA_FLAGS "-gencode=arch=compute_${code},code=compute_${code}")
+  else()
+    message(FATAL_ERROR "TROUPE_CUDA_CODE: '${code}' is not 75 or more, nor a number with an a")
+  endif()
+endforeach()
 
 # troupe_cuda_objects(variable file.cu ...): compiles with nvcc; the objects' paths go to `variable`.
 function(troupe_cuda_objects variable)
@@ -85,7 +95,7 @@ function(troupe_cuda_objects variable)
     set(object "${CMAKE_CURRENT_BINARY_DIR}/${name}.cu.o")
     add_custom_command(
       OUTPUT "${object}"
-      COMMAND ${TROUPE_CCACHE} "${TroupeCuda_NVCC}" -std=c++17 -O3 ${TROUPE_CUDA_ARCHITECTURES} -ccbin "${CMAKE_CXX_COMPILER}"
+      COMMAND ${TROUPE_CCACHE} "${TroupeCuda_NVCC}" -std=c++17 -O3 ${TROUPE_CUDA_FLAGS} -ccbin "${CMAKE_CXX_COMPILER}"
               -Xcompiler -fPIC,-fvisibility=hidden -diag-suppress=177 "-I${CMAKE_SOURCE_DIR}" -isystem "${TroupeCuda_INCLUDE_DIR}"
               -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}"

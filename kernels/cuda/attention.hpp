@@ -90,7 +90,9 @@ struct DecodeAttention {
   float* partials = nullptr;  // per share and kv head: 16 x (head_dim + 2)
   uint32_t* counters = nullptr;  // zero: two of the kernel's own, then per sequence and kv head
 };
-bool decode_attention_fits(const AttentionShape& shape, const PagedLayer& layer);
+// For at most rows_max rows of a sequence, on a device whose blocks may have `shared_max` bytes.
+bool decode_attention_fits(const AttentionShape& shape, const PagedLayer& layer, int32_t rows_max,
+                           size_t shared_max);
 size_t decode_partials_floats(int head_dim);
 constexpr int kDecodeShareMax = 2048;  // positions
 cudaError_t decode_attention(const DecodeAttention& args, int multiprocessors, cudaStream_t stream);
@@ -111,7 +113,7 @@ struct LatentAttention {
   float* partials = nullptr;  // per share: latent_partials_floats(heads)
   uint32_t* counters = nullptr;  // per sequence and kLatentHeads heads, zero
 };
-bool latent_attention_fits(const AttentionShape& shape, const CacheLayer& cache);
+bool latent_attention_fits(const AttentionShape& shape, const CacheLayer& cache, size_t shared_max);
 size_t latent_partials_floats(int heads);
 cudaError_t latent_attention(const LatentAttention& args, int multiprocessors, cudaStream_t stream);
 

@@ -143,15 +143,15 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   const int32_t group = a.heads / spec.kv_heads;
   if (group <= kDecodeRowsMax) heads_per_kv_ = std::max(heads_per_kv_, group);
   const AttentionShape shape = shape_of(a, spec.key_dim);
-  if (latent_attention_fits(shape, cache->layer(a.layer)) && a.span == AttentionSpan::causal &&
-      attend_latent(batch, a, shape))
+  if (latent_attention_fits(shape, cache->layer(a.layer), shared_max_) &&
+      a.span == AttentionSpan::causal && attend_latent(batch, a, shape))
     return;
   const PagedLayer layer = cache->paged(a.layer);
   const bool simple = a.span == AttentionSpan::causal && !plan.counts.span_ends &&
                       spec.key_dim == spec.value_dim && !spec.values_in_keys &&
                       spec.dtype == a.query.dtype && is_aligned(a.query) && is_aligned(a.output);
-  const bool decodes = simple && decode_attention_fits(shape, layer) &&
-                       group * plan.counts.decode_rows_max <= kDecodeRowsMax;
+  const bool decodes =
+      simple && decode_attention_fits(shape, layer, plan.counts.decode_rows_max, shared_max_);
   // Whole prompts read keys and values where they still lie in rows: larger copies than cache
   // blocks.
   const bool in_rows = written && plan.counts.prefills_whole && written->cache == a.cache &&

@@ -237,7 +237,7 @@ void check(const Case& c, bool prefill) {
 }
 
 TEST(DecodeAttention, EqualsThePlainDefinition) {
-  TR_NEEDS_SM90();
+  TR_NEEDS_DEVICE();
   const std::vector<Sequence> ragged = {{1, 1}, {1, 15}, {1, 16}, {1, 17}, {1, 300}, {1, 1000}};
   check({ragged}, false);
   check({ragged, 8, 8, 64, 32, DType::f16}, false);
@@ -250,7 +250,7 @@ TEST(DecodeAttention, EqualsThePlainDefinition) {
 
 // More items than blocks take by themselves, of every length: the counter that hands out the rest.
 TEST(DecodeAttention, HandsOutManyItems) {
-  TR_NEEDS_SM90();
+  TR_NEEDS_DEVICE();
   std::vector<Sequence> many;
   for (int i = 0; i < 200; ++i) many.push_back({1, 1 + (200 - i) * 3});
   Case c{many, 8, 8, 128, 64};
@@ -263,7 +263,7 @@ TEST(DecodeAttention, HandsOutManyItems) {
 }
 
 TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {
-  TR_NEEDS_SM90();
+  TR_NEEDS_DEVICE();
   const std::vector<Sequence> ragged = {{1, 40}, {2, 333}, {1, 700}};
   Case c{ragged};
   c.window = 100;
@@ -272,6 +272,28 @@ TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {
   check(c, false);
   c.alibi = c.sinks = true;
   check(c, false);
+}
+
+// What a block may have is 64 KiB on 7.5, 99 on 8.6 and 8.9, 163 on 8.0 and 227 on 9.0; a shape
+// that asks for more is left to the plain kernel.
+TEST(DecodeAttention, AsksForNoMoreSharedMemoryThanThereIs) {
+  const auto fits = [](int dim, int rows, size_t kib) {
+    AttentionShape shape;
+    shape.heads = 4;
+    shape.head_dim = dim;
+    PagedLayer layer;
+    layer.kv_heads = 1;
+    layer.block_tokens = 64;
+    return decode_attention_fits(shape, layer, rows, kib << 10);
+  };
+  EXPECT_TRUE(fits(64, 4, 64));
+  EXPECT_FALSE(fits(128, 1, 64));
+  EXPECT_TRUE(fits(128, 4, 99));
+  EXPECT_FALSE(fits(256, 1, 99));
+  EXPECT_TRUE(fits(256, 1, 163));
+  EXPECT_TRUE(fits(256, 4, 227));
+  EXPECT_FALSE(fits(128, 5, 227));  // more rows than go together
+  EXPECT_FALSE(fits(96, 1, 227));
 }
 
 TEST(PrefillAttention, EqualsThePlainDefinition) {

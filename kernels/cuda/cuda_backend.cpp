@@ -66,13 +66,15 @@ Status CudaBackend::start(int32_t device) {
   cudaDeviceProp properties = {};
   TR_TRY(
       status_of(cudaGetDeviceProperties(&properties, device), "reading the device's properties"));
-  if (properties.major < 8) {
+  if (!has_code_here()) {
     return unsupported(std::string(properties.name) + " has compute capability " +
                        std::to_string(properties.major) + "." + std::to_string(properties.minor) +
-                       "; this build has kernels for 8.0 and later");
+                       ", for which this build has no kernels; see TROUPE_CUDA_CODE in "
+                       "docs/kernels.md");
   }
   context_bytes(device);
   multiprocessors_ = properties.multiProcessorCount;
+  shared_max_ = properties.sharedMemPerBlockOptin;
   major_ = runs_hopper_code() ? properties.major : std::min(properties.major, 8);
   size_t free = 0, total = 0;
   TR_TRY(status_of(cudaMemGetInfo(&free, &total), "reading free memory"));

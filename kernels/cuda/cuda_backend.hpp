@@ -154,6 +154,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   bool decodes_ = false;  // a cache was asked for, as for a language model: few rows will come
   bool rows_independent_ = false;  // deterministic mode: one way to compute a row, batch or not
   int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
+  size_t shared_max_ = 0;  // bytes that a block may have
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CublasLt> lt_;
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;

@@ -197,10 +197,11 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
     return check(run_large(operands, cut), "linear");
   const SkinnyGemm skinny{operands};
   if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
-  // A bias of another type than the output is the portable kernel's.
+  // A bias of another type than the output is the portable kernel's, and so is what cuBLASLt does
+  // not take: bf16 before compute capability 8.0.
   const bool plain_bias = !w.bias || w.bias.dtype == y.dtype;
   if (!is_aligned(x) || !is_aligned(y) || !is_aligned(w.values) || !plain_bias ||
-      rows_independent_ || lt_ == nullptr) {
+      rows_independent_ || lt_ == nullptr || (major_ < 8 && w.values.dtype == DType::bf16)) {
     return check(portable_gemm({x, w.values, w.bias, y}, stream_), "linear");
   }
   Gemm g;

@@ -1,12 +1,14 @@
 // Attention of few query rows over a long paged cache: split along the cache, heads of a group
-// packed (decode_tile.cuh). Compute capability 8.0 and later; on 9.0 decode_stream.cu brings tiles
-// by bulk copies instead.
+// packed (decode_tile.cuh). For any device whose blocks may have the shared memory; on compute
+// capability 9.0 decode_stream.cu brings tiles by bulk copies instead.
 //
 // A work item is one share of one sequence's positions for one kv head. Its four warps take tiles
 // of 16 tokens in turn, each with its own ring of asynchronous copies and its own running softmax,
 // and meet only at the end of the item; the copies run ahead into the next item. Shares leave
 // unnormalised sums; the block that finishes a sequence's last share adds them up in order. How a
 // sequence is split depends on its own length only, so its result does not depend on the batch.
+#include <algorithm>
+
 #include "kernels/cuda/decode_stream.hpp"
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -20,7 +22,7 @@ using namespace decode;
 // A block's shared memory: a ring a warp, then kWarps sets of sums of at most `rows` rows.
 template <int kDim>
 struct Layout {
-  static constexpr int kStages = kDim >= 256 ? 2 : 3;
+  static constexpr int kStages = 2;
   static constexpr int kChunks = kDim / 8;  // 16-byte pieces of a row
   static constexpr int kHalf = kTile * kDim * 2;
   static constexpr int kStage = 2 * kHalf;
@@ -167,14 +169,14 @@ template <class T, int kDim>
 cudaError_t run(const DecodeAttention& args, int multiprocessors, cudaStream_t stream) {
   if (runs_hopper_code()) return stream_decode<T, kDim>(args, multiprocessors, stream);
   const auto kernel = decode_attention_kernel<T, kDim>;
-  const int shared = Layout<kDim>::bytes(args.shape.heads / args.layer.kv_heads * args.rows_max);
-  TR_CUDA_TRY(allow_shared(kernel, Layout<kDim>::bytes(kRows)));
-  const int fit = (227 << 10) / (shared + 1024);
-  const int per_multiprocessor = fit < 1 ? 1 : fit > 4 ? 4 : fit;
-  return launch(kernel,
-                {dim3(static_cast<unsigned>(multiprocessors * per_multiprocessor)), dim3(kThreads),
-                 static_cast<size_t>(shared)},
-                stream, args);
+  const auto shared = static_cast<size_t>(
+      Layout<kDim>::bytes(args.shape.heads / args.layer.kv_heads * args.rows_max));
+  int together = 0;
+  TR_CUDA_TRY(allow_shared(kernel, shared));
+  TR_CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, kThreads, shared));
+  const int blocks = multiprocessors * std::clamp(together, 1, 4);
+  return launch(kernel, {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared}, stream,
+                args);
 }
 
 template <class T>
@@ -193,10 +195,16 @@ cudaError_t by_dim(const DecodeAttention& args, int multiprocessors, cudaStream_
 
 }  // namespace
 
-bool decode_attention_fits(const AttentionShape& s, const PagedLayer& l) {
+bool decode_attention_fits(const AttentionShape& s, const PagedLayer& l, int32_t rows_max,
+                           size_t shared_max) {
+  const int rows = s.heads / l.kv_heads * rows_max;
+  const int shared = s.head_dim == 64    ? Layout<64>::bytes(rows)
+                     : s.head_dim == 128 ? Layout<128>::bytes(rows)
+                                         : Layout<256>::bytes(rows);
   return (s.head_dim == 64 || s.head_dim == 128 || s.head_dim == 256) &&
          (s.dtype == DType::f16 || s.dtype == DType::bf16) && l.block_tokens % kTile == 0 &&
-         (l.block_tokens & (l.block_tokens - 1)) == 0 && s.heads / l.kv_heads <= kDecodeRowsMax;
+         (l.block_tokens & (l.block_tokens - 1)) == 0 && rows <= kDecodeRowsMax &&
+         static_cast<size_t>(shared) <= shared_max;
 }
 
 size_t decode_partials_floats(int head_dim) {

@@ -365,10 +365,11 @@ cudaError_t run(const LatentAttention& p, int multiprocessors, cudaStream_t stre
 
 }  // namespace
 
-bool latent_attention_fits(const AttentionShape& s, const CacheLayer& c) {
-  return s.head_dim == 576 && c.key_dim == 576 && c.value_dim == 512 && c.keys == c.values &&
-         c.kv_heads == 1 && c.dtype == s.dtype && s.dtype != DType::f32 && s.window == 0 &&
-         s.softcap == 0.0F && s.alibi_slopes == nullptr && s.sinks == nullptr;
+bool latent_attention_fits(const AttentionShape& s, const CacheLayer& c, size_t shared_max) {
+  return Layout<576>::kBytes <= shared_max && s.head_dim == 576 && c.key_dim == 576 &&
+         c.value_dim == 512 && c.keys == c.values && c.kv_heads == 1 && c.dtype == s.dtype &&
+         s.dtype != DType::f32 && s.window == 0 && s.softcap == 0.0F && s.alibi_slopes == nullptr &&
+         s.sinks == nullptr;
 }
 
 size_t latent_partials_floats(int heads) {

@@ -20,6 +20,8 @@ struct LaunchShape {
 // and not where a driver makes code from PTX for 8.0. Else the portable kernels run, one after the
 // other.
 bool runs_hopper_code();
+// Whether this build has any code that the current device can run.
+bool has_code_here();
 
 template <class... Params, class... Args>
 cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,

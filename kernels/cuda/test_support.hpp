@@ -18,12 +18,16 @@ namespace troupe::cuda::testing {
 
 #define TR_CUDA_OK(expr) ASSERT_EQ(cudaSuccess, (expr)) << cudaGetErrorString(cudaGetLastError())
 
-// Every test of this folder begins with this: no GPU is a skip that says so.
+// Tests of this folder begin with one of these: no GPU is a skip that says so.
+#define TR_NEEDS_DEVICE()                                              \
+  do {                                                                 \
+    int devices_ = 0;                                                  \
+    if (cudaGetDeviceCount(&devices_) != cudaSuccess || devices_ == 0) \
+      GTEST_SKIP() << "no CUDA device on this machine";                \
+  } while (false)
 #define TR_NEEDS_SM90()                                                                     \
   do {                                                                                      \
-    int devices_ = 0;                                                                       \
-    if (cudaGetDeviceCount(&devices_) != cudaSuccess || devices_ == 0)                      \
-      GTEST_SKIP() << "no CUDA device on this machine";                                     \
+    TR_NEEDS_DEVICE();                                                                      \
     if (!runs_hopper_code()) GTEST_SKIP() << "a kernel of sm_90a, which does not run here"; \
   } while (false)
 

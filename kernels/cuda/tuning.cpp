@@ -231,6 +231,7 @@ Status CudaBackend::tune_tower(Bench& b) {
 Status CudaBackend::tune_products() {
   const std::set<ProductShape> shapes = std::exchange(products_, {});
   if (rows_independent_ || lt_ == nullptr) return ok_status();  // one way for all row counts
+  if (major_ < 8) return ok_status();  // cuBLASLt has one way for f16 and none for bf16 there
   if (!decodes_ && rows_max_ < kRowsTower[0]) return ok_status();
   size_t weight = 0, input = 0, output = 0;
   for (const ProductShape& s : shapes) {
