@@ -1,5 +1,5 @@
-// troupe bench: latency, throughput, prefill and serving of any model, through the C ABI like any user.
-// Greedy, end of sequence ignored, so that lengths are exact; prompts are random token ids.
+// troupe bench: latency, throughput, prefill and serving of any model, through the C ABI like any
+// user. Greedy, end of sequence ignored, so that lengths are exact; prompts are random token ids.
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -15,6 +15,7 @@
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/files.hpp"
+#include "cli/numbers.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "cli/workload.hpp"
@@ -56,9 +57,12 @@ int64_t tokens_of(const WorkloadResult& run) {
   return tokens;
 }
 
-double total_rate(const WorkloadResult& run) { return static_cast<double>(tokens_of(run)) / run.wall_s; }
+double total_rate(const WorkloadResult& run) {
+  return static_cast<double>(tokens_of(run)) / run.wall_s;
+}
 double decode_rate(const WorkloadResult& run) {
-  return run.all_running_s > 0.0 ? static_cast<double>(run.all_running_tokens) / run.all_running_s : NAN;
+  return run.all_running_s > 0.0 ? static_cast<double>(run.all_running_tokens) / run.all_running_s
+                                 : NAN;
 }
 double first_token_ms(const WorkloadResult& run) {
   std::vector<double> values;
@@ -81,7 +85,8 @@ std::vector<double> all_gaps_ms(const WorkloadResult& run) {
 
 // Runs `jobs` once to warm up and `repeats` times to measure.
 std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, int32_t vocab,
-                                   const std::vector<Job>& jobs, Interrupt& interrupt, std::string& problem) {
+                                   const std::vector<Job>& jobs, Interrupt& interrupt,
+                                   std::string& problem) {
   std::vector<WorkloadResult> runs;
   for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
     auto run = run_workload(handle, jobs, {vocab, static_cast<uint64_t>(r + 2)}, interrupt);
@@ -101,15 +106,19 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
     if (!measured.problem.empty()) return measured;
     ordered_json row = {{"batch", batch}, {"input", bench.input}, {"output", output}};
     row["first_token_ms"] = median_of(runs, first_token_ms);
-    row["prefill_tokens_per_s"] = static_cast<double>(batch) * bench.input / median_of(runs, last_first_token_s);
+    row["prefill_tokens_per_s"] =
+        static_cast<double>(batch) * bench.input / median_of(runs, last_first_token_s);
     if (output > 1) {
       row["total_tokens_per_s"] = median_of(runs, total_rate);
       row["decode_tokens_per_s"] = median_of(runs, decode_rate);
       row["inter_token_ms_p50"] = percentile(all_gaps_ms(runs.back()), 0.5);
       row["inter_token_ms_p99"] = percentile(all_gaps_ms(runs.back()), 0.99);
-      row["host_us_per_step"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
-      row["host_us_planning"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
-      row["host_us_telling"] = median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
+      row["host_us_per_step"] =
+          median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
+      row["host_us_planning"] =
+          median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
+      row["host_us_telling"] =
+          median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
     }
     row["spread"] = spread_of(runs);
     measured.figures.push_back(std::move(row));
@@ -127,21 +136,28 @@ std::vector<Job> jobs_of_file(const Bench& bench, std::string& problem) {
   std::exponential_distribution<double> gap(bench.rate > 0.0 ? bench.rate : 1.0);
   double now = 0.0;
   for (const auto& pair : list.is_array() ? list : nlohmann::json::array()) {
-    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() || !pair[1].is_number_integer()) {
-      problem = bench.lengths_file + ": entry " + std::to_string(jobs.size()) + " is not [input, output]";
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() ||
+        !pair[1].is_number_integer()) {
+      problem =
+          bench.lengths_file + ": entry " + std::to_string(jobs.size()) + " is not [input, output]";
       return {};
     }
     jobs.push_back({pair[0].get<int32_t>(), pair[1].get<int32_t>(), bench.rate > 0.0 ? now : 0.0});
     now += gap(random);
   }
-  if (jobs.empty()) problem = bench.lengths_file + ": must be a JSON list of [input, output] lengths, or an object whose \"requests\" is one";
+  if (jobs.empty())
+    problem =
+        bench.lengths_file +
+        ": must be a JSON list of [input, output] lengths, or an object whose \"requests\" is one";
   return jobs;
 }
 
-Measured measure_serving(const Bench& bench, troupe_engine* handle, int32_t vocab, Interrupt& interrupt) {
+Measured measure_serving(const Bench& bench, troupe_engine* handle, int32_t vocab,
+                         Interrupt& interrupt) {
   Measured measured;
   std::vector<Job> jobs = bench.lengths_file.empty()
-                              ? std::vector<Job>(static_cast<size_t>(bench.batches[0]), Job{bench.input, bench.output, 0.0})
+                              ? std::vector<Job>(static_cast<size_t>(bench.batches[0]),
+                                                 Job{bench.input, bench.output, 0.0})
                               : jobs_of_file(bench, measured.problem);
   if (!measured.problem.empty()) return measured;
   const auto runs = repeat(bench, handle, vocab, jobs, interrupt, measured.problem);
@@ -179,10 +195,12 @@ ordered_json device_memory(troupe_engine* engine) {
 
 using Measure = Measured (*)(const Bench&, troupe_engine*, int32_t vocab, Interrupt&);
 
-Measured measure_decode(const Bench& bench, troupe_engine* handle, int32_t vocab, Interrupt& interrupt) {
+Measured measure_decode(const Bench& bench, troupe_engine* handle, int32_t vocab,
+                        Interrupt& interrupt) {
   return measure_batches(bench, handle, vocab, bench.output, interrupt);
 }
-Measured measure_prefill(const Bench& bench, troupe_engine* handle, int32_t vocab, Interrupt& interrupt) {
+Measured measure_prefill(const Bench& bench, troupe_engine* handle, int32_t vocab,
+                         Interrupt& interrupt) {
   return measure_batches(bench, handle, vocab, 1, interrupt);
 }
 
@@ -198,19 +216,25 @@ int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interr
   if (!measured.problem.empty()) return complain(kRequestFailed, measured.problem);
   const ordered_json memory = device_memory(opened.engine.get());
   if (bench.as_json) {
-    ordered_json out = {{"bench", name},          {"model", bench.engine.model},
-                              {"family", info.family},  {"dtype", info.dtype},
-                              {"device", info.device},  {"version", troupe_version_string()},
-                              {"repeats", bench.repeats}, {"figures", measured.figures}};
+    ordered_json out = {{"bench", name},
+                        {"model", bench.engine.model},
+                        {"family", info.family},
+                        {"dtype", info.dtype},
+                        {"device", info.device},
+                        {"version", troupe_version_string()},
+                        {"repeats", bench.repeats},
+                        {"figures", measured.figures}};
     if (!memory.empty()) out["device_memory_bytes"] = memory;
     std::printf("%s\n", out.dump().c_str());
     return kOk;
   }
-  const auto rows = measured.figures.is_array() ? measured.figures : ordered_json::array({measured.figures});
+  const auto rows =
+      measured.figures.is_array() ? measured.figures : ordered_json::array({measured.figures});
   for (const auto& row : rows) {
     for (const auto& [key, value] : row.items()) {
       std::printf("%-22s %s\n", key.c_str(),
-                  value.is_number_float() ? std::to_string(value.get<double>()).c_str() : value.dump().c_str());
+                  value.is_number_float() ? std::to_string(value.get<double>()).c_str()
+                                          : value.dump().c_str());
     }
     std::printf("\n");
   }
@@ -241,15 +265,22 @@ Run declare_bench(CLI::App& app) {
     auto bench = std::make_shared<Bench>();
     CLI::App* sub = app.add_subcommand(kind.name, kind.summary);
     bench->engine.declare(*sub);
-    sub->add_option("--in", bench->input, "Prompt tokens")->check(CLI::PositiveNumber);
-    sub->add_option("--out", bench->output, "New tokens")->check(CLI::PositiveNumber);
-    sub->add_option("--batch", bench->batches, "Requests at once; several: 1,8,64")->delimiter(',');
-    sub->add_option("--repeats", bench->repeats, "Measured runs, after one to warm up")->check(CLI::PositiveNumber);
-    sub->add_option("--lengths", bench->lengths_file, "serving: a JSON list of [input, output], or {\"requests\": list}");
-    sub->add_option("--rate", bench->rate, "serving: Poisson arrivals per second; 0: all at once");
+    sub->add_option("--in", bench->input, "Prompt tokens")->check(from_one());
+    sub->add_option("--out", bench->output, "New tokens")->check(from_one());
+    sub->add_option("--batch", bench->batches, "Requests at once; several: 1,8,64")
+        ->delimiter(',')
+        ->check(from_one());
+    sub->add_option("--repeats", bench->repeats, "Measured runs, after one to warm up")
+        ->check(from_one());
+    sub->add_option("--lengths", bench->lengths_file,
+                    "serving: a JSON list of [input, output], or {\"requests\": list}");
+    sub->add_option("--rate", bench->rate, "serving: Poisson arrivals per second; 0: all at once")
+        ->check(not_negative());
     sub->add_flag("--json", bench->as_json, "One JSON object");
     sub->callback([run, bench, kind] {
-      *run = [bench, kind](Interrupt& interrupt) { return run_bench(*bench, kind.name, kind.measure, interrupt); };
+      *run = [bench, kind](Interrupt& interrupt) {
+        return run_bench(*bench, kind.name, kind.measure, interrupt);
+      };
     });
   }
   declare_bench_vision(app, run);

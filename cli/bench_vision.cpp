@@ -1,5 +1,6 @@
-// troupe bench vision: pictures per second through decoding-free preparation and encoding (raw pixels,
-// task encode_image), then the same pictures again, which cost what the caches do not save; with
+// troupe bench vision: pictures per second through decoding-free preparation and encoding (raw
+// pixels, task encode_image), then the same pictures again, which cost what the caches do not save;
+// with
 // --out also whole requests at once, each a picture of its own and a prompt. Medians of --repeats
 // runs, each with other pictures, after one to warm up.
 
@@ -16,6 +17,7 @@
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/image_figures.hpp"
+#include "cli/numbers.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "cli/workload.hpp"
@@ -129,7 +131,8 @@ class Runner {
 
   std::vector<Page> draw() {
     std::vector<Page> pages;
-    for (int i = 0; i < bench_.images; ++i) pages.push_back(draw_page(bench_.width, bench_.height, ++drawn_));
+    for (int i = 0; i < bench_.images; ++i)
+      pages.push_back(draw_page(bench_.width, bench_.height, ++drawn_));
     return pages;
   }
   Pass run(const std::vector<Page>& pages, int output, size_t at_once) {
@@ -168,7 +171,8 @@ class Runner {
 };
 
 int VisionBench::run(Interrupt& interrupt) {
-  if (!read_size()) return complain(kUsage, "--size: \"" + size + "\" is not WIDTHxHEIGHT, like 1275x1650");
+  if (!read_size())
+    return complain(kUsage, "--size: \"" + size + "\" is not WIDTHxHEIGHT, like 1275x1650");
   Opened opened = open_engine(engine, interrupt);
   if (!opened.engine) return opened.exit_code;
   troupe_info info{};
@@ -176,17 +180,18 @@ int VisionBench::run(Interrupt& interrupt) {
   const Error error(troupe_engine_info(opened.engine.get(), &info));
   if (error) return complain(kNoEngine, text_of(error.get()));
   if ((info.capabilities & TROUPE_CAN_ENCODE_IMAGES) == 0) {
-    return complain(kNoEngine, "UNSUPPORTED: " + engine.model + " does not encode images here (family " +
-                                   info.family + ", device " + info.device + ")");
+    return complain(kNoEngine, "UNSUPPORTED: " + engine.model +
+                                   " does not encode images here (family " + info.family +
+                                   ", device " + info.device + ")");
   }
   Runner runner(*this, opened.engine.get(), info.vocab_size, interrupt);
   const Passes passes = runner.run_all();
   if (!runner.problem.empty()) return complain(kRequestFailed, runner.problem);
   const ordered_json figures = figures_of(*this, passes);
   if (as_json) {
-    const ordered_json out = {{"bench", "vision"},      {"model", engine.model},
-                              {"family", info.family},  {"dtype", info.dtype},
-                              {"device", info.device},  {"version", troupe_version_string()},
+    const ordered_json out = {{"bench", "vision"},     {"model", engine.model},
+                              {"family", info.family}, {"dtype", info.dtype},
+                              {"device", info.device}, {"version", troupe_version_string()},
                               {"figures", figures}};
     std::printf("%s\n", out.dump().c_str());
     return kOk;
@@ -203,16 +208,18 @@ void declare_bench_vision(CLI::App& bench, const std::shared_ptr<Run>& run) {
   auto verb = std::make_shared<VisionBench>();
   CLI::App* sub = bench.add_subcommand("vision", "Pictures per second, and pictures seen again");
   verb->engine.declare(*sub);
-  sub->add_option("--images", verb->images, "Pictures, each another")->check(CLI::PositiveNumber);
+  sub->add_option("--images", verb->images, "Pictures, each another")->check(from_one());
   sub->add_option("--size", verb->size, "WIDTHxHEIGHT of each");
-  sub->add_option("--at-once", verb->at_once, "Pictures in flight")->check(CLI::PositiveNumber);
-  sub->add_option("--repeats", verb->repeats, "Measured runs, after one to warm up")->check(CLI::PositiveNumber);
-  sub->add_option("--prompt", verb->prompt, "With --out: random tokens behind each picture")->check(CLI::PositiveNumber);
-  sub->add_option("--out", verb->output, "Also answer all pictures at once, with so many tokens each");
+  sub->add_option("--at-once", verb->at_once, "Pictures in flight")->check(from_one());
+  sub->add_option("--repeats", verb->repeats, "Measured runs, after one to warm up")
+      ->check(from_one());
+  sub->add_option("--prompt", verb->prompt, "With --out: random tokens behind each picture")
+      ->check(from_one());
+  sub->add_option("--out", verb->output,
+                  "Also answer all pictures at once, with so many tokens each");
   sub->add_flag("--json", verb->as_json, "One JSON object");
-  sub->callback([run, verb] {
-    *run = [verb](Interrupt& interrupt) { return verb->run(interrupt); };
-  });
+  sub->callback(
+      [run, verb] { *run = [verb](Interrupt& interrupt) { return verb->run(interrupt); }; });
 }
 
 }  // namespace troupe::cli

@@ -29,13 +29,29 @@ const CLI::App* chosen(const CLI::App& app) {
   return subs.empty() ? &app : chosen(*subs.front());
 }
 
-int usage_error(const CLI::App& root, const CLI::ParseError& error, const std::vector<std::string>& words) {
+// "-" is standard input and "-5" a value.
+bool looks_like_a_flag(const std::string& word) {
+  return word.size() > 1 && word[0] == '-' && word[1] != '.' && (word[1] < '0' || word[1] > '9');
+}
+
+// CLI11 says "Could not convert: --flag = value".
+std::string in_our_words(const CLI::ParseError& error) {
+  static const std::string kAnnounced = "Could not convert: ";
+  const std::string said = error.what();
+  const size_t equals = said.find(" = ");
+  if (!said.starts_with(kAnnounced) || equals == std::string::npos) return said;
+  return said.substr(kAnnounced.size(), equals - kAnnounced.size()) + ": '" +
+         said.substr(equals + 3) + "' is not a number it can take";
+}
+
+int usage_error(const CLI::App& root, const CLI::ParseError& error,
+                const std::vector<std::string>& words) {
   const CLI::App& verb = *chosen(root);
   std::vector<std::string> known = flags_of(verb);
-  std::string message = error.what();
+  std::string message = in_our_words(error);
   for (const std::string& word : words) {
     const std::string flag = word.substr(0, word.find('='));
-    if (!flag.starts_with("-") || flag == "-" || verb.get_option_no_throw(flag) != nullptr) continue;
+    if (!looks_like_a_flag(flag) || verb.get_option_no_throw(flag) != nullptr) continue;
     const std::string near = nearest(flag, known);
     message = "unknown flag " + flag + (near.empty() ? "" : "; did you mean " + near + "?");
     break;
@@ -64,7 +80,8 @@ int run(int argc, char** argv) {
     runs[sub] = verb.declare(*sub);
   }
   std::string shell;
-  CLI::App* completion = root.add_subcommand("completion", "Print a completion script for your shell");
+  CLI::App* completion =
+      root.add_subcommand("completion", "Print a completion script for your shell");
   completion->add_option("SHELL", shell, "bash, zsh or fish")
       ->required()
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
@@ -92,4 +109,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace troupe::cli
 
-int main(int argc, char** argv) { return troupe::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  return troupe::cli::run(argc, argv);
+}

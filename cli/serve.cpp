@@ -14,6 +14,7 @@
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/key_file.hpp"
+#include "cli/numbers.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -53,10 +54,10 @@ struct ServeFlags {
         ->group("Limits");
     app.add_option("--resume-window", resume_window_s,
                    "Seconds for which a lost client's work is kept (60)")
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->group("Limits");
     app.add_option("--drain", drain_s, "Seconds for what runs to end after Ctrl-C or SIGTERM (30)")
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->group("Limits");
   }
 };

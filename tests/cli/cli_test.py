@@ -32,6 +32,20 @@ class Usage(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("did you mean --temperature?", done.stderr)
 
+    def test_a_bad_number_is_named_with_its_bound(self):
+        for words, said in [
+            (["bench", "latency", "echo:", "--batch", "0"], "--batch: '0' is not a whole number of at least 1"),
+            (["bench", "latency", "echo:", "--batch", "2,x"], "--batch"),
+            (["bench", "latency", "echo:", "--in", "-5"], "--in: '-5' is not a whole number of at least 1"),
+            (["bench", "serving", "echo:", "--rate", "-1"], "--rate: '-1' is not a number of at least 0"),
+            (["generate", "echo:", "--temperature", "nan"], "--temperature: 'nan' is not a number"),
+            (["generate", "echo:", "--top-p", "inf"], "--top-p: 'inf' is not a number"),
+            (["generate", "echo:", "--max-tokens", "9" * 20], f"--max-tokens: '{'9' * 20}' is not a number it can take"),
+        ]:
+            done = troupe(*words)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(said, done.stderr)
+
     def test_help_of_every_verb(self):
         for verb in ["generate", "chat", "batch", "inspect", "bench", "doctor", "completion",
                      "serve", "keygen"]:
