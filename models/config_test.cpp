@@ -131,6 +131,9 @@ TEST(Config, GenerationConfigJoinsTheEndTokens) {
   EXPECT_FLOAT_EQ((*opened)->defaults().temperature, 0.6F);
   EXPECT_EQ((*opened)->defaults().top_k, 20);
   EXPECT_TRUE((*opened)->defaults().greedy);
+  folder.write("generation_config.json", R"({"repetition_penalty": 0})");
+  EXPECT_THAT(ModelFolder::open(folder.path(), options).status().message(),
+              HasSubstr("generation_config.json: repetition_penalty must be from"));
   folder.write("generation_config.json", R"({"top_p": 1.5})");
   EXPECT_THAT(ModelFolder::open(folder.path(), options).status().message(),
               HasSubstr("generation_config.json: top_p must be from 0 to 1, is 1.5"));

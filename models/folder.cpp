@@ -72,13 +72,13 @@ Status Folder::read_generation(const std::string& path) {
   const std::string name = "generation_config.json";
   if (!file_exists(path + "/" + name)) return ok_status();
   TR_ASSIGN(const Fields f, Fields::read(path + "/" + name, name));
-  const auto real = [&](std::string_view key, double high, float& out) {
-    if (f.has(key)) out = static_cast<float>(f.real(key, 0.0, high));
+  const auto real = [&](std::string_view key, double low, double high, float& out) {
+    if (f.has(key)) out = static_cast<float>(f.real(key, low, high));
   };
-  real("temperature", 1e6, defaults_.temperature);
-  real("top_p", 1.0, defaults_.top_p);
-  real("min_p", 1.0, defaults_.min_p);
-  real("repetition_penalty", 1e6, defaults_.repetition_penalty);
+  real("temperature", 0.0, 1e6, defaults_.temperature);
+  real("top_p", 0.0, 1.0, defaults_.top_p);
+  real("min_p", 0.0, 1.0, defaults_.min_p);
+  real("repetition_penalty", 1e-6, 1e6, defaults_.repetition_penalty);  // what is divided by it stays finite
   defaults_.top_k = static_cast<int32_t>(f.integer("top_k", -1, limits::vocabulary, -1));
   defaults_.max_new_tokens =
       static_cast<int32_t>(f.integer("max_new_tokens", 0, limits::prompt_tokens, -1));

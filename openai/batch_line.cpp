@@ -7,6 +7,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int kDepthMax = 128;
+
 Parsed<Call> call_of(const json& line) {
   const json method = line.value("method", json("POST"));
   if (method != "POST") return bad_field("method", "'method' must be POST");
@@ -23,7 +25,16 @@ Parsed<Call> call_of(const json& line) {
 }  // namespace
 
 BatchLine parse_batch_line(std::string_view text) {
-  const json line = json::parse(text, nullptr, false);
+  // Whoever copies or prints a value goes down as deep as it is, on the stack.
+  bool too_deep = false;
+  const auto bounded = [&](int depth, json::parse_event_t, json&) {
+    too_deep |= depth > kDepthMax;
+    return depth <= kDepthMax;
+  };
+  const json line = json::parse(text, bounded, false);
+  if (too_deep) {
+    return {"", bad_field("line", "the line is nested deeper than " + std::to_string(kDepthMax) + " levels")};
+  }
   if (line.is_discarded()) return {"", bad_field("line", "the line is not JSON")};
   if (!line.is_object()) return {"", bad_field("line", "the line is not a JSON object")};
   const json id = line.value("custom_id", json());

@@ -140,6 +140,16 @@ void read_stream(Fields& fields, Call& call) {
   call.stream_usage = options->value("include_usage", json(false)) == true;
 }
 
+void read_format(Fields& fields) {
+  const json* format = fields.take("response_format");
+  if (format == nullptr) return;
+  if (!format->is_object()) {
+    fields.fail("response_format", "must be an object");
+  } else if (format->value("type", json()) != "text") {
+    fields.fail("response_format", "other than text is not supported yet");
+  }
+}
+
 }  // namespace
 
 Parsed<Call> parse_call(Endpoint endpoint, const json& body) {
@@ -155,10 +165,7 @@ Parsed<Call> parse_call(Endpoint endpoint, const json& body) {
   fields.read("add_special_tokens", call.add_special_tokens);
   fields.read("return_token_ids", call.return_token_ids);
   fields.read("return_tokens_as_token_ids", call.tokens_as_ids);
-  if (const json* format = fields.take("response_format");
-      format != nullptr && format->value("type", json()) != "text") {
-    fields.fail("response_format", "other than text is not supported yet");
-  }
+  read_format(fields);
   if (endpoint == Endpoint::chat) {
     read_chat(fields, call);
   } else {

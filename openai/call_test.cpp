@@ -127,6 +127,12 @@ TEST(Chat, TurnsDataUrlsIntoImagesByIndex) {
   EXPECT_EQ(json::parse(call.messages)[0]["content"][1], (json{{"type", "image"}, {"index", 1}}));
 }
 
+TEST(Call, RefusesAFormatThatIsNoObject) {
+  for (const json& bad : {json(7), json("text"), json::array({"type"}), json{{"type", "json_object"}}, json::object()}) {
+    EXPECT_EQ(error_of(Endpoint::completions, {{"prompt", "x"}, {"response_format", bad}}).param, "response_format") << bad;
+  }
+}
+
 TEST(Chat, NeverFetchesAUrl) {
   const json part = {{"type", "image_url"}, {"image_url", {{"url", "http://127.0.0.1/x.png"}}}};
   EXPECT_EQ(error_of(Endpoint::chat, {{"messages", {{{"role", "user"}, {"content", {part}}}}}}).param, "messages");
@@ -157,6 +163,9 @@ TEST(BatchLine, SaysWhatIsWrong) {
   };
   EXPECT_EQ(error("not json"), "line");
   EXPECT_EQ(error("[1]"), "line");
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  EXPECT_EQ(error(deep.c_str()), "line");
+  EXPECT_EQ(error((R"({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": )" + deep + "}}").c_str()), "line");
   EXPECT_EQ(error(R"({"url": "/v1/completions", "body": {"prompt": "x"}})"), "custom_id");
   EXPECT_EQ(error(R"({"custom_id": "a", "url": "/v1/images", "body": {}})"), "url");
   EXPECT_EQ(error(R"({"custom_id": "a", "url": "/v1/completions"})"), "body");

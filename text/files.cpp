@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "base/limits.hpp"
+
 namespace troupe::text {
 
 bool file_exists(const std::string& path) {
@@ -33,8 +35,17 @@ Result<std::string> read_file(const std::string& path, size_t bytes_max) {
 
 Result<nlohmann::json> read_json_object(const std::string& path, size_t bytes_max) {
   TR_ASSIGN(const std::string content, read_file(path, bytes_max));
+  // Whoever copies a value goes down as deep as it is, on the stack.
+  bool too_deep = false;
+  const auto bounded = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    too_deep |= depth > limits::json_depth;
+    return depth <= limits::json_depth;
+  };
   try {
-    nlohmann::json parsed = nlohmann::json::parse(content);
+    nlohmann::json parsed = nlohmann::json::parse(content, bounded);
+    if (too_deep) {
+      return corrupt_model(path + ": nested deeper than " + std::to_string(limits::json_depth) + " levels");
+    }
     if (!parsed.is_object()) return corrupt_model(path + ": not a JSON object");
     return parsed;
   } catch (const nlohmann::json::exception& e) {

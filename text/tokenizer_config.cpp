@@ -120,7 +120,10 @@ Status read_templates(const json& value, const std::string& path, TokenizerConfi
     }
     return ok_status();
   }
-  for (const json& item : value.is_array() ? value : json::array()) {
+  if (!value.is_array()) {
+    return corrupt_model(path + ": chat_template: expected text or a list of {name, template}");
+  }
+  for (const json& item : value) {
     if (!item.is_object() || string_or_empty(item, "name").empty()) {
       return corrupt_model(path + ": chat_template: expected a list of {name, template}");
     }

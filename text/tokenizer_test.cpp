@@ -129,8 +129,12 @@ TEST(Tokenizer, NamesTheFileThatIsBroken) {
 }
 
 TEST(Tokenizer, NamesTheConfigurationThatIsBroken) {
-  const std::pair<const char*, const char*> files[] = {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  const std::pair<const char*, std::string> files[] = {
       {"tokenizer_config.json", "[]"},
+      {"tokenizer_config.json", "{\"chat_template\": " + deep + "}"},
+      {"tokenizer_config.json", "{\"chat_template\": 7}"},
+      {"special_tokens_map.json", "{\"additional_special_tokens\": " + deep + "}"},
       {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"a\"}}}"},
       {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"3\": 4}}"},
       {"tokenizer_config.json", "{\"chat_template\": [1]}"},
