@@ -8,14 +8,13 @@
 #include <string_view>
 #include <utility>
 
-#include "base/build_id.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/plugin.hpp"
 
 namespace troupe::actors {
 namespace {
 
 constexpr int32_t kSlicesMax = 64;
-constexpr const char* kPluginSymbol = "troupe_backend_plugin";
 constexpr const char* kCudaLibrary = "libtroupe_cuda.so";
 constexpr int32_t kBlockTokensCpu = 16, kBlockTokensDevice = 64;
 
@@ -28,31 +27,6 @@ std::string own_folder() {
 }
 
 std::string cuda_library() { return own_folder() + "/" + kCudaLibrary; }
-
-Result<const BackendPlugin*> load_plugin(const std::string& path) {
-  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (library == nullptr) {
-    const char* why = dlerror();
-    return Status(Code::not_found, "device: cannot load " + path + ": " +
-                                       (why == nullptr ? "unknown reason" : why));
-  }
-  using Entry = const BackendPlugin* (*)();
-  const auto entry = reinterpret_cast<Entry>(dlsym(library, kPluginSymbol));
-  if (entry == nullptr) {
-    return unsupported("device: " + path + " is no backend: it has no symbol " + kPluginSymbol);
-  }
-  const BackendPlugin* const plugin = entry();
-  if (plugin->interface != kBackendInterface) {
-    return unsupported("device: " + path + " speaks interface " +
-                       std::to_string(plugin->interface) + " of the ops, this engine speaks " +
-                       std::to_string(kBackendInterface));
-  }
-  if (plugin->build_id != nullptr && std::string_view(plugin->build_id) != build_id()) {
-    return unsupported("device: " + path + " is of build " + plugin->build_id +
-                       ", this engine is of build " + build_id() + "; install both from one build");
-  }
-  return plugin;
-}
 
 Result<int32_t> parse_index(std::string_view device, std::string_view text) {
   int32_t index = 0;
@@ -71,7 +45,7 @@ Result<DeviceChoice> choose_device(const std::string& device) {
   if (device == "auto" || device.empty()) {
     const std::string cuda = cuda_library();
     if (access(cuda.c_str(), R_OK) != 0) return choice;
-    const auto plugin = load_plugin(cuda);
+    const auto plugin = load_backend_plugin(cuda);
     if (!plugin.ok()) return choice;
     const auto count = plugin.value()->device_count();
     if (count.ok() && *count > 0) choice.plugin = cuda;
@@ -125,14 +99,7 @@ Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice,
     }
     return cpu::open_cpu_backend(options);
   }
-  TR_ASSIGN(const BackendPlugin* plugin, load_plugin(choice.plugin));
-  TR_ASSIGN(const int32_t count, plugin->device_count());
-  if (choice.index >= count) {
-    return Status(Code::not_found, "device: number " + std::to_string(choice.index) + " of " +
-                                       choice.plugin + " was asked for, there are " +
-                                       std::to_string(count));
-  }
-  return plugin->open(choice.index);
+  return open_backend_plugin(choice.plugin, choice.index);
 }
 
 }  // namespace troupe::actors

@@ -10,20 +10,12 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from installed import clean_environment, install, run
+
 NEEDED = ["include/troupe.h", "include/troupe.hpp", "lib/libtroupe.so", "lib/libtroupe.so.0.1",
           "lib/pkgconfig/troupe.pc", "lib/cmake/troupe/troupe-config.cmake",
           "lib/cmake/troupe/troupe-config-version.cmake"]
-
-
-def run(*command, env=None, **more):
-    print("+", " ".join(command), flush=True)
-    return subprocess.run(command, check=True, text=True, env=env, **more)
-
-
-def clean_environment(prefix):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LD_", "PKG_CONFIG", "CMAKE"))}
-    env["PKG_CONFIG_PATH"] = os.path.join(prefix, "lib", "pkgconfig")
-    return env
 
 
 def by_pkg_config(prefix, examples, folder, env):
@@ -71,11 +63,7 @@ def main():
     build, source = sys.argv[1:]
     examples = os.path.join(source, "examples")
     with tempfile.TemporaryDirectory() as folder:
-        staged, prefix = os.path.join(folder, "staged"), os.path.join(folder, "moved")
-        run("cmake", "--install", build, "--prefix", "/opt/troupe", stdout=subprocess.DEVNULL,
-            env={**os.environ, "DESTDIR": staged})
-        os.rename(os.path.join(staged, "opt", "troupe"), prefix)  # it must not matter where it lies
-        beside = [os.path.join(at, name) for at, _, names in os.walk(staged) for name in names]
+        prefix, beside = install(build, folder)
         if beside:
             print("installed outside the prefix: " + ", ".join(beside))
             return 1
