@@ -35,10 +35,10 @@ troupe::Result<std::unique_ptr<troupe::DeviceBuffer>> Memory::allocate(size_t by
                                                                        std::string_view what) {
   const size_t taken = (bytes + kAlignment) / kAlignment * kAlignment;  // never nothing
   const auto refused = [&] {
-    return troupe::Status(troupe::Code::out_of_memory, "slate: " + std::to_string(bytes) + " bytes for " +
-                                                   std::string(what) + ", " +
-                                                   std::to_string(free()) + " of " +
-                                                   std::to_string(total_) + " are free");
+    return troupe::Status(troupe::Code::out_of_memory, "slate: " + std::to_string(bytes) +
+                                                           " bytes for " + std::string(what) +
+                                                           ", " + std::to_string(free()) + " of " +
+                                                           std::to_string(total_) + " are free");
   };
   if (used_.fetch_add(taken) + taken > total_) {
     give_back(taken);
