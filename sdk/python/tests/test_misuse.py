@@ -117,6 +117,25 @@ def test_a_stream_goes_on_after_an_exception_of_the_loop(slow):
     assert stream.result().text == "hello" and list(stream) == []
 
 
+def test_an_error_told_again_gathers_no_frames(slow):
+    """One exception object, raised anew, would keep alive whatever stood in the frames that it passed."""
+
+    class Held:
+        pass
+
+    def ask(call):
+        held = Held()
+        with pytest.raises(troupe.TroupeError):
+            call()
+        return weakref.ref(held)
+
+    stream = slow.stream("x")
+    slow.close()
+    gone = [ask(call) for call in (lambda: slow.generate("x"), stream.result, stream.result) for _ in range(3)]
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 9
+
+
 def test_a_closed_stream_says_so(slow):
     stream = slow.stream(LONG)
     next(stream)
@@ -253,6 +272,46 @@ def test_what_is_no_prompt_is_refused(engine):
                          ([{"role": "user", "content": {1, 2}}], "JSON")):
         with pytest.raises(troupe.InvalidArgument, match=said):
             engine.generate(prompt)
+
+
+def test_values_of_other_types_are_refused_by_name(engine):
+    for given, said in (({"prompt": None}, "prompt is None"), ({"prompt": 3}, "prompt is 3"),
+                        ({"prompt": ["x", None]}, "NoneType"), ({"sampling": {"n": 2}}, "troupe.Sampling"),
+                        ({"session": "mine"}, r"session is 'mine'.*engine.session"),
+                        ({"constraint": "json"}, "troupe.Constraint"), ({"timeout": "1"}, "timeout is '1'"),
+                        ({"adapter": 3}, "adapter|NOT_FOUND|no adapter")):
+        with pytest.raises(troupe.TroupeError, match=said):
+            engine.generate(**{"prompt": "x", **given})
+    for call, said in ((lambda: engine.tokenize(3), "text is 3"), (lambda: engine.session(lease="x"), "lease is 'x'"),
+                       (lambda: engine.session(lease=float("nan")), "lease is nan"),
+                       (lambda: engine.serve(3), "bind is 3"), (lambda: engine.serve("tcp://127.0.0.1:*\0"), "NUL"),
+                       (lambda: engine.serve("tcp://127.0.0.1:*", secret_key=b"x"), "secret_key"),
+                       (lambda: engine.serve("tcp://127.0.0.1:*", resume_window="x"), "resume_window is 'x'"),
+                       (lambda: engine.close(drain="x"), "drain is 'x'"),
+                       (lambda: engine.close(drain=float("nan")), "drain is nan"),
+                       (lambda: Engine("tcp://127.0.0.1:1", connect_timeout="x"), "connect_timeout is 'x'")):
+        with pytest.raises(troupe.InvalidArgument, match=said):
+            call()
+    either = engine.batch(["a", None, b"x", ["x", {}]], return_exceptions=True)
+    assert either[0].text == "a" and all(isinstance(e, troupe.InvalidArgument) for e in either[1:])
+    assert engine.generate("still open").text == "still open"
+
+
+def test_times_without_end(engine):
+    for timeout in (float("inf"), 1e300, 10**400):
+        assert engine.generate("x", timeout=timeout).text == "x"
+    with Engine("echo:?step_ms=1") as other:
+        stream = other.stream("x" * 50)
+        other.close(drain=1e300)
+        assert stream.result().text == "x" * 50
+
+
+def test_everything_shows_what_it_is(engine):
+    stream, session = engine.stream("abc"), engine.session()
+    assert repr(stream) == "<troupe.Stream of echo:>" and repr(session) == "<troupe.Session>"
+    stream.result()
+    session.close()
+    assert repr(stream) == "<troupe.Stream of echo:, ended>" and repr(session) == "<troupe.Session closed>"
 
 
 def test_token_ids_of_every_kind_of_number(engine):

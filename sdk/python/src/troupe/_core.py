@@ -4,16 +4,15 @@ at once. Neither streams here; that is what the two faces differ in."""
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._binding import ffi
 from ._library import lib, take_bytes, text_of
-from ._request import Options, build_request, c_string
+from ._request import Options, build_request, c_string, utf8
 from .errors import Closed, InvalidArgument, check
-from ._options import EngineOptions, Progress, Unpack, check_names
+from ._options import EngineOptions, Progress, Unpack, check_names, nanoseconds_of
 from .types import EngineInfo, EngineStats, Prompt, SessionState
 
 _CAPABILITIES = {name.removeprefix("TROUPE_CAN_").lower(): getattr(lib, name) for name in (
@@ -32,7 +31,7 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
         if value is None:
             continue
         if key == "connect_timeout":
-            key, value = "connect_timeout_ns", value * 1e9
+            key, value = "connect_timeout_ns", nanoseconds_of(value, key)
         pointer = value
         if isinstance(value, str):
             pointer = c_string(value, key)
@@ -51,11 +50,6 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
         except (OverflowError, TypeError) as error:
             raise InvalidArgument(f"{key} is {value!r}: {error}") from None
     return options, alive
-
-
-def nanoseconds_of(drain: float) -> int:
-    """As the library counts; below 0 and infinite are for ever."""
-    return -1 if drain < 0 or math.isinf(drain) else round(drain * 1e9)
 
 
 def endpoint_of(model: str | os.PathLike[str]) -> str:
@@ -114,11 +108,11 @@ class Handle:
     def closed(self) -> bool:
         return self._engine is None
 
-    def close(self, drain: float) -> None:
+    def close(self, drain_ns: int) -> None:
         engine = self._give_up()
         if engine is None:
             return
-        check(lib.troupe_engine_close(engine, nanoseconds_of(drain)))
+        check(lib.troupe_engine_close(engine, drain_ns))
 
     def submit(self, prompt: Prompt, options: Options, key: int) -> int:
         request = build_request(prompt, options)
@@ -156,7 +150,7 @@ class Handle:
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         flags = (lib.TROUPE_TEXT_ADD_SPECIAL if add_special else 0) | (
             lib.TROUPE_TEXT_PARSE_SPECIAL if parse_special else 0)
-        data = text.encode("utf-8", "surrogatepass")
+        data = utf8(text, "text")
         out = ffi.new("troupe_bytes **")
         check(lib.troupe_tokenize(self.engine, data, len(data), flags, out))
         return list(memoryview(take_bytes(out[0])).cast("i"))
@@ -209,6 +203,9 @@ class Session:
         """Idempotent; requests in it run on. A call that is inside it keeps it until it returns."""
         self._raw = None
 
+    def __repr__(self) -> str:
+        return f"<troupe.Session{' closed' if self._raw is None else ''}>"
+
     def __enter__(self) -> Session:
         return self
 
@@ -220,7 +217,7 @@ def new_session(handle: Handle, lease: float | None) -> Session:
     raw = ffi.new("troupe_session_options *")
     lib.troupe_session_options_init(raw, ffi.sizeof("troupe_session_options"))
     if lease is not None:
-        raw.lease_ns = round(lease * 1e9)
+        raw.lease_ns = nanoseconds_of(lease, "lease")
     out = ffi.new("troupe_session **")
     check(lib.troupe_session_new(handle.engine, raw, out))
     return Session(out[0])

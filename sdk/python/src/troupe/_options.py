@@ -3,9 +3,13 @@ to type checkers, and what check_names holds a caller to."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
+
+from .errors import InvalidArgument
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack as Unpack
@@ -73,6 +77,25 @@ class ServerOptions(TypedDict, total=False):
     client_keys: str | os.PathLike[str] | None
     resume_window: float | None
     settings: Mapping[str, Any] | None
+
+
+_LONGEST_S = 2.0**62 * 1e-9  # in nanoseconds it fits into 64 bits
+
+
+def seconds_of(value: float, field: str) -> float:
+    """A time as callers give it: a number, infinite if they like."""
+    try:
+        seconds = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:  # an int of hundreds of digits
+        seconds = math.inf if value > 0 else -math.inf
+    if math.isnan(seconds):
+        raise InvalidArgument(f"{field} is {value!r}: it must be a number of seconds")
+    return seconds
+
+
+def nanoseconds_of(value: float, field: str) -> int:
+    """A time as the library counts it; one that is too long for that is as long as it can be."""
+    return round(max(-_LONGEST_S, min(seconds_of(value, field), _LONGEST_S)) * 1e9)
 
 
 def check_names(function: str, given: Iterable[str], known: Any) -> None:

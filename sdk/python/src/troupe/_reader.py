@@ -21,7 +21,7 @@ from ._core import Handle, new_queue
 from ._events import End, Item, add_items, each, opening_of
 from ._library import lib
 from ._options import Progress
-from .errors import Closed, EngineFailed, TroupeError, check
+from .errors import Closed, EngineFailed, TroupeError, check, fresh
 
 _SLICE_NS = 50_000_000  # so long the main thread sleeps at a time: in between Python hears of signals
 _MAIN = threading.main_thread().ident
@@ -90,7 +90,7 @@ class Reader:
 
     def mailbox(self) -> tuple[int, Mailbox]:
         if self._failed is not None:
-            raise self._failed
+            raise fresh(self._failed)
         key, mailbox = next(self._keys), Mailbox(self._handle.queue)
         self._mailboxes[key] = mailbox
         return key, mailbox

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 from ._binding import ffi
 from ._images import fill_image, pictures
 from ._library import lib
+from ._options import seconds_of
 from .errors import InvalidArgument, check
 from .types import Constraint, Message, Prompt, Sampling
 
 _COUNTS = ("n", "top_k", "max_tokens", "min_tokens", "logprobs", "prompt_logprobs")
 _NUMBERS = (*_COUNTS, "seed", "temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
             "frequency_penalty")
+_YEAR_S = 365 * 24 * 3600
 _CONSTRAINTS = {"json_schema": lib.TROUPE_CONSTRAINT_JSON_SCHEMA, "regex": lib.TROUPE_CONSTRAINT_REGEX,
                 "ebnf": lib.TROUPE_CONSTRAINT_EBNF, "choice": lib.TROUPE_CONSTRAINT_CHOICE}
 
@@ -44,12 +45,10 @@ class Options:
 
 
 def _deadline(timeout: float | None) -> int | None:
-    """In milliseconds; a time that is over already gives a request that fails at once."""
-    if timeout is None or timeout == math.inf:
+    """In milliseconds; a time that is over already gives a request that fails at once, a year and more none."""
+    if timeout is None or (seconds := seconds_of(timeout, "timeout")) > _YEAR_S:
         return None
-    if math.isnan(timeout):
-        raise InvalidArgument("timeout is nan: it must be seconds, or None")
-    return max(1, round(timeout * 1000))
+    return max(1, round(max(seconds, 0.0) * 1000))
 
 
 def c_string(value: str, field: str) -> Any:
@@ -59,6 +58,13 @@ def c_string(value: str, field: str) -> Any:
     if "\0" in value:
         raise InvalidArgument(f"{field} is {value!r}: it has a NUL character")
     return ffi.new("char[]", value.encode("utf-8", "surrogatepass"))
+
+
+def utf8(text: str, field: str) -> bytes:
+    """Lone surrogates are no text: the library refuses their bytes and says where they stand."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"{field} is {text!r}: it must be a str")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _json(value: Any, field: str) -> bytes:
@@ -85,12 +91,17 @@ def build_request(prompt: Prompt, options: Options) -> Any:
     if options.sampling is not None:
         _add_sampling(request, options.sampling)
     if options.constraint is not None:
+        if not isinstance(options.constraint, Constraint):
+            raise InvalidArgument(f"constraint is {options.constraint!r}: it must be a troupe.Constraint")
         kind, text = options.constraint.kind, options.constraint.text.encode()
         if kind not in _CONSTRAINTS:
             raise InvalidArgument(f"constraint.kind is {kind!r}: it must be one of {', '.join(_CONSTRAINTS)}")
         check(lib.troupe_request_constraint(request, _CONSTRAINTS[kind], text, len(text)))
     if options.session is not None:
-        check(lib.troupe_request_session(request, options.session._pointer()))
+        pointer = getattr(options.session, "_pointer", None)
+        if pointer is None:
+            raise InvalidArgument(f"session is {options.session!r}: it must be one that engine.session() gave")
+        check(lib.troupe_request_session(request, pointer()))
     for key, setting in options.settings.items():
         if setting is not None:
             check(lib.troupe_request_option(request, key.encode(), c_string(str(setting), key)))
@@ -105,6 +116,8 @@ def _add_prompt(request: Any, prompt: Prompt) -> None:
         raise InvalidArgument("prompt: messages are a list of dicts, not one dict")
     if isinstance(prompt, (bytes, bytearray, memoryview)):
         raise InvalidArgument("prompt: bytes are no text: decode them; a picture's go into images=[...]")
+    if not isinstance(prompt, Iterable):
+        raise InvalidArgument(f"prompt is {prompt!r}: it must be a str, token ids, messages, or a list of parts")
     items: list[Any] = _token_list(prompt) if hasattr(prompt, "tolist") else list(prompt)
     if not items:
         raise InvalidArgument("prompt: it is empty: no text, no token ids, no messages")
@@ -135,8 +148,7 @@ def _token_list(array: Any) -> list[Any]:
 
 
 def _add_text(request: Any, part: str) -> None:
-    # Lone surrogates are no text: the library refuses their bytes and says where they stand.
-    text = part.encode("utf-8", "surrogatepass")
+    text = utf8(part, "prompt")
     check(lib.troupe_request_text(request, text, len(text)))
 
 
@@ -174,6 +186,8 @@ def _array(ctype: str, field: str, values: Any, alive: list[Any]) -> Any:
 
 
 def _add_sampling(request: Any, given: Sampling) -> None:
+    if not isinstance(given, Sampling):
+        raise InvalidArgument(f"sampling is {given!r}: it must be a troupe.Sampling")
     raw = ffi.new("troupe_sampling *")
     lib.troupe_sampling_init(raw, ffi.sizeof("troupe_sampling"))
     alive: list[Any] = []

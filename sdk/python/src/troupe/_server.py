@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ._binding import ffi
-from ._core import Handle, nanoseconds_of
+from ._core import Handle
 from ._library import lib, text_of
+from ._options import nanoseconds_of
+from ._request import c_string
 from .errors import check
 
 
@@ -37,9 +39,10 @@ class Server:
     def close(self, *, drain: float = 0.0) -> None:
         """Takes nothing new, gives what runs `drain` seconds (below 0: as long as it takes), cancels the rest and
         says goodbye. Idempotent."""
+        patience = nanoseconds_of(drain, "drain")
         raw, self._raw = self._raw, None
         if raw is not None:
-            check(lib.troupe_server_close(raw, nanoseconds_of(drain)))
+            check(lib.troupe_server_close(raw, patience))
 
     async def aclose(self, *, drain: float = 0.0) -> None:
         """close() beside the event loop, which goes on."""
@@ -69,22 +72,22 @@ def open_server(handle: Handle, bind: str, *, allow_plaintext: bool = False, pub
     raw.allow_plaintext = int(allow_plaintext)
     alive: list[Any] = []
 
-    def text(value: str) -> Any:
-        alive.append(ffi.new("char[]", value.encode()))
+    def text(value: str, field: str) -> Any:
+        alive.append(c_string(value, field))
         return alive[-1]
 
     if public_key is not None:
-        raw.public_key = text(public_key)
+        raw.public_key = text(public_key, "public_key")
     if secret_key is not None:
-        raw.secret_key = text(secret_key)
+        raw.secret_key = text(secret_key, "secret_key")
     if client_keys is not None:
-        raw.client_keys = text(os.fspath(client_keys))
+        raw.client_keys = text(os.fspath(client_keys), "client_keys")
     if resume_window is not None:
-        raw.resume_window_ns = round(resume_window * 1e9)
+        raw.resume_window_ns = nanoseconds_of(resume_window, "resume_window")
     if settings:
-        array = ffi.new("const char *[]", [text(f"{key}={value}") for key, value in settings.items()])
+        array = ffi.new("const char *[]", [text(f"{key}={value}", "settings") for key, value in settings.items()])
         raw.settings, raw.n_settings = array, len(settings)
         alive.append(array)
     out = ffi.new("troupe_server **")
-    check(lib.troupe_server_open(handle.engine, bind.encode(), raw, out))
+    check(lib.troupe_server_open(handle.engine, c_string(bind, "bind"), raw, out))
     return Server(out[0])

@@ -14,10 +14,11 @@ from ._binding import ffi
 from ._core import Handle, Session, endpoint_of, new_session
 from ._events import Collector, End, Item, add_items, each, opening_of
 from ._library import lib
-from ._options import ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names
+from ._options import (ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names,
+                       nanoseconds_of)
 from ._request import Options
 from ._server import Server, open_server
-from .errors import Cancelled, TroupeError, check
+from .errors import Cancelled, TroupeError, check, fresh
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
 
@@ -75,7 +76,7 @@ class AsyncStream(AsyncIterator[Delta]):
                 self._end = item
                 self._collector.end(item)
                 if item.error is not None:
-                    raise item.error
+                    raise fresh(item.error)
             else:
                 self._collector.prompt(item)
 
@@ -84,7 +85,7 @@ class AsyncStream(AsyncIterator[Delta]):
             pass
         assert self._end is not None
         if self._end.error is not None:
-            raise self._end.error
+            raise fresh(self._end.error)
         return self._collector.result()
 
     def so_far(self) -> Result:
@@ -104,6 +105,9 @@ class AsyncStream(AsyncIterator[Delta]):
     async def aclose(self) -> None:
         """Cancels the request and drops what has not been read of it."""
         self._abandon()
+
+    def __repr__(self) -> str:
+        return f"<troupe.AsyncStream of {self._engine.info.endpoint}{'' if self._end is None else ', ended'}>"
 
     async def __aenter__(self) -> AsyncStream:
         return self
@@ -281,11 +285,12 @@ class AsyncEngine:
 
     async def close(self, *, drain: float = 0.0) -> None:
         """Idempotent. What still runs after `drain` seconds is cancelled, and hears of it."""
+        drain_ns = nanoseconds_of(drain, "drain")
         loop = self._loop
         if loop is None:
             return
         if not self._handle.closed:
-            await loop.run_in_executor(None, self._handle.close, drain)
+            await loop.run_in_executor(None, self._handle.close, drain_ns)
             self._hear()
         loop.remove_reader(self._descriptor)
 

@@ -12,11 +12,11 @@ from typing import Any, Literal, overload
 from ._batch import batch_steps
 from ._core import Handle, Session, endpoint_of, new_session
 from ._events import Collector, End
-from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack
+from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack, nanoseconds_of
 from ._reader import Mailbox, Reader
 from ._request import Options
 from ._server import Server, open_server
-from .errors import Cancelled, Closed, Forked, TroupeError
+from .errors import Cancelled, Closed, Forked, TroupeError, fresh
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -54,7 +54,7 @@ class Stream(Iterator[Delta]):
                 self._end = item
                 self._collector.end(item)
                 if item.error is not None:
-                    raise item.error
+                    raise fresh(item.error)
             else:
                 self._collector.prompt(item)
 
@@ -64,7 +64,7 @@ class Stream(Iterator[Delta]):
             pass
         assert self._end is not None
         if self._end.error is not None:
-            raise self._end.error
+            raise fresh(self._end.error)
         return self._collector.result()
 
     def so_far(self) -> Result:
@@ -85,6 +85,9 @@ class Stream(Iterator[Delta]):
             self._mailbox.items.clear()
             self._mailbox.items.append(End(None, Cancelled("the stream was closed")))
             self._mailbox.wake()
+
+    def __repr__(self) -> str:
+        return f"<troupe.Stream of {self._engine.info.endpoint}{'' if self._end is None else ', ended'}>"
 
     def __enter__(self) -> Stream:
         return self
@@ -229,11 +232,12 @@ class Engine:
 
     def close(self, *, drain: float = 0.0) -> None:
         """Gives what runs `drain` seconds (below 0: as long as it takes), then cancels it. Idempotent."""
+        drain_ns = nanoseconds_of(drain, "drain")
         _open_engines.discard(self)
         if self._handle.closed:
             return
         try:
-            self._handle.close(drain)
+            self._handle.close(drain_ns)
         finally:
             self._reader.stop()
 

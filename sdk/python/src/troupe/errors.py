@@ -3,7 +3,8 @@ would expect, so `except ValueError` and `except TimeoutError` do what they say.
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from typing import Any, TypeVar
 
 from ._library import lib, text_of
 
@@ -18,6 +19,15 @@ class TroupeError(Exception):
         if code is not None:
             self.code = code
         self.retryable = retryable
+
+
+E = TypeVar("E", bound=TroupeError)
+
+
+def fresh(error: E) -> E:
+    """To raise: one exception raised again and again gathers the frames of all who caught it, and keeps what is in
+    them alive."""
+    return copy(error)
 
 
 class InvalidArgument(TroupeError, ValueError):
