@@ -139,6 +139,9 @@ func (e *Engine) Close() error { return e.Drain(0) }
 func (e *Engine) Drain(patience time.Duration) error {
 	var err error
 	e.closing.Do(func() {
+		if e.raw == nil { // a zero Engine, which Open did not make
+			return
+		}
 		err = takeError(C.troupe_engine_close(e.raw, C.int64_t(patience)))
 		e.alive.Lock()
 		e.closed = true
@@ -164,7 +167,7 @@ var errClosed = &Error{Code: ErrClosed.Code, Message: "the engine is closed"}
 func (e *Engine) with(f func() error) error {
 	e.alive.RLock()
 	defer e.alive.RUnlock()
-	if e.closed {
+	if e.closed || e.raw == nil {
 		return errClosed
 	}
 	return f()
@@ -234,7 +237,7 @@ func (e *Engine) submit(r *Request) (id, key uint64, box *mailbox, err error) {
 		id = uint64(out)
 		return failure
 	})
-	if err != nil {
+	if err != nil && e.reader != nil {
 		e.forget(key)
 	}
 	return id, key, box, err

@@ -93,6 +93,55 @@ func TestPanicInTheLoopCancels(t *testing.T) {
 	waitCancelled(t, e, 1)
 }
 
+// A handle that nobody opened is a closed one.
+func TestZeroHandles(t *testing.T) {
+	var engine Engine
+	var session Session
+	var server Server
+	ctx := context.Background()
+	_, generated := engine.Generate(ctx, Request{Prompt: "x"})
+	_, batched := engine.Batch(ctx, []Request{{Prompt: "x"}})
+	_, rendered := engine.Render(Request{Prompt: "x"})
+	_, conversed := engine.NewSession(0)
+	_, served := engine.Serve("tcp://127.0.0.1:*", nil)
+	_, forked := session.Fork()
+	_, informed := engine.Info()
+	var streamed error
+	for _, err := range engine.Stream(ctx, Request{Prompt: "x"}) {
+		streamed = err
+	}
+	for i, err := range []error{generated, batched[0], rendered, conversed, served, forked, informed, streamed} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	for i, closing := range []func() error{engine.Close, engine.Close, session.Close, server.Close} {
+		if err := closing(); err != nil {
+			t.Errorf("Close %d: %v", i, err)
+		}
+	}
+}
+
+// The loop's own goroutine closes the engine: the stream ends, and so does Close.
+func TestCloseInsideTheLoop(t *testing.T) {
+	engine, err := Open("echo:?step_ms=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last error
+	for delta, err := range engine.Stream(context.Background(), Request{Prompt: strings.Repeat("x", 3000)}) {
+		last = err
+		if err == nil && delta.Text != "" {
+			if err := engine.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if !errors.Is(last, ErrCancelled) && !errors.Is(last, ErrClosed) {
+		t.Errorf("the stream ended with %v", last)
+	}
+}
+
 func TestCloseFromManyGoroutines(t *testing.T) {
 	e, err := Open("echo:?step_ms=2", nil)
 	if err != nil {

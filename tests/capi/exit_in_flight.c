@@ -15,7 +15,7 @@ static void *wait_for_ever(void *queue) {
 
 /* Held until the process ends, as a program that calls exit() somewhere holds them. */
 static troupe_engine *engine, *loading;
-static troupe_queue *queue;
+static troupe_queue *queue, *in_turn[8];
 static troupe_request *request;
 
 int main(int argc, char **argv) {
@@ -28,6 +28,11 @@ int main(int argc, char **argv) {
   for (uint64_t i = 0; i < 100; ++i) submit(engine, request, queue, i);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, wait_for_ever, queue) == 0);
+  for (int i = 0; i < 8; ++i) { /* and threads that take turns */
+    CHECK_OK(troupe_queue_new_in_turn(queue, &in_turn[i]));
+    submit(engine, request, in_turn[i], 0);
+    CHECK(pthread_create(&thread, NULL, wait_for_ever, in_turn[i]) == 0);
+  }
 
   /* And one that still loads, for longer than this test may take. */
   troupe_engine_options options = options_for(argc, argv);

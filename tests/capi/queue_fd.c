@@ -1,4 +1,5 @@
-/* The descriptor is readable exactly while events, or a wake, are pending: level, not edge. */
+/* The descriptor is readable exactly while events, or a wake, are pending: level, not edge. So it
+ * is with queues that take turns. */
 #include "check.h"
 
 #include <poll.h>
@@ -8,9 +9,18 @@ static int readable(int fd, int timeout_ms) {
   return poll(&p, 1, timeout_ms) == 1 && (p.revents & POLLIN);
 }
 
-int main(int argc, char **argv) {
-  troupe_engine *engine = open_engine(argc, argv, "echo:");
-  troupe_queue *queue = new_queue();
+static troupe_queue *beside(troupe_queue *other) {
+  troupe_queue *queue = NULL;
+  if (other) {
+    CHECK_OK(troupe_queue_new_in_turn(other, &queue));
+  } else {
+    queue = new_queue();
+  }
+  return queue;
+}
+
+static void follows_events(troupe_engine *engine, troupe_queue *other) {
+  troupe_queue *queue = beside(other);
   const int fd = troupe_queue_fd(queue);
   CHECK(fd >= 0 && troupe_queue_fd(queue) == fd);
   CHECK(!readable(fd, 0));
@@ -37,7 +47,7 @@ int main(int argc, char **argv) {
   CHECK(!events && !readable(fd, 0));
 
   /* Asked for while events are pending, it is readable from the start. */
-  troupe_queue *late = new_queue();
+  troupe_queue *late = beside(other);
   submit(engine, request, late, 3);
   CHECK_OK(troupe_engine_close(engine, -1));
   CHECK(readable(troupe_queue_fd(late), 0));
@@ -51,5 +61,12 @@ int main(int argc, char **argv) {
   troupe_engine_free(engine);
   troupe_queue_free(late);
   troupe_queue_free(queue);
+}
+
+int main(int argc, char **argv) {
+  follows_events(open_engine(argc, argv, "echo:"), NULL);
+  troupe_queue *other = new_queue();
+  follows_events(open_engine(argc, argv, "echo:"), other);
+  troupe_queue_free(other);
   return 0;
 }

@@ -173,6 +173,42 @@ static void many_threads_read_one(troupe_engine *engine) {
   troupe_request_free(request);
 }
 
+/* ---- queues that go ---- */
+
+/* Queues are freed as soon as their first event came, whoever stands in line at that time; a queue
+ * whose thread was called and never came back does not stop the others either. */
+static void *reads_once_and_frees(void *raw) {
+  job *const self = raw;
+  read_once(self);
+  troupe_queue_free(self->queue);
+  return NULL;
+}
+
+static void freed_in_the_middle(troupe_engine *engine) {
+  troupe_queue *queue = new_queue();
+  char text[301];
+  memset(text, 'f', 300);
+  text[300] = '\0';
+  troupe_request *request = new_request(text);
+  for (int round = 0; round < 10; ++round) {
+    job jobs[kThreads];
+    for (int i = 0; i < kThreads; ++i) {
+      jobs[i] = (job){.queue = beside(queue), .timeout_ns = -1, .kind = -1};
+      submit(engine, request, jobs[i].queue, 0);
+    }
+    for (int i = 0; i < kThreads; ++i)
+      CHECK(!pthread_create(&jobs[i].thread, NULL, i % 4 ? reads_once_and_frees : read_all,
+                            &jobs[i]));
+    for (int i = 0; i < kThreads; ++i) CHECK(!pthread_join(jobs[i].thread, NULL));
+    for (int i = 0; i < kThreads; i += 4) {
+      CHECK(jobs[i].kind == TROUPE_EVENT_DONE && jobs[i].text_size == 300);
+      troupe_queue_free(jobs[i].queue);
+    }
+  }
+  troupe_request_free(request);
+  troupe_queue_free(queue);
+}
+
 /* ---- closing, waking, wrong arguments ---- */
 
 static void closing_ends_all_who_wait(int argc, char **argv) {
@@ -238,6 +274,7 @@ int main(int argc, char **argv) {
   nobody_waits_for_who_stays_away(engine);
   one_thread_reads_all(engine);
   many_threads_read_one(engine);
+  freed_in_the_middle(engine);
   troupe_engine_free(engine);
   closing_ends_all_who_wait(argc, argv);
   waking_and_wrong_arguments();
