@@ -2,6 +2,7 @@
 //! tasks leave a waker.
 
 use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -57,7 +58,8 @@ impl Mailbox {
         drop(state);
         self.arrived.notify_one();
         if let Some(waker) = waker {
-            waker.wake();
+            // A waker is the executor's code, and this the thread that serves all streams: a panic there ends here.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 

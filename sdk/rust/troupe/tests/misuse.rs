@@ -196,6 +196,24 @@ fn the_last_engine_dropped_by_a_waker() {
     assert!(stream.finish().is_err());
 }
 
+/// The thread that serves all streams outlives a waker that panics.
+#[test]
+fn a_waker_that_panics_stops_nobody() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("from a waker (expected)");
+        }
+    }
+    let engine = open("echo:?step_ms=5");
+    let mut stream = engine.stream(&Request::prompt("x".repeat(20))).expect("a stream");
+    let waker = Arc::new(Panics).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    while stream.poll_next_unpin(&mut context).is_ready() {}
+    assert_eq!(engine.generate(&Request::prompt("another")).expect("an answer").text(), "another");
+    assert_eq!(stream.finish().expect("the rest").text(), "x".repeat(20));
+}
+
 /// The child of a fork has no reader: what waits there is told.
 #[cfg(unix)]
 #[test]
