@@ -279,7 +279,13 @@ def test_values_of_other_types_are_refused_by_name(engine):
                         ({"prompt": ["x", None]}, "NoneType"), ({"sampling": {"n": 2}}, "troupe.Sampling"),
                         ({"session": "mine"}, r"session is 'mine'.*engine.session"),
                         ({"constraint": "json"}, "troupe.Constraint"), ({"timeout": "1"}, "timeout is '1'"),
-                        ({"adapter": 3}, "adapter|NOT_FOUND|no adapter")):
+                        ({"sampling": Sampling(stop=3)}, "stop is 3"), ({"sampling": Sampling(bad_words=5)}, "bad_words"),
+                        ({"sampling": Sampling(stop=None)}, "stop is None"),
+                        ({"sampling": Sampling(logit_bias=[1])}, "logit_bias"),
+                        ({"sampling": Sampling(ignore_eos="yes")}, "ignore_eos is 'yes'"),
+                        ({"add_special_tokens": "no"}, "add_special_tokens is 'no'"), ({"images": 5}, "images is 5"),
+                        ({"tools": "x"}, "tools is 'x'"), ({"documents": 3}, "documents is 3"),
+                        ({"template_kwargs": [1]}, r"template_kwargs is \[1\]"), ({"adapter": 3}, "adapter|NOT_FOUND|no adapter")):
         with pytest.raises(troupe.TroupeError, match=said):
             engine.generate(**{"prompt": "x", **given})
     for call, said in ((lambda: engine.tokenize(3), "text is 3"), (lambda: engine.session(lease="x"), "lease is 'x'"),
@@ -287,6 +293,9 @@ def test_values_of_other_types_are_refused_by_name(engine):
                        (lambda: engine.serve(3), "bind is 3"), (lambda: engine.serve("tcp://127.0.0.1:*\0"), "NUL"),
                        (lambda: engine.serve("tcp://127.0.0.1:*", secret_key=b"x"), "secret_key"),
                        (lambda: engine.serve("tcp://127.0.0.1:*", resume_window="x"), "resume_window is 'x'"),
+                       (lambda: Engine("echo:", settings="x"), "settings is 'x'"),
+                       (lambda: Engine("echo:", threads=1.5), "threads is 1.5"),
+                       (lambda: engine.batch(["x"], in_flight="many"), "in_flight is 'many'"),
                        (lambda: engine.close(drain="x"), "drain is 'x'"),
                        (lambda: engine.close(drain=float("nan")), "drain is nan"),
                        (lambda: Engine("tcp://127.0.0.1:1", connect_timeout="x"), "connect_timeout is 'x'")):
@@ -294,7 +303,7 @@ def test_values_of_other_types_are_refused_by_name(engine):
             call()
     either = engine.batch(["a", None, b"x", ["x", {}]], return_exceptions=True)
     assert either[0].text == "a" and all(isinstance(e, troupe.InvalidArgument) for e in either[1:])
-    assert engine.generate("still open").text == "still open"
+    assert engine.generate("still open", images=None, sampling=Sampling(n=None)).text == "still open"
 
 
 def test_times_without_end(engine):

@@ -4,6 +4,7 @@ the other by awaiting it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from numbers import Integral
 from typing import Protocol, TypeVar
 
 from ._progress import progress_bar
@@ -23,8 +24,8 @@ S = TypeVar("S", bound=Closable)
 def batch_steps(submit: Callable[[Prompt], S], prompts: Sequence[Prompt], in_flight: int, progress: bool,
                 return_exceptions: bool) -> Generator[S, Result | TroupeError, Answers]:
     """Yields the streams to wait for and is sent what became of each; returns the answers."""
-    if in_flight < 1:
-        raise InvalidArgument(f"in_flight is {in_flight}: it must be 1 or more")
+    if not isinstance(in_flight, Integral) or in_flight < 1:
+        raise InvalidArgument(f"in_flight is {in_flight!r}: it must be a whole number, 1 or more")
     answers: dict[int, Result | TroupeError] = {}
     running: dict[int, S] = {}
     submitted = 0

@@ -33,18 +33,18 @@ def engine_options(queue: Any, given: Mapping[str, Any]) -> tuple[Any, list[Any]
         if key == "connect_timeout":
             key, value = "connect_timeout_ns", nanoseconds_of(value, key)
         pointer = value
-        if isinstance(value, str):
-            pointer = c_string(value, key)
-            alive.append(pointer)
-        elif key == "settings":
+        if key == "settings":
+            if not isinstance(value, Mapping):
+                raise InvalidArgument(f"settings is {value!r}: it must be a dict")
             strings = [c_string(f"{k}={v}", key) for k, v in value.items()]
             pointer = ffi.new("const char *[]", strings)
             options.n_settings = len(strings)
             alive += [strings, pointer]
-        elif isinstance(value, bool):
+        elif isinstance(value, str):
+            pointer = c_string(value, key)
+            alive.append(pointer)
+        elif isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):  # kv_bytes=8e9
             pointer = int(value)
-        elif isinstance(value, float):
-            pointer = round(value)
         try:
             setattr(options, key, pointer)
         except (OverflowError, TypeError) as error:

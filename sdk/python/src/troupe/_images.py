@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ def pictures(images: Any) -> list[Any]:
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Embedding)) or hasattr(
             images, "__array_interface__"):
         raise InvalidArgument(f"images is one {type(images).__name__}: it must be a list, images=[picture]")
+    if images is None:
+        return []
+    if not isinstance(images, Iterable):
+        raise InvalidArgument(f"images is {images!r}: it must be a list, images=[picture]")
     return list(images)
 
 

@@ -25,7 +25,7 @@ _CONSTRAINTS = {"json_schema": lib.TROUPE_CONSTRAINT_JSON_SCHEMA, "regex": lib.T
 class Options:
     """What a request may be given beside its prompt; one place for both engines' keyword arguments."""
 
-    __slots__ = ("images", "sampling", "constraint", "tools", "documents", "template_kwargs", "session", "settings")
+    __slots__ = ("choices", "images", "sampling", "constraint", "tools", "documents", "template_kwargs", "session", "settings")
 
     def __init__(self, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                  constraint: Constraint | None = None, tools: Sequence[Mapping[str, Any]] | None = None,
@@ -35,12 +35,13 @@ class Options:
                  client: str | None = None, add_special_tokens: bool | None = None,
                  add_generation_prompt: bool | None = None, task: str | None = None) -> None:
         self.images, self.sampling, self.constraint, self.tools = pictures(images), sampling, constraint, tools
+        self.choices = 1 if sampling is None else getattr(sampling, "n", 1) or 1
         self.documents, self.template_kwargs, self.session = documents, template_kwargs, session
         self.settings = {
             "deadline_ms": _deadline(timeout),
             "priority": priority, "adapter": adapter, "client": client, "task": task,
-            "add_special_tokens": None if add_special_tokens is None else int(add_special_tokens),
-            "add_generation_prompt": None if add_generation_prompt is None else int(add_generation_prompt),
+            "add_special_tokens": _flag(add_special_tokens, "add_special_tokens"),
+            "add_generation_prompt": _flag(add_generation_prompt, "add_generation_prompt"),
         }
 
 
@@ -49,6 +50,14 @@ def _deadline(timeout: float | None) -> int | None:
     if timeout is None or (seconds := seconds_of(timeout, "timeout")) > _YEAR_S:
         return None
     return max(1, round(max(seconds, 0.0) * 1000))
+
+
+def _flag(value: bool | None, field: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, (bool, Integral)):  # "no" would be true
+        raise InvalidArgument(f"{field} is {value!r}: it must be True or False")
+    return int(bool(value))
 
 
 def c_string(value: str, field: str) -> Any:
@@ -86,6 +95,10 @@ def build_request(prompt: Prompt, options: Options) -> Any:
                               ("documents", options.documents, lib.troupe_request_documents),
                               ("template_kwargs", options.template_kwargs, lib.troupe_request_template_kwargs)):
         if value is not None:
+            wanted: type = Mapping if name == "template_kwargs" else Sequence
+            if not isinstance(value, wanted) or isinstance(value, (str, bytes)):
+                kind = "a dict" if wanted is Mapping else "a list of dicts"
+                raise InvalidArgument(f"{name} is {value!r}: it must be {kind}")
             text = _json(value, name)
             check(give(request, text, len(text)))
     if options.sampling is not None:
@@ -171,6 +184,8 @@ def _add_image(request: Any, source: Any) -> None:
 def _strings(field: str, values: Sequence[str], alive: list[Any]) -> Any:
     if isinstance(values, str):
         values = (values,)
+    if not isinstance(values, Iterable):
+        raise InvalidArgument(f"{field} is {values!r}: it must be a list of str")
     pointers = [c_string(value, field) for value in values]
     array = ffi.new("const char *[]", pointers)
     alive += [pointers, array]
@@ -202,14 +217,16 @@ def _add_sampling(request: Any, given: Sampling) -> None:
             setattr(raw, name, value)
         except (OverflowError, TypeError) as error:
             raise InvalidArgument(f"{name} is {value!r}: {error}") from None
-    raw.ignore_eos, raw.include_stop = int(given.ignore_eos), int(given.include_stop)
-    raw.skip_special_tokens = int(given.skip_special_tokens)
+    for name in ("ignore_eos", "include_stop", "skip_special_tokens"):
+        setattr(raw, name, _flag(getattr(given, name), name))
     raw.stop, raw.n_stop = _strings("stop", given.stop, alive)
     raw.bad_words, raw.n_bad_words = _strings("bad_words", given.bad_words, alive)
     if given.stop_tokens:
         raw.stop_tokens = _array("int32_t[]", "stop_tokens", given.stop_tokens, alive)
         raw.n_stop_tokens = len(given.stop_tokens)
     if given.logit_bias:
+        if not isinstance(given.logit_bias, Mapping):
+            raise InvalidArgument(f"logit_bias is {given.logit_bias!r}: it must be a dict of token ids to numbers")
         raw.bias_tokens = _array("int32_t[]", "logit_bias", given.logit_bias.keys(), alive)
         raw.bias_values = _array("float[]", "logit_bias", given.logit_bias.values(), alive)
         raw.n_bias = len(given.logit_bias)

@@ -213,7 +213,7 @@ class AsyncEngine:
         except BaseException:
             del self._mailboxes[key]
             raise
-        return AsyncStream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
+        return AsyncStream(self, request, key, mailbox, given.choices)
 
     async def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                        **options: Unpack[RequestOptions]) -> Result:

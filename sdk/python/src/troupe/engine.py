@@ -157,7 +157,7 @@ class Engine:
         except BaseException:
             self._reader.forget(key)
             raise
-        return Stream(self, request, key, mailbox, 1 if sampling is None else sampling.n)
+        return Stream(self, request, key, mailbox, given.choices)
 
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
              images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Unpack[ChatOptions]) -> Result:
