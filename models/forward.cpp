@@ -3,6 +3,19 @@
 #include <algorithm>
 
 namespace troupe::models {
+namespace {
+
+// Logits of each row, in their order: decoding, mostly.
+bool predicts_every_row(const Batch& batch) {
+  const auto wanted = batch.plan.logit_rows();
+  if (static_cast<int64_t>(wanted.size()) != batch.rows) return false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i].row != static_cast<int32_t>(i)) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 LoadedModel::LoadedModel(std::shared_ptr<const Folder> folder, Backend& backend,
                          Communicator* communicator)
@@ -98,10 +111,6 @@ void LoadedModel::run_branch(Step& step, Sublayer& branch, const Matrix& input,
 // The sum of a branch into the residual is left to the next norm, which does both in one pass:
 // between layers `branch` is pending.
 void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bool first) {
-  const auto gate = [&](float scale) {
-    if (scale != 1.0F)
-      backend_.add({.input = b.branch, .addend = {}, .scale = scale, .output = b.branch});
-  };
   if (first) {
     layer.norm.run(backend_, b.residual, {}, b.normed);
   } else {
@@ -115,17 +124,18 @@ void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bo
     reduce(b.branch);
     return;
   }
-  const auto keep_norm = [&] {
-    if (layer.residual != Residual::from_norm) return;
-    backend_.add({.input = b.normed, .addend = {}, .scale = 1.0F, .output = b.residual});
-  };
-  keep_norm();
+  keep_norm(layer, b);
   run_branch(step, *layer.mixer, b.normed, b.branch);
   reduce(b.branch);
   if (layer.post_norm) layer.post_norm.run(backend_, b.branch, {}, b.branch);
-  gate(layer.mixer_gate);
+  gate(b, layer.mixer_gate);
+}
+
+// What follows a layer's mixer, for all rows or for those that are left of them.
+void LoadedModel::run_feed_forward(Step& step, const Buffers& b, PlacedLayer& layer) {
+  if (layer.residual == Residual::parallel) return;
   layer.ffn_norm.run(backend_, b.branch, b.residual, b.normed);
-  keep_norm();
+  keep_norm(layer, b);
   Matrix input = b.normed;
   if (layer.cross && !seeing_.empty()) {  // without biases, a feed-forward of zeros is zero
     input = b.second;
@@ -134,7 +144,37 @@ void LoadedModel::run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bo
   run_branch(step, *layer.ffn, input, b.branch);
   reduce(b.branch);
   if (layer.post_ffn_norm) layer.post_ffn_norm.run(backend_, b.branch, {}, b.branch);
-  gate(layer.ffn_gate);
+  gate(b, layer.ffn_gate);
+}
+
+void LoadedModel::gate(const Buffers& b, float scale) {
+  if (scale == 1.0F) return;
+  backend_.add({.input = b.branch, .addend = {}, .scale = scale, .output = b.branch});
+}
+
+void LoadedModel::keep_norm(const PlacedLayer& layer, const Buffers& b) {
+  if (layer.residual != Residual::from_norm) return;
+  backend_.add({.input = b.normed, .addend = {}, .scale = 1.0F, .output = b.residual});
+}
+
+// Whether rows that nobody predicts from may be left behind after the last mixer: what comes then
+// looks at each row by itself.
+bool LoadedModel::may_narrow(const Step& step) const {
+  if (layers_.empty() || !forced_.empty() || step.vision_rows) return false;
+  const auto wanted = static_cast<int64_t>(step.batch.plan.logit_rows().size());
+  const PlacedLayer& last = layers_.back();
+  return wanted < step.batch.rows && last.residual != Residual::parallel && !last.cross;
+}
+
+// The pending sum of the rows that logits are wanted of. Of a prompt of thousands that is one.
+LoadedModel::Buffers LoadedModel::narrow(Step& step, const Buffers& b) {
+  const auto rows = static_cast<int64_t>(step.batch.plan.logit_rows().size());
+  const Buffers few = {b.normed.first_rows(rows), b.residual.first_rows(rows),
+                       b.second.first_rows(rows), b.branch.first_rows(rows)};
+  if (rows == 0) return few;
+  backend_.gather(step.batch, {.input = b.residual, .output = few.residual});
+  backend_.gather(step.batch, {.input = b.branch, .output = few.branch});
+  return few;
 }
 
 bool LoadedModel::crosses() const {
@@ -159,8 +199,11 @@ bool LoadedModel::find_seeing(const PlanView& plan) {
   return some;
 }
 
-void LoadedModel::run_layers(Step& step, const Buffers& b) {
+// Returns what the head reads: normed rows, all of the batch or those that logits are wanted of.
+Matrix LoadedModel::run_layers(Step& step, const Buffers& all) {
   const bool encoded = crosses() && find_seeing(step.batch.plan);
+  const bool narrows = may_narrow(step);
+  Buffers b = all;
   bool first = true;
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (layers_[i].cross && !encoded) continue;  // a gated layer without an image is not there
@@ -168,19 +211,28 @@ void LoadedModel::run_layers(Step& step, const Buffers& b) {
         i < forced_.size() ? std::span<const int32_t>(forced_[i]) : std::span<const int32_t>();
     run_layer(step, b, layers_[i], first);
     first = false;
+    if (narrows && i + 1 == layers_.size()) b = narrow(step, b);
+    if (b.branch.rows > 0) run_feed_forward(step, b, layers_[i]);
   }
+  if (b.branch.rows == 0) return b.normed;
   if (first) {
     final_norm_.run(backend_, b.residual, {}, b.normed);
   } else {
     final_norm_.run(backend_, b.branch, b.residual, b.normed);
   }
+  return b.normed;
 }
 
-Matrix LoadedModel::run_head(Step& step, const Buffers& b) {
-  const auto rows = static_cast<int64_t>(step.batch.plan.logit_rows().size());
+Matrix LoadedModel::run_head(Step& step, const Matrix& normed) {
+  const auto wanted = step.batch.plan.logit_rows();
+  const auto rows = static_cast<int64_t>(wanted.size());
   if (rows == 0) return {nullptr, DType::f32, 0, facts().vocab, facts().vocab};
-  const Matrix gathered = step.scratch.take(rows, facts().hidden, step.activation);
-  backend_.gather(step.batch, {.input = b.normed, .output = gathered});
+  Matrix gathered = step.scratch.take(rows, facts().hidden, step.activation);
+  if (normed.rows < step.batch.rows || predicts_every_row(step.batch)) {
+    gathered = normed;
+  } else {
+    backend_.gather(step.batch, {.input = normed, .output = gathered});
+  }
   const Matrix share = step.scratch.take(rows, vocab_share(), DType::f32);
   const int64_t mine = head_.text.out;
   if (mine > 0) {
@@ -211,13 +263,13 @@ Matrix LoadedModel::forward(const Batch& batch, std::span<KvCache* const> caches
   const bool decode = batch.rows >= batch.sequences && batch.plan.header().max_row_count == 1 &&
                       injects.empty() && !step.vision_rows && communicator_ == nullptr &&
                       forced_.empty() && !crosses();
-  const uint64_t key = (static_cast<uint64_t>(batch.rows) << 32U) | logit_rows;
+  const uint64_t key = (static_cast<uint64_t>(batch.rows) << 32U) |
+                       (predicts_every_row(batch) ? uint64_t{1} << 31U : 0) | logit_rows;
   const Scratch before = step.scratch;
   if (!decode || !backend_.replay(batch, key)) {
     if (decode) backend_.record(batch, key);
     embed(step, b, injects);
-    run_layers(step, b);
-    const Matrix logits = run_head(step, b);
+    const Matrix logits = run_head(step, run_layers(step, b));
     if (decode) backend_.end_record();
     return logits;
   }

@@ -51,10 +51,15 @@ class LoadedModel final : public Model {
   void embed(Step& step, const Buffers& b, std::span<const Matrix> injects);
   [[nodiscard]] bool crosses() const;
   bool find_seeing(const PlanView& plan);  // whether any row does
-  void run_layers(Step& step, const Buffers& b);
+  Matrix run_layers(Step& step, const Buffers& all);
   void run_layer(Step& step, const Buffers& b, PlacedLayer& layer, bool first);
+  void run_feed_forward(Step& step, const Buffers& b, PlacedLayer& layer);
+  void gate(const Buffers& b, float scale);
+  void keep_norm(const PlacedLayer& layer, const Buffers& b);
+  [[nodiscard]] bool may_narrow(const Step& step) const;
+  Buffers narrow(Step& step, const Buffers& b);
   void run_branch(Step& step, Sublayer& branch, const Matrix& input, const Matrix& output);
-  Matrix run_head(Step& step, const Buffers& b);
+  Matrix run_head(Step& step, const Matrix& normed);
   void reduce(const Matrix& m);
   [[nodiscard]] int64_t vocab_share() const;  // rows of the head that a rank has, rounded up
 
