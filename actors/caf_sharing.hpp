@@ -7,7 +7,8 @@
 //     step is over it would only tell the scheduler, sleep, and be woken with the next plan. Instead
 //     it runs the scheduler where it stands, launches what comes of it, and lets the detokenizer
 //     speak before it waits for its device again: a step then wakes nobody at all. What is meant for
-//     the owner itself, or may be said by it directly, is handed over without a message.
+//     the owner itself, or may be said by it directly, is handed over without a message. (Where a
+//     step takes a device milliseconds, telling is left to the others: CastParts::tells_apart.)
 //
 // All that is specific to the scheduler of CAF 0.17 is in this header.
 #pragma once

@@ -264,7 +264,7 @@ void Cast::State::spawn_others() {
   detokenizer = watched(system->spawn(actors::detokenizer, given, parts.encode.text, detokenizer_line), given);
   given = shell("scheduler");
   const SchedulerParts scheduling{parts.scheduler(), parts.runs_ahead, parts.clock, board, sessions,
-                                  [this] { rest(); }, scheduler_line};
+                                  [this] { rest(); }, scheduler_line, parts.tells_apart};
   scheduler = watched(system->spawn(actors::scheduler, given, scheduling, detokenizer), given);
   spawn_balancer(others);
   given = shell("tokenizer");

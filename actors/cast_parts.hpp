@@ -46,6 +46,8 @@ struct CastParts {
   std::shared_ptr<const Clock> clock = std::make_shared<SteadyClock>();
   // Simulations: CAF's testing scheduler, no thread at all, tasks when the test says so.
   bool simulated = false;
+  // Steps take a device of its own long enough for others to wake up and tell what came of the last.
+  bool tells_apart = false;
   bool helps = true;                   // a device that runs ahead: its executor helps out (caf_sharing.hpp)
   std::shared_ptr<TaskRunner> runner;  // null: a TaskPool
   bool precise_clocks = false;         // handlers are measured in CPU time

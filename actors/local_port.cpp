@@ -216,6 +216,7 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder, Engine
   parts.encode.facts = request.folder->facts();
   parts.encode.defaults = request.folder->defaults();
   parts.runs_ahead = !request.device.cpu();
+  parts.tells_apart = parts.runs_ahead;
   parts.replaceable = request.device.cpu();
   request.threads = parts.threads;
   if (request.eyes != nullptr) parts.vision = loaded_vision(request);

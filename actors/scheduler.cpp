@@ -29,7 +29,11 @@ SchedulerLinks links_of(Self self, const SchedulerParts& parts) {
     tell(self, self->state.executor, step_atom_v, std::move(job));
   };
   links.collect = [self] { tell(self, self->state.executor, collect_atom_v); };
-  links.deliver = [self](DeliveryPtr delivery) {
+  links.deliver = [self, apart = parts.tells_apart](DeliveryPtr delivery) {
+    if (apart) {
+      const Helper::Scope everybody(nullptr);
+      return tell(self, self->state.detokenizer, deliver_atom_v, std::move(delivery));
+    }
     if (Helper* const helper = helper_of(self)) {
       return helper->hand_over(
           {caf::actor_cast<SchedulerActor>(self), self->state.detokenizer, std::move(delivery)});

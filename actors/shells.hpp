@@ -131,6 +131,7 @@ struct SchedulerParts {
   std::shared_ptr<SessionList> sessions;
   std::function<void()> rest;  // SchedulerLinks::rest
   std::shared_ptr<SchedulerLine> line;
+  bool tells_apart = false;    // outputs are told by whoever is idle, never on the executor's thread
 };
 SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
                                         ShellParts shell, const SchedulerParts& parts,
