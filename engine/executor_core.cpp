@@ -88,8 +88,7 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   }
   flight.sampled = false;
   TR_TRY(tables_.take(bytes));
-  tables_.complete(flight.plan);
-  TR_ASSIGN(const PlanView plan, PlanView::parse(flight.plan));
+  const PlanView plan = tables_.complete(flight.plan);
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
   TR_TRY(encode(flight.batch));

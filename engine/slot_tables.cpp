@@ -69,7 +69,7 @@ Status SlotTables::follow(const PlanView& plan) {
   return ok_status();
 }
 
-void SlotTables::complete(std::vector<std::byte>& out) {
+PlanView SlotTables::complete(std::vector<std::byte>& out) {
   whole_.clear();
   blocks_.clear();
   for (const PlanSequence& s : rows_.sequences()) {
@@ -83,6 +83,7 @@ void SlotTables::complete(std::vector<std::byte>& out) {
     }
   }
   seal_with_tables(rows_, whole_, blocks_, out);
+  return rows_.at(out);  // take() has looked at all that came from elsewhere
 }
 
 }  // namespace troupe::engine

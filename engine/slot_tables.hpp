@@ -39,7 +39,7 @@ class SlotTables {
     return tables_[static_cast<size_t>(slot * groups_ + group)];
   }
   // The plan that was taken last, written out: what a backend is given.
-  void complete(std::vector<std::byte>& out);
+  PlanView complete(std::vector<std::byte>& out);
 
  private:
   Status follow(const PlanView& plan);
