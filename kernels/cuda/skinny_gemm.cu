@@ -395,7 +395,10 @@ template <class T>
 cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
   if (a.fixed_cut) return run<T, 64, 1, 4>(a, sms, stream);
   if (a.m <= 8) return run<T, 8, 1, 4>(a, sms, stream);
+  if (a.m <= 16 && a.strips > 4) return run<T, 16, 2, 2>(a, sms, stream);
   if (a.m <= 16) return run<T, 16, 1, 4>(a, sms, stream);
+  if (a.m <= 32 && a.strips > 8) return run<T, 32, 4, 1>(a, sms, stream);
+  if (a.m <= 32 && a.strips > 4) return run<T, 32, 2, 2>(a, sms, stream);
   if (a.m <= 32) return run<T, 32, 1, 4>(a, sms, stream);
   constexpr int kManyOutputs = 65536;
   if (a.variant == 1 || (a.variant < 0 && a.n >= kManyOutputs))
@@ -408,7 +411,8 @@ cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
 }  // namespace
 
 size_t skinny_gemm_partials_bytes(int rows) {
-  const size_t share = rows <= 8 ? 64 * 8 : rows <= 16 ? 64 * 16 : rows <= 32 ? 128 * 32 : 128 * 64;
+  const size_t share =
+      rows <= 8 ? 64 * 8 : rows <= 16 ? 128 * 16 : rows <= 32 ? 128 * 32 : 128 * 64;
   return kChunksMax * share * sizeof(float);
 }
 size_t skinny_gemm_counters(int64_t n_max) {

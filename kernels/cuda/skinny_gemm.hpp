@@ -17,7 +17,9 @@ struct SkinnyGemm : GemmOperands {
   bool fixed_cut = false;
   int variant = -1;  // benchmarks choose; -1: by shape
   int parts = -1;  // of k per tile; -1: by shape
-  int strips = -1;  // of 16 weight rows in a tile; -1: by shape
+  // Of 16 weight rows in a tile; -1: by shape. Up to 4, for 9 to 16 rows up to 8, for 17 to 32 up
+  // to 16: taller tiles read the input from L2 less often.
+  int strips = -1;
 };
 
 // What timing found best for a shape (tuning.cpp): this kernel cut so, or another's product.

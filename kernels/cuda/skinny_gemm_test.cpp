@@ -61,7 +61,7 @@ TEST(SkinnyGemm, EveryVariantAgrees) {
 
 TEST(SkinnyGemm, EveryCutAgrees) {
   TR_NEEDS_SM90();
-  for (const int m : {1, 8, 30, 64}) {
+  for (const int m : {1, 8, 12, 30, 64}) {
     for (const int strips : {1, 2, 3, 4, 5, 6, 7, 8, 11, 14, 16}) {
       for (const int parts : {1, 3}) {
         const Cut cut = {strips > 8 ? 2 : strips > 4 ? 1 : 0, strips, parts};

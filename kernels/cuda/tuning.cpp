@@ -34,10 +34,19 @@ constexpr double kNever = 1e30;
 constexpr double kLateStartMs = 0.001, kOursWorthwhile = 0.99;
 constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 
-std::vector<SkinnyCut> cuts() {
+std::vector<SkinnyCut> cuts(int rows) {
   std::vector<SkinnyCut> all;
   for (const int parts : {1, 2, 4}) {
     for (const int strips : {4, 3, 2}) all.push_back({true, strips, parts});
+  }
+  // What takes more rows reads more of them again for every tile.
+  for (const int parts : {1, 2, 4}) {
+    for (const int strips : {8, 7, 6}) {
+      if (rows > 8) all.push_back({true, strips, parts});
+    }
+  }
+  for (const int strips : {16, 14, 12}) {
+    if (rows > 16) all.push_back({true, strips, 1});
   }
   return all;
 }
@@ -175,7 +184,7 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
     if (s.gated) apart += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
     SkinnyCut best = {false, 0, 0};
     double best_ms = apart;
-    for (const SkinnyCut& cut : cuts()) {
+    for (const SkinnyCut& cut : cuts(rows)) {
       const double ms = time_cut(b, cut);
       if (ms >= best_ms) continue;
       best_ms = ms;
