@@ -88,8 +88,6 @@ Status CudaBackend::start(int32_t device) {
            0};
   TR_TRY(status_of(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
   for (InFlight& f : ring_) {
-    TR_TRY(status_of(cudaEventCreateWithFlags(&f.uploaded, cudaEventDisableTiming),
-                     "making an event"));
     TR_TRY(status_of(cudaEventCreateWithFlags(&f.done, cudaEventDisableTiming), "making an event"));
   }
   for (cudaEvent_t& e : loaded_)
@@ -112,7 +110,6 @@ CudaBackend::~CudaBackend() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   drop_graphs();
   for (InFlight& f : ring_) {
-    if (f.uploaded != nullptr) cudaEventDestroy(f.uploaded);
     if (f.done != nullptr) cudaEventDestroy(f.done);
   }
   for (cudaEvent_t e : loaded_) {
@@ -229,6 +226,10 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   TR_TRY(grow(tail_counts_, n * 4, "tails", true));
   TR_TRY(grow(greedy_rows_, static_cast<size_t>(std::max(logit_rows_max, 1)) * sizeof(GreedyRow),
               "greedy rows", true));
+  for (InFlight& f : ring_) {
+    TR_TRY(f.plan.prepare(rows_max, slots));
+    TR_TRY(f.results.grow(static_cast<size_t>(logit_rows_max) * sizeof(Drawn), "results"));
+  }
   // Everything a slot remembers is forgotten.
   TR_TRY(status_of(cudaMemsetAsync(last_tokens_.as(), 0xFF, n * 4, stream_), "clearing slots"));
   TR_TRY(status_of(cudaMemsetAsync(tail_counts_.as(), 0, n * 4, stream_), "clearing slots"));
@@ -287,11 +288,12 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   const uint32_t index = next_;
   next_ = (index + 1) % kRing;
   InFlight& f = ring_[index];
-  TR_TRY(status_of(wait_for(f.uploaded), "waiting for an earlier step's plan"));
+  if (f.open) TR_TRY(synchronize());  // nobody asked what became of it
+  f.open = true;
   f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
   f.sampled = false;
   Batch batch;
-  TR_ASSIGN(batch.plan, PlanView::parse(f.plan_bytes));
+  batch.plan = given.at(f.plan_bytes);
   const PlanView& plan = batch.plan;
   StepShape shape{heads_per_kv_, 1, multiprocessors_, rows_independent_};
   if (!caches.empty()) shape.kv_heads = caches[0]->spec().kv_heads;
@@ -325,7 +327,6 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   const auto logit_rows = static_cast<size_t>(std::max(c.logit_rows, 1));
   const size_t result_bytes =
       logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
-  TR_TRY(grow(device_results_, result_bytes, "results"));
   TR_TRY(f.results.grow(result_bytes, "results"));
   for (const PlanCopy& copy : plan.copies()) {
     if (copy.from == copy.to) continue;
@@ -333,9 +334,9 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
                ->copy_block(copy.from, copy.to, stream_));
   }
   bool moved = false;
-  TR_TRY(f.plan.upload(device_plan_, device_blocks_, stream_, moved));
+  TR_TRY(f.plan.place(device_plan_, device_blocks_, moved));
   if (moved) drop_graphs();
-  TR_TRY(status_of(cudaEventRecord(f.uploaded, stream_), "uploading a step's plan"));
+  unplaced_ = &f.plan;
   batch.device = device_plan_.as();
   batch.rows = c.rows;
   batch.sequences = c.sequences;
@@ -351,11 +352,14 @@ uint64_t CudaBackend::graph_key(const Batch& batch, uint64_t shape_key) const {
 
 bool CudaBackend::replay(const Batch& batch, uint64_t shape_key) {
   use();
-  flush();
   const StepCounts& c = plan_of(batch).counts;
   if (c.span_ends || c.prefill_items > 0) return false;  // as in record()
   const auto found = graphs_.find(graph_key(batch, shape_key));
   if (found == graphs_.end() || found->second.exec == nullptr) return false;
+  if (const StepPlan* plan = std::exchange(unplaced_, nullptr)) {
+    if (Status s = plan->fetch(stream_); !s.ok()) fail(std::move(s));
+  }
+  flush();
   check(cudaGraphLaunch(found->second.exec, stream_), "replaying a step");
   return true;
 }
@@ -404,8 +408,8 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
   s.slots = {last_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
              plan.penalties ? counts_.as<int32_t>() : nullptr, vocab_};
   s.changed = plan.changes ? changed_.as<float>() : nullptr;
-  s.drawn = device_results_.as<Drawn>();
-  s.tops = reinterpret_cast<TopToken*>(device_results_.as<std::byte>() + rows * sizeof(Drawn));
+  s.drawn = reinterpret_cast<Drawn*>(f.results.data());
+  s.tops = reinterpret_cast<TopToken*>(f.results.data() + rows * sizeof(Drawn));
   s.tops_stride = f.tops_stride;
   if (!a.grammar_mask.empty()) {
     const size_t bytes = a.grammar_mask.size_bytes();
@@ -425,14 +429,7 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
   if (plan.fresh) check(take_histories(s, stream_), "sampling: histories");
   check(greedy ? sample_greedy(s, multiprocessors_, stream_) : cuda::sample(s, stream_),
         "sampling");
-  const size_t bytes =
-      rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
-  if (bytes > 0) {
-    check(cudaMemcpyAsync(f.results.data(), device_results_.as(), bytes, cudaMemcpyDeviceToHost,
-                          stream_),
-          "fetching tokens");
-  }
-  check(cudaEventRecord(f.done, stream_), "fetching tokens");
+  check(cudaEventRecord(f.done, stream_), "ending a step");
   f.sampled = true;
 }
 
@@ -442,10 +439,12 @@ Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
   InFlight& f = ring_[batch.ring];
   if (!f.sampled) check(cudaEventRecord(f.done, stream_), "ending a step");
   check(wait_for(f.done), "a step on the device");
+  f.open = false;
   if (!failure_.ok()) return std::exchange(failure_, Status());
   StepResult result;
   result.step = batch.plan.step();
   if (!f.sampled) return result;
+  result.tokens.reserve(batch.plan.logit_rows().size());
   const auto* drawn = reinterpret_cast<const Drawn*>(f.results.data());
   const auto rows = batch.plan.logit_rows();
   const auto* tops = reinterpret_cast<const TopToken*>(drawn + rows.size());

@@ -1,9 +1,10 @@
 // One CUDA device as a Backend. All work goes to one stream, in order.
 //
-// A step's plan is rewritten for the kernels (step_plan.hpp) and uploaded before its ops. Decode
-// passes are recorded into graphs the second time a shape is seen, and replayed from then on; the
-// addresses they read stay where they are, and whatever moves one drops all graphs. Sampling runs
-// outside the graphs. Failures of ops are kept and come back from finish_step().
+// A step's plan is rewritten for the kernels (step_plan.hpp) and uploaded before its first op.
+// Decode passes are recorded into graphs the second time a shape is seen, and replayed from then on;
+// the addresses they read stay where they are, and whatever moves one drops all graphs. Sampling
+// runs outside the graphs and writes what it drew into the host's memory. Failures of ops are kept
+// and come back from finish_step().
 //
 // linear() keeps a product whose gate a following gated_activation() can take along; any other op
 // starts it first. The gate's own output is then never written.
@@ -92,10 +93,11 @@ class CudaBackend final : public Backend, public DeviceAccount {
   struct InFlight {
     std::vector<std::byte> plan_bytes;  // the caller's plan may go away
     StepPlan plan;
-    PinnedArea masks, results;
-    cudaEvent_t uploaded = nullptr, done = nullptr;
+    PinnedArea masks, results;  // results: kernels write there
+    cudaEvent_t done = nullptr;
     int32_t tops_stride = 0;
     bool sampled = false;
+    bool open = false;  // begun and not finished
   };
   struct Graph {
     int32_t seen = 0;
@@ -123,7 +125,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   Status check_plan(const PlanView& plan, std::span<KvCache* const> caches) const;
   uint64_t graph_key(const Batch& batch, uint64_t shape_key) const;
 
-  void flush();  // starts the product that waits for its gate
+  void flush();  // brings the step's plan, and starts the product that waits for its gate
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
@@ -158,7 +160,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CublasLt> lt_;
   DeviceArea gemm_workspace_, partials_, counters_, attention_partials_, attention_counters_;
-  DeviceArea device_plan_, device_blocks_, device_masks_, device_results_, changed_, selected_,
+  DeviceArea device_plan_, device_blocks_, device_masks_, changed_, selected_,
       expert_work_, packed_, mixed_;
   std::vector<int32_t> packed_ends_;  // of the items whose lists packed_ holds for tensor cores
   DeviceArea last_tokens_, tails_, tail_counts_, counts_, greedy_rows_;
@@ -166,6 +168,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   cudaEvent_t loaded_[2] = {};
   std::array<InFlight, kRing> ring_;
   uint32_t next_ = 0;
+  const StepPlan* unplaced_ = nullptr;  // of the step that has begun, until its first op
   int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1,
           latent_heads_ = 0;
   std::unordered_map<uint64_t, Graph> graphs_;

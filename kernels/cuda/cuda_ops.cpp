@@ -221,6 +221,9 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
 }
 
 void CudaBackend::flush() {
+  if (const StepPlan* plan = std::exchange(unplaced_, nullptr)) {
+    if (Status s = plan->upload(stream_); !s.ok()) fail(std::move(s));
+  }
   written_.reset();
   if (!waiting_) return;
   const LinearArgs a = *std::exchange(waiting_, std::nullopt);

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "kernels/cuda/plan_fetch.hpp"
+
 namespace troupe::cuda {
 namespace {
 
@@ -55,6 +57,12 @@ size_t StepPlan::reserve(size_t bytes) {
   const size_t begin = used_;
   used_ = (used_ + bytes + 15) / 16 * 16;
   return begin;
+}
+
+Status StepPlan::prepare(int32_t rows, int32_t sequences) {
+  constexpr size_t kRow = 64, kSequence = 512;  // more than most steps need
+  return staging_.grow(static_cast<size_t>(rows) * kRow + static_cast<size_t>(sequences) * kSequence,
+                       "a step's plan");
 }
 
 void StepPlan::lay_out(const PlanView& plan) {
@@ -267,7 +275,7 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   lay_out(plan);
   TR_TRY(staging_.grow(used_, "a step's plan"));
   block_bytes_ = plan.blocks().size_bytes();
-  TR_TRY(block_staging_.grow(block_bytes_, "a step's block tables"));
+  TR_TRY(block_staging_.grow((block_bytes_ + 15) / 16 * 16, "a step's block tables"));
   copy_in(block_staging_.data(), plan.blocks());
   fill_rows(plan);
   fill_groups(plan, caches);
@@ -276,44 +284,53 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   return ok_status();
 }
 
-Status StepPlan::upload(DeviceArea& device, DeviceArea& blocks, cudaStream_t stream, bool& moved) {
+Status StepPlan::place(DeviceArea& device, DeviceArea& blocks, bool& moved) {
   TR_ASSIGN(const bool plan_moved, device.grow(std::max(used_ * 2, size_t{1} << 16), "step plans"));
   TR_ASSIGN(const bool blocks_moved,
             blocks.grow(std::max(block_bytes_ * 2, size_t{1} << 16), "block tables"));
   moved = plan_moved || blocks_moved;
-  TR_TRY(status_of(
-      cudaMemcpyAsync(device.as(), staging_.data(), used_, cudaMemcpyHostToDevice, stream),
-      "uploading a step's plan"));
-  if (block_bytes_ > 0) {
-    TR_TRY(status_of(cudaMemcpyAsync(blocks.as(), block_staging_.data(), block_bytes_,
-                                     cudaMemcpyHostToDevice, stream),
-                     "uploading block tables"));
-  }
-  auto* base = device.as<std::byte>();
-  const auto place = [base]<class T>(const T*& address, size_t offset, bool there = true) {
+  device_ = device.as<std::byte>();
+  device_blocks_ = blocks.as<std::byte>();
+  const auto put = [base = device_]<class T>(const T*& address, size_t offset, bool there = true) {
     address = there ? reinterpret_cast<const T*>(base + offset) : nullptr;
   };
-  place(at.tokens, offset_.tokens);
-  place(at.slots, offset_.slots);
-  place(at.positions, offset_.positions);
-  place(at.prompts, offset_.prompts);
-  place(at.row_sequence, offset_.row_sequence);
-  place(at.rope_positions, offset_.rope_positions, counts.rope_positions);
-  place(at.span_ends, offset_.span_ends, counts.span_ends);
-  place(at.modality, offset_.modality, counts.modality);
-  place(at.gather_rows, offset_.gather_rows);
-  place(at.cache_rows, offset_.cache_rows);
-  place(at.sequences, offset_.sequences);
-  place(at.encoders, offset_.encoders);
-  place(at.decode_count, offset_.decode_count);
-  place(at.decode, offset_.decode);
-  place(at.prefill, offset_.prefill);
-  place(at.logit_rows, offset_.logit_rows);
-  place(at.rules, offset_.rules);
-  place(at.biases, offset_.biases);
-  place(at.lists, offset_.lists);
+  put(at.tokens, offset_.tokens);
+  put(at.slots, offset_.slots);
+  put(at.positions, offset_.positions);
+  put(at.prompts, offset_.prompts);
+  put(at.row_sequence, offset_.row_sequence);
+  put(at.rope_positions, offset_.rope_positions, counts.rope_positions);
+  put(at.span_ends, offset_.span_ends, counts.span_ends);
+  put(at.modality, offset_.modality, counts.modality);
+  put(at.gather_rows, offset_.gather_rows);
+  put(at.cache_rows, offset_.cache_rows);
+  put(at.sequences, offset_.sequences);
+  put(at.encoders, offset_.encoders);
+  put(at.decode_count, offset_.decode_count);
+  put(at.decode, offset_.decode);
+  put(at.prefill, offset_.prefill);
+  put(at.logit_rows, offset_.logit_rows);
+  put(at.rules, offset_.rules);
+  put(at.biases, offset_.biases);
+  put(at.lists, offset_.lists);
   at.blocks = blocks.as<int32_t>();
   return ok_status();
+}
+
+Status StepPlan::upload(cudaStream_t stream) const {
+  TR_TRY(status_of(
+      cudaMemcpyAsync(device_, staging_.data(), used_, cudaMemcpyHostToDevice, stream),
+      "uploading a step's plan"));
+  if (block_bytes_ == 0) return ok_status();
+  return status_of(cudaMemcpyAsync(device_blocks_, block_staging_.data(), block_bytes_,
+                                   cudaMemcpyHostToDevice, stream),
+                   "uploading block tables");
+}
+
+Status StepPlan::fetch(cudaStream_t stream) const {
+  return status_of(fetch_plan({device_, staging_.data(), used_},
+                              {device_blocks_, block_staging_.data(), block_bytes_}, stream),
+                   "fetching a step's plan");
 }
 
 }  // namespace troupe::cuda

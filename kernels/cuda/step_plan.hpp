@@ -1,7 +1,8 @@
 // A step's plan in the form kernels read: row arrays, sequences and work lists at addresses that
 // depend only on the counts of rows, sequences and logit rows, so that a recorded graph finds the
-// next step's plan where it found the last one's. Written to pinned memory, uploaded in one copy
-// (and a second for the block tables, whose length changes from step to step).
+// next step's plan where it found the last one's. Written to pinned memory; in front of a graph a
+// kernel fetches it, else it is copied. Block tables, whose length changes from step to step, lie by
+// themselves.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -66,9 +67,14 @@ struct StepShape {
 
 class StepPlan {
  public:
-  // Fills `staging` and says where everything will lie once `device` and `blocks` hold it.
+  // Makes room for steps of so many rows: memory that grows later waits for the device.
+  Status prepare(int32_t rows, int32_t sequences);
   Status build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape);
-  Status upload(DeviceArea& device, DeviceArea& blocks, cudaStream_t stream, bool& moved);
+  // Says where everything will lie once it has been brought there; `moved`: not where it last did.
+  Status place(DeviceArea& device, DeviceArea& blocks, bool& moved);
+  // Brings it, as copies or by a kernel: the latter only in front of a graph (plan_fetch.hpp).
+  Status upload(cudaStream_t stream) const;
+  Status fetch(cudaStream_t stream) const;
 
   StepCounts counts;
   StepAddresses at;
@@ -82,6 +88,7 @@ class StepPlan {
   size_t reserve(size_t bytes);
   PinnedArea staging_, block_staging_;
   size_t used_ = 0, block_bytes_ = 0;
+  std::byte *device_ = nullptr, *device_blocks_ = nullptr;
   bool rows_independent_ = false;
   std::vector<int32_t> order_;  // of the sequences in the work list, or of its items
   std::vector<DecodeWork> unsorted_;
