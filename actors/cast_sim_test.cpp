@@ -195,7 +195,12 @@ class Simulation {
     if (sees_) parts.vision = make_vision();
     if (sees_) parts.encode.text = std::make_shared<PictureHouse>();
     parts.encode.eyes = parts.vision.eyes;
-    parts.scheduler = [facts, options] { return echo_scheduler(facts, options); };
+    const auto attach_blocks = static_cast<int32_t>(1 + pick(4));
+    parts.scheduler = [facts, options, attach_blocks] {
+      engine::SchedulerConfig config = echo_scheduler(facts, options);
+      config.attach_blocks = attach_blocks;
+      return config;
+    };
     parts.open_device = [=, this](int32_t generation) {
       trace_ << "device " << generation << " opens\n";
       auto device = engine::echo_device(echo, facts, options.max_sequences, generation, *clock_);

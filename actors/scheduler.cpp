@@ -40,6 +40,7 @@ SchedulerLinks links_of(Self self, const SchedulerParts& parts) {
     }
     tell(self, self->state.detokenizer, deliver_atom_v, std::move(delivery));
   };
+  links.tick_soon = [self] { tell(self, caf::actor_cast<SchedulerActor>(self), tick_atom_v, Pulse{}); };
   links.distrust = [self](const Status&) {
     caf::anon_send_exit(self->state.executor, caf::exit_reason::kill);
   };

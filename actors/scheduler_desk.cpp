@@ -108,6 +108,7 @@ void SchedulerDesk::list_sessions() {
 }
 
 void SchedulerDesk::tick() {
+  ticks_soon_ = false;
   advance();
   idle_ticks_ = scheduler_.idle() ? idle_ticks_ + 1 : 0;
   if (!worked_ || idle_ticks_ < kRestTicks) return;
@@ -131,6 +132,9 @@ void SchedulerDesk::tidy_up() {
 void SchedulerDesk::advance() {
   plan();
   flush();
+  // A plan that had nothing to compute but is not done: no result will come that would call for the next.
+  if (!scheduler_.goes_on() || flights_ > 0 || !has_device_ || std::exchange(ticks_soon_, true)) return;
+  links_.tick_soon();
 }
 
 void SchedulerDesk::plan() {

@@ -24,6 +24,8 @@ struct SchedulerLinks {
   std::function<void(StepJobPtr)> step;
   std::function<void()> collect;
   std::function<void(DeliveryPtr)> deliver;
+  // A tick, as soon as others have had their turn.
+  std::function<void()> tick_soon;
   // The executor broke its contract: it must go, and a new one come.
   std::function<void(Status)> distrust;
   // Nobody has wanted anything for a while: called at two ticks. May be empty.
@@ -70,6 +72,7 @@ class SchedulerDesk {
   int64_t last_done_ns_ = 0;
   uint64_t sessions_listed_ = 0;  // Scheduler::session_changes() when they were
   bool has_device_ = false;
+  bool ticks_soon_ = false;
   bool worked_ = false;      // since it last had all its rest
   int32_t idle_ticks_ = 0;
 };

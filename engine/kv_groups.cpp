@@ -84,31 +84,30 @@ void KvGroups::attach(KvTables& tables, std::span<const BlockKey> keys, int32_t 
   }
 }
 
-int32_t KvGroups::attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit) {
+bool KvGroups::attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit, int32_t most) {
   const bool one = specs_.size() == 1 &&
                    (specs_[0].kind == CacheKind::whole || specs_[0].kind == CacheKind::latent);
   if (!one) {
     const int32_t blocks = match(keys, limit);
     if (blocks > 0) attach(tables, keys, blocks);
-    return blocks;
+    return true;
   }
   // As most models are: no other group has a say, so each block is looked up once.
-  TR_ASSERT(tables.groups.empty());
   const int32_t length = std::min(limit, static_cast<int32_t>(keys.size()));
-  std::vector<int32_t> found;
-  for (int32_t n = 0; n < length; ++n) {
+  const int32_t stop = std::min(length, tables.published + most);
+  int32_t& n = tables.published;
+  for (; n < stop; ++n) {
     fetch_ahead(0, keys, n);
     const int32_t block = pools_[0].find(keys[static_cast<size_t>(n)]);
-    if (block == BlockPool::kNone) break;
-    if (found.empty()) found.reserve(static_cast<size_t>(length) + 1);
+    if (block == BlockPool::kNone) return true;
+    if (n == 0) {
+      tables.groups.resize(1);
+      tables.groups[0].blocks.reserve(static_cast<size_t>(length) + 1);
+    }
     pools_[0].retain(block);
-    found.push_back(block);
+    tables.groups[0].blocks.push_back(block);
   }
-  if (found.empty()) return 0;
-  tables.groups.resize(1);
-  tables.groups[0].blocks = std::move(found);
-  tables.published = static_cast<int32_t>(tables.groups[0].blocks.size());
-  return tables.published;
+  return n == length;
 }
 
 void KvGroups::fetch_ahead(size_t group, std::span<const BlockKey> keys, int32_t at) const {

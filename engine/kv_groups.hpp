@@ -48,8 +48,9 @@ class KvGroups {
   // Takes the first `blocks` of the chain into empty tables; match() has said that they are there.
   void attach(KvTables& tables, std::span<const BlockKey> keys, int32_t blocks);
 
-  // Both at once: takes the longest prefix of at most `limit` blocks, and says how many those are.
-  int32_t attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit);
+  // Both at once: takes the longest prefix of at most `limit` blocks (KvTables::published), of a long one `most`
+  // at a time. False: there may be more; the next call with the same tables goes on.
+  bool attach_longest(KvTables& tables, std::span<const BlockKey> keys, int32_t limit, int32_t most);
 
   // Could positions up to `end` be given blocks, with `spare` blocks per group left over?
   [[nodiscard]] bool fits(const KvTables& tables, int32_t begin, int32_t end, int32_t spare) const;

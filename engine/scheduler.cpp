@@ -148,6 +148,7 @@ void Scheduler::State::give_back_lease(Sequence& s) {
   if (s.lease.slot >= 0) free_slots.push_back(std::exchange(s.lease.slot, -1));
   s.lease.fresh = true;
   s.lease.encoded = false;
+  if (entering == &s) entering = nullptr;
   blocked = nullptr;
 }
 
@@ -219,6 +220,7 @@ void Scheduler::State::device_lost(const Status& why, int64_t now_ns, Outputs& o
   end_chorus();
   plain_rows = 0;
   flights.clear();
+  if (entering != nullptr) give_back_lease(*entering);
   blocked = nullptr;
   sessions.give_up_all();
   std::vector<JobState*> involved;
@@ -262,7 +264,7 @@ Status Scheduler::State::check_integrity() const {
       if (s.lease.slot >= 0 && slots[static_cast<size_t>(s.lease.slot)]++ != 0) {
         return internal_error("INV-SCHED-3: two sequences in one slot");
       }
-      if (s.phase != Phase::running && !s.lease.kv.groups.empty()) {
+      if (s.phase != Phase::running && &s != entering && !s.lease.kv.groups.empty()) {
         return internal_error("INV-CACHE-1: a sequence that does not run holds blocks");
       }
       if (s.phase == Phase::running && s.progress.computed > s.length()) {
@@ -354,6 +356,7 @@ void Scheduler::rest() {
   s.chorus = {};
   s.step_embeddings = {};
 }
+bool Scheduler::goes_on() const { return state_->goes_on; }
 int32_t Scheduler::steps_in_flight() const { return static_cast<int32_t>(state_->flights.size()); }
 bool Scheduler::idle() const { return state_->live == 0 && state_->flights.empty(); }
 int64_t Scheduler::next_deadline_ns() const {

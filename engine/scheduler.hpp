@@ -49,6 +49,7 @@ struct SchedulerConfig {
   bool overlap = true;
   bool prefix_reuse = true;
   bool chunked_prefill = true;    // false: a prompt goes in at once (it must fit step_rows)
+  int32_t attach_blocks = 1024;   // of a cached prefix, one plan takes so many: a plan must be short
   int32_t restarts_max = 3;       // a request goes through so many lost devices
   int64_t ageing_ns = 5'000'000'000;  // one level of priority per so much waiting
   double session_share = 0.5;     // of the cache: what sessions may pin
@@ -102,6 +103,8 @@ class Scheduler {
   void rest();
 
   [[nodiscard]] int32_t steps_in_flight() const;
+  // The last plan() left something to the next: call it again, also when nothing is in flight.
+  [[nodiscard]] bool goes_on() const;
   [[nodiscard]] bool idle() const;  // no request is waiting or running, nothing is in flight
   // When plan() must be called though nothing else happened: deadlines, leases. kNoDeadline: never.
   [[nodiscard]] int64_t next_deadline_ns() const;

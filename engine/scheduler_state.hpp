@@ -30,6 +30,9 @@ struct Flight {
   std::vector<Sequence*> sequences;      // that the step works on
 };
 
+// Whether one that waits came in; later: there is more of its prefix to take than one plan may.
+enum class Entry : uint8_t { entered, blocked, later };
+
 struct Scheduler::State {
   explicit State(SchedulerConfig c);
 
@@ -61,13 +64,13 @@ struct Scheduler::State {
   void expire(int64_t now_ns, Outputs& out);
   void yield_to_urgent();
   void admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outputs& out);
-  bool try_enter(Sequence& s);
+  Entry try_enter(Sequence& s);
   void reserve(Sequence& s);
-  void plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& flight, bool entering);
+  void plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& flight, bool enters);
   [[nodiscard]] int32_t spare_blocks() const;
   [[nodiscard]] int32_t rows_wanted(const Sequence& s) const;
   [[nodiscard]] int32_t rows_granted(const Sequence& s, int32_t wanted) const;
-  int32_t take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft, bool entering);
+  int32_t take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft, bool enters);
   void write_pictures(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
                       StepPlanDraft& draft);
   void write_scores(Sequence& s, int32_t plan_index, int32_t begin, int32_t rows,
@@ -110,6 +113,8 @@ struct Scheduler::State {
   size_t live = 0;                  // jobs not ended
   int64_t next_deadline = kNoDeadline;
   int64_t next_session_check = 0;
+  Sequence* entering = nullptr;       // the head of those that wait, while it takes its prefix: it holds that
+  bool goes_on = false;               // … and the last plan left some of it to the next
   const Sequence* blocked = nullptr;  // could not enter, and nothing was given back since
   // What the plan being made has left to give.
   struct {

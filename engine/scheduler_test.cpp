@@ -309,6 +309,58 @@ TEST(Scheduler, ASessionsLaterTurnsDoNotBeginATextAgain) {
 
 // Named elsewhere, before the scheduler saw it, a prompt's blocks have the same names; with another block
 // size or root they are named again, and it shares nothing that it does not hold.
+// INV-CAST-4: no plan of a long cached prompt takes longer than one of a short one.
+TEST(Scheduler, TakesALongPrefixInParts) {
+  SchedulerConfig c = small_config();
+  c.attach_blocks = 3;
+  Rig rig(c);
+  const auto ask = [&](uint64_t id, int32_t priority) {
+    Job job;
+    job.id = id;
+    job.priority = priority;
+    job.submitted_ns = rig.time.now;
+    job.sampling.max_tokens = 2;
+    job.sampling.temperature = 0.0F;
+    for (int32_t i = 0; i < 81; ++i) job.prompt.tokens.push_back(i % 90);
+    ASSERT_TRUE(rig.scheduler.admit(std::move(job)).ok());
+  };
+  StepPlanDraft draft;
+  const auto takes_a_part = [&](uint64_t held) {
+    EXPECT_FALSE(rig.scheduler.plan(rig.time.now, draft, rig.out));
+    EXPECT_TRUE(rig.scheduler.goes_on());
+    EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, held);
+    EXPECT_TRUE(rig.scheduler.check_integrity().ok());
+  };
+  ask(1, 0);
+  rig.run();
+
+  ask(2, 0);
+  for (const uint64_t held : {3, 6, 9}) takes_a_part(held);
+  rig.run();
+  EXPECT_EQ(rig.end_of(2)->usage.cached_tokens, 80);
+  EXPECT_EQ(rig.said(2), rig.said(1));
+
+  ask(3, 0);
+  takes_a_part(3);
+  rig.scheduler.end(3, {Code::cancelled, "enough"}, rig.time.now, rig.out);
+  EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, 0U);
+
+  ask(4, 0);
+  takes_a_part(3);
+  takes_a_part(6);
+  ask(5, 1);  // overtakes
+  takes_a_part(3);
+  rig.run();
+  EXPECT_EQ(rig.said(4), rig.said(1));
+  EXPECT_EQ(rig.said(5), rig.said(1));
+
+  ask(6, 0);
+  takes_a_part(3);
+  rig.scheduler.device_lost({Code::device_failed, "lost"}, rig.time.now, rig.out);
+  EXPECT_TRUE(rig.scheduler.check_integrity().ok());
+  EXPECT_EQ(rig.scheduler.stats().kv_blocks_used, 0U);
+}
+
 TEST(Scheduler, PromptsThatWereNamedBeforeShareTheirPrefix) {
   for (const auto& [block_tokens, wrong_root] : {std::pair(8, false), std::pair(16, false), std::pair(8, true)}) {
     Rig rig(small_config());

@@ -56,6 +56,7 @@ SchedulerConfig random_config(SimRandom& random, SimSight sight) {
   c.overlap = random.chance(60);
   if (random.chance(30)) c.long_step_rows = random.in(4, 40);
   c.prefix_reuse = random.chance(80);
+  if (random.chance(50)) c.attach_blocks = random.in(1, 4);
   c.ageing_ns = int64_t{random.in(1, 50)} * kStepNs;
   c.session_share = 0.25;
   if (random.chance(10)) {

@@ -25,14 +25,14 @@ class StepLoop {
   Result<bool> plain_turn(Outputs& out) {
     TR_ASSIGN(const bool sent, send(out));
     if (sent) TR_TRY(receive(out));
-    return sent;
+    return sent || scheduler_.goes_on();
   }
 
   // The next step is on its way before the last one is looked at.
   Result<bool> overlapped_turn(Outputs& out) {
     TR_ASSIGN(const bool sent, send(out));
     const int32_t in_flight = scheduler_.steps_in_flight();
-    if (in_flight == 0) return false;
+    if (in_flight == 0) return scheduler_.goes_on();
     if (in_flight == 2 || !sent) TR_TRY(receive(out));
     return true;
   }

@@ -23,6 +23,7 @@ bool Scheduler::State::plan(int64_t now_ns, StepPlanDraft& draft, Outputs& out) 
   expire(now_ns, out);
   if (waits_for_company()) return false;
   yield_to_urgent();
+  goes_on = false;
   draft.clear();
   draft.step = next_step;
   draft.groups = kv.groups();
@@ -215,7 +216,7 @@ void Scheduler::State::expire(int64_t now_ns, Outputs& out) {
 // A request of higher priority does not wait for one of lower priority to end.
 void Scheduler::State::yield_to_urgent() {
   Sequence* head = waiting.best();
-  if (head == nullptr || running.empty() || head->progress.in_flight > 0) return;
+  if (head == nullptr || running.empty() || head->progress.in_flight > 0 || head == entering) return;
   while (!running.empty()) {
     Sequence& lowest = *running.back();
     if (lowest.job->spec.priority >= head->job->spec.priority || ranks_above(lowest, *head)) return;
@@ -229,10 +230,10 @@ int32_t Scheduler::State::spare_blocks() const {
   return running.empty() ? 0 : static_cast<int32_t>(running.size()) / 2 + 1;
 }
 
-// Takes the cached prefix and sees whether the rest of the known tokens would fit as well.
-bool Scheduler::State::try_enter(Sequence& s) {
+// Takes the cached prefix, a part of a long one at a time, and sees whether the rest of the known tokens
+// would fit as well.
+Entry Scheduler::State::try_enter(Sequence& s) {
   const int32_t known = s.known();
-  int32_t prefix = 0;
   if (config.prefix_reuse) {
     extend_keys(s, config.block_tokens);
     // The last token is always computed: its logits are wanted. Scoring wants those of all.
@@ -240,9 +241,14 @@ bool Scheduler::State::try_enter(Sequence& s) {
     const bool scores = sampling.prompt_logprobs >= 0 && s.choice == 0 &&
                         s.progress.scores_asked < s.terms.prompt_len - 1;
     const int32_t reusable = scores ? s.progress.scores_asked : known - 1;
-    prefix = kv.attach_longest(s.lease.kv, s.keys, reusable / config.block_tokens);
+    if (!kv.attach_longest(s.lease.kv, s.keys, reusable / config.block_tokens, config.attach_blocks)) {
+      entering = &s;
+      goes_on = true;
+      return Entry::later;
+    }
   }
-  const int32_t begin = prefix * config.block_tokens;
+  entering = nullptr;
+  const int32_t begin = s.lease.kv.published * config.block_tokens;
   const int32_t end = std::min(known + 1, context_limit);
   bool fits = kv.fits(s.lease.kv, begin, end, spare_blocks());
   while (!fits && running.empty() && sessions.give_up_one()) {
@@ -250,12 +256,12 @@ bool Scheduler::State::try_enter(Sequence& s) {
   }
   if (!fits) {
     kv.release(s.lease.kv);
-    return false;
+    return Entry::blocked;
   }
   reserve(s);
   s.progress.computed = begin;
   if (!s.job->started) s.job->cached_tokens = begin;
-  return true;
+  return Entry::entered;
 }
 
 // What a sequence will ask of the heap, it takes when it enters.
@@ -269,10 +275,10 @@ void Scheduler::State::admit_waiting(int64_t now_ns, StepPlanDraft& draft, Outpu
   while (Sequence* head = waiting.best()) {
     if (budget.prompt_rows <= 0 || free_slots.empty() || head == blocked) return;
     if (head->progress.in_flight > 0) return;  // preempted a moment ago: its token is on its way
-    if (!try_enter(*head)) {
-      blocked = head;
-      return;
-    }
+    if (entering != nullptr && entering != head) give_back_lease(*entering);  // it was overtaken
+    const Entry entry = try_enter(*head);
+    if (entry == Entry::blocked) blocked = head;
+    if (entry != Entry::entered) return;
     if (head->job->spec.prompt.misses_picture(head->progress.computed)) {
       end_job(*head->job, EventKind::failed,
               Status(Code::not_found, "session " + std::to_string(head->job->spec.session) +
@@ -323,7 +329,7 @@ int32_t Scheduler::State::rows_granted(const Sequence& s, int32_t wanted) const 
 // Blocks for as many of the rows as can be had; 0: none, or the sequence was preempted itself.
 // Whoever is entering takes them from nobody: all others are planned already.
 int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& draft,
-                                      bool entering) {
+                                      bool enters) {
   const int32_t begin = s.progress.computed;
   if (kv.write(s.lease.kv, begin, begin + rows, draft.copies)) return rows;
   for (;;) {
@@ -331,7 +337,11 @@ int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& 
       if (kv.write(s.lease.kv, begin, begin + some, draft.copies)) return some;
       if (!config.chunked_prefill) break;
     }
-    if (entering) return 0;
+    if (enters) return 0;
+    if (entering != nullptr) {
+      give_back_lease(*entering);
+      continue;
+    }
     if (sessions.give_up_one()) continue;
     Sequence* victim = running.back();  // INV-SCHED-5
     preempt(*victim);
@@ -340,13 +350,13 @@ int32_t Scheduler::State::take_blocks(Sequence& s, int32_t rows, StepPlanDraft& 
 }
 
 void Scheduler::State::plan_sequence(Sequence& s, StepPlanDraft& draft, Flight& flight,
-                                     bool entering) {
+                                     bool enters) {
   const int32_t wanted = rows_wanted(s);
   if (wanted <= 0) return;
   int32_t rows = rows_granted(s, wanted);
-  if (rows > 0) rows = take_blocks(s, rows, draft, entering);
+  if (rows > 0) rows = take_blocks(s, rows, draft, enters);
   if (rows <= 0) return;
-  if (wanted > 1 || entering) budget.prompt_rows -= rows;
+  if (wanted > 1 || enters) budget.prompt_rows -= rows;
 
   const int32_t begin = s.progress.computed;
   const auto row_begin = static_cast<int32_t>(draft.token_ids.size());
