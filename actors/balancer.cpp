@@ -122,11 +122,8 @@ BalancerLinks links_of(Self self, const BalancerParts& parts) {
   links.call = [self](int32_t device, VisionCallPtr call) {
     self->send(self->state.encoders[static_cast<size_t>(device)], call_atom_v, std::move(call));
   };
-  links.encoded = [self](OrderPtr order) {
-    self->send(self->state.scheduler, encoded_atom_v, std::move(order));
-  };
-  links.ready = [self](DevelopedPtr rows) {
-    self->send(self->state.scheduler, ready_atom_v, std::move(rows));
+  links.developed = [self](DevelopedPtr news) {
+    self->send(self->state.scheduler, ready_atom_v, std::move(news));
   };
   links.stop = [self](TicketPtr ticket) {
     self->send(self->state.scheduler, cancel_atom_v, std::move(ticket));

@@ -166,6 +166,7 @@ void BalancerDesk::act() {
     for (const PictureId id : now.prepare) links_.prepare(kept_.at(id).job);
     for (const engine::DeviceCall& call : now.calls) send(call);
     for (const auto& r : now.ready) ready(r.user, r.picture);
+    tell_developed();
     for (const auto& f : now.failed) fail(f.user, f.status);
   }
   count();
@@ -218,7 +219,7 @@ void BalancerDesk::ready(RequestId request, PictureId picture) {
     guest.ticket->note_images(clock_->now_ns() - guest.came_ns, guest.prepare_ns, guest.encode_ns);
   }
   if (guest.order == nullptr) {
-    links_.ready(std::make_shared<Developed>(Developed{request, picture, rows}));
+    developed_.rows.push_back({request, picture, rows});
   } else {
     go_on(guest);
   }
@@ -240,7 +241,12 @@ void BalancerDesk::go_on(Guest& guest) {
   const bool first = prompt.images.empty() || prompt.images.front().ready;
   if (!first || (!prompt.cross_images.empty() && guest.missing > 0)) return;
   guest.lease = nullptr;
-  links_.encoded(std::exchange(guest.order, nullptr));
+  developed_.orders.push_back(std::exchange(guest.order, nullptr));
+}
+
+void BalancerDesk::tell_developed() {
+  if (developed_.orders.empty() && developed_.rows.empty()) return;
+  links_.developed(std::make_shared<Developed>(std::exchange(developed_, {})));
 }
 
 void BalancerDesk::fail(RequestId request, const Status& why) {

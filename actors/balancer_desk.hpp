@@ -19,8 +19,7 @@ namespace troupe::actors {
 struct BalancerLinks {
   std::function<void(PictureJobPtr)> prepare;  // decode and cut it: prepared() comes back
   std::function<void(int32_t device, std::shared_ptr<VisionCall>)> call;
-  std::function<void(OrderPtr)> encoded;       // on to the scheduler
-  std::function<void(std::shared_ptr<Developed>)> ready;  // for a request that is there already
+  std::function<void(std::shared_ptr<Developed>)> developed;  // on to the scheduler
   std::function<void(TicketPtr)> stop;         // end it there
   // Rows are the answer: give them to the caller, on a thread that may take its time.
   std::function<void(TicketPtr, std::vector<engine::EmbeddingPtr>)> answer;
@@ -66,6 +65,7 @@ class BalancerDesk {
   void send(const engine::DeviceCall& call);
   void ready(RequestId request, engine::PictureId picture);
   void go_on(Guest& guest);
+  void tell_developed();
   void fail(RequestId request, const Status& why);
   void count();
 
@@ -78,6 +78,7 @@ class BalancerDesk {
   std::unordered_map<engine::PictureId, Kept> kept_;
   std::unordered_map<uint64_t, std::shared_ptr<VisionCall>> calls_;
   engine::VisionOrders orders_;
+  Developed developed_;  // of this act()
 };
 
 }  // namespace troupe::actors

@@ -43,7 +43,7 @@ struct Cuts;      // order.hpp: choices that a stop string ended
 struct Visit;     // order.hpp: something to be done where the scheduler's state lives
 struct Prepared;    // sight.hpp: a tile of a picture, or why there is none
 struct VisionCall;  // sight.hpp: tiles to be encoded; comes back with their rows
-struct Developed;   // sight.hpp: a picture's rows, for a request that the scheduler has
+struct Developed;   // sight.hpp: requests whose pictures have rows, and rows for those that it has
 
 using TicketPtr = std::shared_ptr<Ticket>;
 using OrderPtr = std::shared_ptr<Order>;

@@ -33,25 +33,33 @@ SchedulerDesk::SchedulerDesk(engine::SchedulerConfig config, bool runs_ahead,
       links_(std::move(links)),
       news_(deliveries_.take()) {}
 
-void SchedulerDesk::encoded(const OrderPtr& order) {
+bool SchedulerDesk::enter(const OrderPtr& order) {
   const TicketPtr ticket = order->ticket;
   if (ticket->asked_to_stop()) {
     ticket->end(ticket->stop_reason());
-    return;
+    return false;
   }
   if (Status status = scheduler_.admit(std::move(order->job)); !status.ok()) {
     ticket->end(status);
-    return;
+    return false;
   }
   news_->opened.push_back({ticket, std::move(order->spec)});
   worked_ = true;
   idle_ticks_ = 0;
-  advance();
+  return true;
 }
 
-void SchedulerDesk::ready(const Developed& picture) {
-  scheduler_.embedding_ready(picture.request, picture.picture, picture.rows);
-  advance();
+void SchedulerDesk::encoded(const OrderPtr& order) {
+  if (enter(order)) advance();
+}
+
+void SchedulerDesk::ready(const Developed& news) {
+  bool changed = !news.rows.empty();
+  for (const OrderPtr& order : news.orders) changed = enter(order) || changed;
+  for (const Developed::Rows& r : news.rows) {
+    scheduler_.embedding_ready(r.request, r.picture, r.rows);
+  }
+  if (changed) advance();
 }
 
 void SchedulerDesk::cancel(const Ticket& ticket) {

@@ -39,7 +39,7 @@ class SchedulerDesk {
                 SchedulerLinks links);
 
   void encoded(const OrderPtr& order);
-  void ready(const Developed& picture);
+  void ready(const Developed& news);
   void cancel(const Ticket& ticket);
   void done(StepJobPtr job);
   void cut(const Cuts& cuts);
@@ -48,6 +48,7 @@ class SchedulerDesk {
   void tick();
 
  private:
+  bool enter(const OrderPtr& order);  // false: it has ended
   void advance();  // plans what may be planned, then tells what has happened
   void plan();
   void flush();

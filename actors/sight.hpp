@@ -82,11 +82,17 @@ struct VisionCall {
   int64_t ns = 0;
 };
 
-// Rows that have come for a request that the scheduler has already.
+struct Order;  // order.hpp
+// What has come of one look at the pictures: requests that can begin, and rows for such as the
+// scheduler has already. Told together, they may share a step.
 struct Developed {
-  RequestId request = 0;
-  engine::PictureId picture = 0;
-  engine::EmbeddingPtr rows;
+  struct Rows {
+    RequestId request = 0;
+    engine::PictureId picture = 0;
+    engine::EmbeddingPtr rows;
+  };
+  std::vector<std::shared_ptr<Order>> orders;
+  std::vector<Rows> rows;
 };
 
 // A request's hold on its pictures: when the last of it is dropped, by whoever and wherever, the
