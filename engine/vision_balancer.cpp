@@ -7,6 +7,7 @@
 namespace troupe::engine {
 namespace {
 
+constexpr int64_t kPartsOfCall = 4;  // whoever could begin waits for one of them
 constexpr double kLearning = 0.25;  // weight of the newest observation
 
 std::pair<uint64_t, uint64_t> content_of(const PictureWork& work) {
@@ -147,6 +148,11 @@ void VisionBalancer::give_room(VisionOrders& orders) {
   }
 }
 
+void VisionBalancer::count_preparing(const Picture& picture, int64_t tiles) {
+  preparing_ += tiles;
+  if (picture.work.work_bytes <= config_.soon_bytes) preparing_soon_ += tiles;
+}
+
 void VisionBalancer::start_work(VisionOrders& orders) {
   while (!to_work_.empty()) {
     Picture& picture = pictures_.at(to_work_.front());
@@ -155,7 +161,7 @@ void VisionBalancer::start_work(VisionOrders& orders) {
     stats_.work_bytes += bytes;
     picture.stage = Stage::working;
     picture.to_prepare = static_cast<int32_t>(picture.work.tiles.size());
-    preparing_ += picture.to_prepare;
+    count_preparing(picture, picture.to_prepare);
     orders.prepare.push_back(to_work_.front());
     to_work_.pop_front();
   }
@@ -165,7 +171,7 @@ void VisionBalancer::prepared(PictureId id, int32_t index, const Status& status)
   const auto at = pictures_.find(id);
   if (at == pictures_.end()) return;
   --at->second.to_prepare;
-  --preparing_;
+  count_preparing(at->second, -1);
   if (at->second.stage == Stage::abandoned) return bury_if_idle(id);
   if (!status.ok()) return fail_picture(id, status);
   place({id, index}, false);
@@ -174,7 +180,7 @@ void VisionBalancer::prepared(PictureId id, int32_t index, const Status& status)
 void VisionBalancer::undecoded(PictureId id, const Status& why) {
   const auto at = pictures_.find(id);
   if (at == pictures_.end()) return;
-  preparing_ -= std::exchange(at->second.to_prepare, 0);
+  count_preparing(at->second, -std::exchange(at->second.to_prepare, 0));
   if (at->second.stage == Stage::abandoned) return bury_if_idle(id);
   fail_picture(id, why);
 }
@@ -235,12 +241,13 @@ bool VisionBalancer::waits_for_company(const Device& queue) {
   if (!config_.turns || preparing_ == 0) return false;
   const bool busy = std::any_of(devices_.begin(), devices_.end(),
                                 [](const Device& d) { return d.alive && d.calls > 0; });
-  if (!busy) return false;
+  if (!busy && preparing_soon_ == 0) return false;
+  const int64_t enough = busy ? config_.batch_patches : config_.batch_patches / kPartsOfCall;
   int64_t patches = 0;
   for (const TileRef& ref : queue.queue) {
     const Tile& t = tile(ref);
     if (ref.tile == kJoin || t.attempts > 0) return false;
-    if ((patches += t.work.patches) >= config_.batch_patches) return false;
+    if ((patches += t.work.patches) >= enough) return false;
   }
   return true;
 }
@@ -457,7 +464,7 @@ VisionStats VisionBalancer::stats() const {
 }
 
 Status VisionBalancer::check_integrity() const {
-  int64_t embedding_bytes = 0, work_bytes = 0, preparing = 0;
+  int64_t embedding_bytes = 0, work_bytes = 0, preparing = 0, soon = 0;
   size_t working = 0, queued = 0, called = 0, named = 0;
   for (const auto& [id, p] : pictures_) {
     const bool abandoned = p.stage == Stage::abandoned;
@@ -467,6 +474,7 @@ Status VisionBalancer::check_integrity() const {
     working += works ? 1 : 0;
     named += abandoned ? 0 : 1;
     preparing += p.to_prepare;
+    soon += p.work.work_bytes <= config_.soon_bytes ? p.to_prepare : 0;
     if (p.users.empty() && p.stage != Stage::ready && !abandoned) {
       return internal_error("INV-VISION-1: picture " + std::to_string(id) + " is made for nobody");
     }
@@ -484,9 +492,10 @@ Status VisionBalancer::check_integrity() const {
   if (work_bytes != stats_.work_bytes || (working > 1 && work_bytes > config_.work_bytes)) {
     return internal_error("INV-VISION-3: work takes " + std::to_string(work_bytes) + " bytes");
   }
-  if (preparing != preparing_) {
+  if (preparing != preparing_ || soon != preparing_soon_) {
     return internal_error("INV-VISION-5: " + std::to_string(preparing) + " tiles are being prepared, " +
-                          std::to_string(preparing_) + " counted");
+                          std::to_string(preparing_) + " counted; " + std::to_string(soon) +
+                          " come soon, " + std::to_string(preparing_soon_) + " counted");
   }
   for (const Device& d : devices_) queued -= d.queue.size();
   for (const auto& [id, call] : calls_) called -= call.call.tiles.size();

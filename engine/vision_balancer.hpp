@@ -58,8 +58,11 @@ struct VisionConfig {
   int64_t batch_patches = 4096;  // of the tiles of one call, unless one has more
   int32_t calls_max = 2;         // on one device
   // The devices are encoders of one chip that compute in turns: they take from one queue, and while
-  // one computes the others wait until their call is full or nothing is being prepared.
+  // one computes the others wait until their call is full or nothing is being prepared. When none
+  // computes they wait as well, for a quarter of a call, while pictures are prepared that take at most
+  // `soon_bytes` of work: one picture alone would set a language model decoding on the same chip.
   bool turns = false;
+  int64_t soon_bytes = int64_t{32} << 20;
   int32_t attempts_max = 3;      // devices that a tile may take with it
   double ns_per_cost = 1e-2;     // of a device that has shown nothing yet
 };
@@ -175,6 +178,7 @@ class VisionBalancer {
   void give_room(VisionOrders& orders);
   bool make_room(int64_t bytes, VisionOrders& orders);
   void start_work(VisionOrders& orders);
+  void count_preparing(const Picture& picture, int64_t tiles);
   void place(const TileRef& ref, bool first);
   void dispatch(int32_t device, VisionOrders& orders);
   Device* queue_for(int32_t device);
@@ -199,6 +203,7 @@ class VisionBalancer {
   std::vector<Device> devices_;
   std::map<uint64_t, Call> calls_;
   int64_t preparing_ = 0;           // tiles whose answers are still to come
+  int64_t preparing_soon_ = 0;      // those of them that come soon
   VisionOrders pending_;            // ready, failed and forget between two act()s
   std::optional<Status> dead_;      // no device is left
   uint64_t next_picture_ = 1, next_call_ = 1, uses_ = 0;
