@@ -19,6 +19,7 @@ cudaDataType_t data_type(DType t) {
 
 constexpr int kCandidatesMax = 24, kCandidatesLong = 8;
 constexpr size_t kRounds = 3;
+constexpr int64_t kRowsLoaded = 256;
 constexpr double kNever = 1e30;
 // Another algorithm has to be better by this much: timings of equal ones differ by less.
 constexpr double kWorthwhile = 0.985;
@@ -196,6 +197,23 @@ Status CublasLt::multiply(const Gemm& g, void* workspace, size_t workspace_bytes
   if (run(p, g, workspace, workspace_bytes, stream)) return ok_status();
   return Status(Code::device_failed, "cublasLtMatmul failed for m " + std::to_string(g.m) + ", n " +
                                          std::to_string(g.n) + ", k " + std::to_string(g.k));
+}
+
+Status CublasLt::load_guess(const Gemm& g, void* workspace, size_t workspace_bytes,
+                            cudaStream_t stream) {
+  Plan whole = describe(g);
+  const Status chosen = choose(g, workspace_bytes, whole);
+  if (chosen.ok()) {
+    Gemm few = g;
+    few.m = std::min(g.m, kRowsLoaded);
+    Plan part = describe(few);
+    part.algorithm = whole.algorithm;
+    run(part, few, workspace, workspace_bytes, stream);  // refused: it is loaded when it is wanted
+    forget(part);
+    cudaGetLastError();
+  }
+  forget(whole);
+  return chosen;
 }
 
 Result<double> CublasLt::tune(const Tuning& t, cudaStream_t stream) {

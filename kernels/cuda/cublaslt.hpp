@@ -52,6 +52,9 @@ class CublasLt {
   // Times algorithms for this shape and keeps the best for it and for the rows up to the next tuned
   // shape below; gives its milliseconds. Blocks; not while a graph is recorded.
   Result<double> tune(const Tuning& tuning, cudaStream_t stream);
+  // Launches what this shape will take, for a few rows of it: the first launch of a kernel loads its
+  // code, and stops the device for milliseconds.
+  Status load_guess(const Gemm& gemm, void* workspace, size_t workspace_bytes, cudaStream_t stream);
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:

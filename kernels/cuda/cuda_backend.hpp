@@ -148,6 +148,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   double time_cut(const Bench& bench, const SkinnyCut& cut);
   double time_large(const Bench& bench, const LargeCut& cut);
   void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
+  Status load_guesses(const Bench& bench, int64_t rows_most);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
   Status tune_tower(Bench& bench);
   Status tune_products();

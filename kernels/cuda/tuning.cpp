@@ -28,6 +28,7 @@ constexpr int64_t kRowsTower[] = {256, 1024, 4096};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;
+constexpr int64_t kCountsLoaded = 16;
 constexpr double kNever = 1e30;
 // A gate apart costs a launch and three passes over the inner rows, at about this speed.
 // The kernel behind one of cuBLASLt's does not start early.
@@ -170,6 +171,19 @@ void CudaBackend::tune_large(const ProductShape& s, Bench& b, double others_ms) 
   larges_[{s.n, s.k, s.gated}][m] = best;
 }
 
+// Prompts come with any number of rows: what cuBLASLt takes for sixteen counts an octave is loaded
+// here.
+Status CudaBackend::load_guesses(const Bench& b, int64_t rows_most) {
+  Gemm g = b.gemm;
+  for (int64_t octave = kRowsTimed; octave < rows_most; octave *= 2) {
+    for (int64_t part = 1; part <= kCountsLoaded; ++part) {
+      g.m = std::min(octave + octave * part / kCountsLoaded, rows_most);
+      TR_TRY(lt_->load_guess(g, gemm_workspace_.as(), gemm_workspace_.bytes(), stream_));
+    }
+  }
+  return ok_status();
+}
+
 Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_most) {
   Tuning t;
   t.weights = b.weights;
@@ -203,6 +217,7 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
     if (rows <= kSkinnyRowsMax) others = std::min(others, time_cut(b, {}));
     tune_large(s, b, others);
   }
+  TR_TRY(load_guesses(b, rows_most));
   if (major_ == 9)
     larges_[{s.n, s.k, s.gated}][kRowsRested] = s.gated ? LargeCut{GatedTile{}} : LargeCut{};
   for (const int64_t rows : kRowsPrompt) {
