@@ -240,7 +240,23 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   rows_max_ = rows_max;
   logit_rows_max_ = logit_rows_max;
   vocab_ = vocab;
+  if (!decodes_) TR_TRY(go_first());
   return tune_products();
+}
+
+// A tower's kernels go before those of a language model on the same device. The language model has
+// no full step to run until pictures are there, and steps of a few sequences would take the time that
+// encoding them needs. A call of the encoder is bounded, and so is what decoding waits for.
+Status CudaBackend::go_first() {
+  if (goes_first_) return ok_status();
+  int lowest = 0, highest = 0;
+  TR_TRY(status_of(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "asking for priorities"));
+  cudaStream_t stream = nullptr;
+  TR_TRY(status_of(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, highest),
+                   "making a stream"));
+  cudaStreamDestroy(std::exchange(stream_, stream));
+  goes_first_ = true;
+  return ok_status();
 }
 
 // ---- a step ----

@@ -148,6 +148,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   double time_cut(const Bench& bench, const SkinnyCut& cut);
   double time_large(const Bench& bench, const LargeCut& cut);
   void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
+  Status go_first();
   Status load_guesses(const Bench& bench, int64_t rows_most);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
   Status tune_tower(Bench& bench);
@@ -155,6 +156,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
 
   mutable DeviceInfo info_;
   bool decodes_ = false;  // a cache was asked for, as for a language model: few rows will come
+  bool goes_first_ = false;  // its stream has the highest priority
   bool rows_independent_ = false;  // deterministic mode: one way to compute a row, batch or not
   int32_t device_ = 0, multiprocessors_ = 0, major_ = 0;
   size_t shared_max_ = 0;  // bytes that a block may have
