@@ -79,9 +79,9 @@ Status add_tokens(Request& request, const int32_t* tokens, size_t n_tokens) {
 }
 
 std::shared_ptr<const void> copy_bytes(const troupe_image& from, const std::byte*& data) {
-  auto copy = std::make_shared<std::vector<std::byte>>(from.size);
-  std::memcpy(copy->data(), from.data, from.size);
-  data = copy->data();
+  auto copy = std::make_shared_for_overwrite<std::byte[]>(from.size);
+  std::memcpy(copy.get(), from.data, from.size);
+  data = copy.get();
   return copy;
 }
 
