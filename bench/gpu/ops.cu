@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "bench/gpu/ceilings.cuh"
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "bench/gpu/products.hpp"
@@ -21,48 +22,9 @@ using namespace troupe::cuda;
 struct Bench {
   cudaStream_t stream = nullptr;
   int sms = 0;
-  double read_ceiling = 0, gemm_ceiling = 0;
+  Ceilings ceilings;
   Report report;
 };
-
-__global__ void read_kernel(const uint4* in, size_t count, uint32_t* out) {
-  uint32_t x = 0;
-  const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
-  size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
-  for (; i + 3 * stride < count; i += 4 * stride) {
-    const uint4 a = __ldcs(in + i), b = __ldcs(in + i + stride), c = __ldcs(in + i + 2 * stride),
-                d = __ldcs(in + i + 3 * stride);
-    x ^= a.x ^ a.y ^ a.z ^ a.w ^ b.x ^ b.y ^ b.z ^ b.w ^ c.x ^ c.y ^ c.z ^ c.w ^ d.x ^ d.y ^ d.z ^
-         d.w;
-  }
-  if (x == 0x12345678) *out = x;
-}
-
-void ceilings(Bench& b) {
-  const size_t bytes = size_t{4} << 30;
-  const Memory data = Memory::random(bytes / 2, 1.0F, 1);
-  const Memory out = Memory::zeros(bytes / 2);
-  for (const int blocks : {8, 16, 32}) {
-    const double us = microseconds(b.stream, 1, [&](int) {
-      read_kernel<<<static_cast<unsigned>(b.sms * blocks), 256, 0, b.stream>>>(
-          data.as<uint4>(), bytes / 16, out.as<uint32_t>());
-    });
-    b.read_ceiling = std::max(b.read_ceiling, static_cast<double>(bytes) / (us * 1e-6));
-    b.report.add({"ceiling: read 4 GiB, " + std::to_string(blocks) + " blocks/SM", us,
-                  static_cast<double>(bytes), true, 4.43e12});
-  }
-  const double us = microseconds(b.stream, 1, [&](int) {
-    cudaMemcpyAsync(out.as(), data.as(), bytes / 2, cudaMemcpyDeviceToDevice, b.stream);
-  });
-  b.report.add({"ceiling: copy 2 GiB", us, static_cast<double>(bytes), true, 4.25e12});
-  LargeGemm gemm;
-  const int n = 8192;
-  const double g = microseconds(b.stream, 3, [&](int) {
-    gemm.multiply(n, n, n, data.as(), data.as<char>() + (size_t{1} << 30), out.as(), b.stream);
-  });
-  b.gemm_ceiling = 2.0 * n * n * n / (g * 1e-6);
-  b.report.add({"ceiling: bf16 GEMM 8192 (cuBLASLt)", g, 2.0 * n * n * n, false, 787e12});
-}
 
 double skinny(Bench& b, const ProductPool& pool, const Product& p, int m, int variant, int strips,
               int parts, int replays) {
@@ -89,13 +51,13 @@ void products(Bench& b) {
       const std::string name = std::string(p.name) + " m " + std::to_string(m);
       for (int v = 0; v < (m > 32 ? kSkinnyVariants : 1); ++v) {
         b.report.add({name + " skinny v" + std::to_string(v), skinny(b, pool, p, m, v, -1, -1, 7),
-                      bytes, true, b.read_ceiling});
+                      bytes, true, b.ceilings.read});
       }
       const double us = microseconds(b.stream, 12, [&](int i) {
         large.multiply(m, p.n, p.k, pool.input.as(), pool.weight(p, i), pool.output.as(), b.stream,
                        p.is_head());
       });
-      b.report.add({name + " cuBLASLt", us, bytes, true, b.read_ceiling});
+      b.report.add({name + " cuBLASLt", us, bytes, true, b.ceilings.read});
     }
   }
 }
@@ -117,9 +79,9 @@ void large_products(Bench& b) {
         const std::string name =
             std::string(p.name) + " m " + std::to_string(m) + " cuBLASLt " + how;
         if (m <= 256) {
-          b.report.add({name, us, static_cast<double>(p.bytes()), true, b.read_ceiling});
+          b.report.add({name, us, static_cast<double>(p.bytes()), true, b.ceilings.read});
         } else {
-          b.report.add({name, us, 2.0 * m * p.n * p.k, false, b.gemm_ceiling});
+          b.report.add({name, us, 2.0 * m * p.n * p.k, false, b.ceilings.gemm});
         }
       };
       time(guess, "first guess");
@@ -199,7 +161,7 @@ void sampling(Bench& b) {
       });
       b.report.add({"sampling " + std::to_string(rows) + " rows of 128256, " +
                         (greedy ? "greedy" : "top-k 50, top-p 0.95, seed"),
-                    us, 4.0 * rows * vocab, true, b.read_ceiling});
+                    us, 4.0 * rows * vocab, true, b.ceilings.read});
     }
   }
 }
@@ -264,7 +226,7 @@ void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads =
   });
   b.report.add({"decode attention " + std::to_string(c.batch) + " x " + std::to_string(c.kv_len) +
                     ", share " + std::to_string(share),
-                us, 4.0 * c.batch * c.kv_len * kv_heads * dim, true, b.read_ceiling});
+                us, 4.0 * c.batch * c.kv_len * kv_heads * dim, true, b.ceilings.read});
 }
 
 void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
@@ -313,7 +275,7 @@ void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
                     ", kv heads " + std::to_string(kv_heads) + ", blocks of " +
                     std::to_string(block_tokens),
                 us, 2.0 * batch * heads * dim * static_cast<double>(length) * length, false,
-                b.gemm_ceiling});
+                b.ceilings.gemm});
 }
 
 void attention(Bench& b) {
@@ -347,14 +309,14 @@ void small_ops(Bench& b) {
     n.output = matrix(y, rows, hidden);
     double us = microseconds(b.stream, 20, [&](int) { check(norm(n, b.stream), "norm"); });
     b.report.add({"residual + rms norm 4096, rows " + std::to_string(rows), us, 8.0 * rows * hidden,
-                  true, b.read_ceiling});
+                  true, b.ceilings.read});
     us = microseconds(b.stream, 20, [&](int) {
       check(activation(Curve::silu, true, matrix(x, rows, 2 * inner), matrix(y, rows, inner),
                        b.stream),
             "activation");
     });
     b.report.add({"silu * up 14336, rows " + std::to_string(rows), us, 6.0 * rows * inner, true,
-                  b.read_ceiling});
+                  b.ceilings.read});
     std::vector<int32_t> positions(static_cast<size_t>(rows)),
         prompts(static_cast<size_t>(rows), 8192), cache_rows(static_cast<size_t>(rows));
     for (int i = 0; i < rows; ++i)
@@ -380,7 +342,7 @@ void small_ops(Bench& b) {
     r.cache = {y.as(), y.as<char>() + size_t{8192} * 2048, DType::bf16, 8, 128, 128, 16, 512, 128};
     us = microseconds(b.stream, 20, [&](int) { check(rope_write(r, b.stream), "rope_write"); });
     b.report.add({"rope + cache write 32/8 x 128, rows " + std::to_string(rows), us,
-                  2.0 * rows * (6144 + 6144 + 1024), true, b.read_ceiling});
+                  2.0 * rows * (6144 + 6144 + 1024), true, b.ceilings.read});
   }
 }
 
@@ -401,7 +363,7 @@ int main(int argc, char** argv) {
     }
     return argc <= 2 && by_default;
   };
-  ceilings(b);
+  b.ceilings = measure_ceilings(b.report, b.stream);
   if (named("attention")) attention(b);
   if (named("small")) small_ops(b);
   if (named("sampling")) sampling(b);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "bench/gpu/ceilings.cuh"
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "kernels/cuda/attention.hpp"
@@ -20,6 +21,7 @@ struct Bench {
   cudaStream_t stream = nullptr;
   int each, pictures, rows;
   Report report;
+  Ceilings ceilings;
   double layer_us = 0;
   Memory weights = Memory::random(size_t{1} << 28, 0.02F, 2);
   Memory input, output;
@@ -50,7 +52,7 @@ void product(Bench& b, const char* name, int n, int k) {
                     b.stream);
     });
     b.report.add({std::string(name) + (tuned ? ", timed choice" : ", first guess"), us, flop, false,
-                  787e12});
+                  b.ceilings.gemm});
     best = best > 0 ? std::min(best, us) : us;
   }
   b.layer_us += best;
@@ -58,7 +60,7 @@ void product(Bench& b, const char* name, int n, int k) {
 
 void pass(Bench& b, const char* name, double bytes, int times, cudaError_t (*run)(Bench&)) {
   const double us = microseconds(b.stream, 8, [&](int) { check(run(b), "op"); });
-  b.report.add({name, us, bytes, true, 4.43e12});
+  b.report.add({name, us, bytes, true, b.ceilings.read});
   b.layer_us += us * times;
 }
 
@@ -91,18 +93,12 @@ void attention(Bench& b) {
     check(prefill_attention(a, device.multiProcessorCount, b.stream), "prefill_attention");
   });
   const double flop = 4.0 * kHidden * b.pictures * static_cast<double>(b.each) * b.each;
-  b.report.add({"attention", us, flop, false, 787e12});
+  b.report.add({"attention", us, flop, false, b.ceilings.gemm});
   b.layer_us += us;
 }
 
 void run(Bench& b) {
-  LargeGemm gemm;
-  const int n = 8192;
-  const Memory square = Memory::random(size_t{1} << 26, 1.0F, 4), result = Memory::zeros(1 << 27);
-  const double us = microseconds(b.stream, 3, [&](int) {
-    gemm.multiply(n, n, n, square.as(), b.weights.as(), result.as(), b.stream);
-  });
-  b.report.add({"ceiling: bf16 GEMM 8192 (cuBLASLt)", us, 2.0 * n * n * n, false, 787e12});
+  b.ceilings = measure_ceilings(b.report, b.stream);
   product(b, "qkv 3840x1280", 3 * kHidden, kHidden);
   product(b, "out 1280x1280", kHidden, kHidden);
   product(b, "fc1 5120x1280", kInner, kHidden);

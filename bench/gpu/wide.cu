@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "bench/gpu/ceilings.cuh"
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "bench/gpu/products.hpp"
@@ -18,33 +19,18 @@ using namespace troupe::cuda;
 struct Bench {
   cudaStream_t stream = nullptr;
   int sms = 0;
-  double read_ceiling = 4.43e12, gemm_ceiling = 787e12;
+  Ceilings ceilings;
   Report report;
   Memory gated = Memory::zeros(size_t{8192} * 14336 * 2);
 };
-
-void ceilings(Bench& b, const ProductPool& pool) {
-  LargeGemm gemm;
-  const int n = 8192;
-  const double us = microseconds(b.stream, 3, [&](int) {
-    gemm.multiply(n, n, n, pool.weights.as(), pool.input.as(), pool.output.as(), b.stream);
-  });
-  b.gemm_ceiling = 2.0 * n * n * n / (us * 1e-6);
-  b.report.add({"ceiling: bf16 GEMM 8192 (cuBLASLt)", us, 2.0 * n * n * n, false, 787e12});
-  const double copy = microseconds(b.stream, 1, [&](int) {
-    cudaMemcpyAsync(pool.weights.as<char>() + (size_t{1} << 30), pool.weights.as(), size_t{1} << 30,
-                    cudaMemcpyDeviceToDevice, b.stream);
-  });
-  b.report.add({"ceiling: copy 1 GiB", copy, static_cast<double>(size_t{2} << 30), true, 4.25e12});
-}
 
 void add(Bench& b, const Product& p, int m, const std::string& how, double us) {
   const std::string name = std::string(p.name) + " m " + std::to_string(m) + " " + how;
   const double bytes = 2.0 * p.n * p.k, flop = bytes * m;
   if (m <= 128) {
-    b.report.add({name, us, bytes, true, b.read_ceiling});
+    b.report.add({name, us, bytes, true, b.ceilings.read});
   } else {
-    b.report.add({name, us, flop, false, b.gemm_ceiling});
+    b.report.add({name, us, flop, false, b.ceilings.gemm});
   }
 }
 
@@ -120,7 +106,7 @@ int main(int argc, char** argv) {
   b.sms = device.multiProcessorCount;
   BENCH_CUDA(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
   const ProductPool pool(b.sms);
-  ceilings(b, pool);
+  b.ceilings = measure_ceilings(b.report, b.stream);
   std::vector<int> rows;
   for (int i = 2; i < argc; ++i) rows.push_back(std::atoi(argv[i]));
   if (rows.empty()) rows = {64, 128, 192, 256, 512, 2048, 8192};
