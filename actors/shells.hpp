@@ -157,7 +157,7 @@ struct ExecutorGauge {
   std::atomic<int64_t> idle_ns{0};      // between steps that followed one another
   std::atomic<uint64_t> gaps{0};
   // Its thread's time in steps, without that in which it stood still for the device: launching,
-  // collecting, and the planning and telling it does for others meanwhile.
+  // collecting, and what planning and telling it does for others meanwhile (CastParts::tells_apart).
   std::atomic<int64_t> host_ns{0};
   std::mutex mutex;
   std::vector<MemoryShare> memory;  // guarded; as it was when the device last had nothing to do
