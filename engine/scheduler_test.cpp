@@ -335,7 +335,7 @@ TEST(Scheduler, TakesALongPrefixInParts) {
   rig.run();
 
   ask(2, 0);
-  for (const uint64_t held : {3, 6, 9}) takes_a_part(held);
+  for (const uint64_t held : {3U, 6U, 9U}) takes_a_part(held);
   rig.run();
   EXPECT_EQ(rig.end_of(2)->usage.cached_tokens, 80);
   EXPECT_EQ(rig.said(2), rig.said(1));
