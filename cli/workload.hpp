@@ -38,7 +38,7 @@ struct WorkloadResult {
   struct Host {
     double all = -1.0;       // without the waits for the device
     double planning = -1.0;  // of these, the scheduler's
-    double telling = -1.0;   // of these, bringing tokens to whoever asked
+    double telling = -1.0;   // bringing tokens to whoever asked; of these, unless other threads do it
   } host_us;
   std::vector<JobResult> jobs;
   std::string problem;  // empty: all went well
