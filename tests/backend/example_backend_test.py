@@ -14,6 +14,8 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, os.path.join(sys.path[0], "golden"))
+import id_tokenizer
 from installed import clean_environment, install, run
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
@@ -77,11 +79,7 @@ class ExampleBackend(unittest.TestCase):
         folder = self.root / name
         shutil.copytree(SOURCE / "tests" / "golden" / "models" / name, folder)
         vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
-        (folder / "tokenizer.json").write_text(json.dumps({
-            "version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
-            "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": None, "truncation": None,
-            "padding": None, "model": {"type": "WordLevel", "unk_token": "w0",
-                                       "vocab": {f"w{i}": i for i in range(vocabulary)}}}))
+        id_tokenizer.write(folder, vocabulary)
         return folder
 
     def answers(self, model, library):

@@ -19,6 +19,7 @@ import tempfile
 
 import torch
 
+import id_tokenizer
 import models
 import random_specs
 import reference
@@ -31,12 +32,7 @@ OPTIONS = [[], ["--max-step-tokens", "16"], ["--no-overlap"], ["--block-tokens",
 
 
 def write_tokenizer(folder: pathlib.Path, vocab: int) -> None:
-    """Prompts are ids: any vocabulary of the right size will do."""
-    words = {f"w{i}": i for i in range(vocab)}
-    (folder / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
-        "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": None, "truncation": None,
-        "padding": None, "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"}}))
+    id_tokenizer.write(folder, vocab)
     (folder / "tokenizer_config.json").write_text('{"eos_token": "w2"}')
 
 
