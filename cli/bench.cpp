@@ -1,5 +1,5 @@
 // troupe bench: latency, throughput, prefill and serving of any model, through the C ABI like any
-// user. Greedy, end of sequence ignored, so that lengths are exact; prompts are random token ids.
+// user. Greedy unless asked otherwise, end of sequence ignored, so that lengths are exact; prompts are random token ids.
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -16,6 +16,7 @@
 #include "cli/exit_codes.hpp"
 #include "cli/files.hpp"
 #include "cli/numbers.hpp"
+#include "cli/sampling_flags.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "cli/workload.hpp"
@@ -32,6 +33,7 @@ struct Bench {
   std::vector<int> batches = {1};
   double rate = 0.0;
   bool as_json = false;
+  troupe_sampling sampling = greedy();
 };
 
 struct Measured {
@@ -89,7 +91,10 @@ std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, in
                                    std::string& problem) {
   std::vector<WorkloadResult> runs;
   for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
-    auto run = run_workload(handle, jobs, {vocab, static_cast<uint64_t>(r + 2)}, interrupt);
+    auto run = run_workload(
+        handle, jobs,
+        {.vocab = vocab, .seed = static_cast<uint64_t>(r + 2), .sampling = bench.sampling},
+        interrupt);
     problem = run.problem;
     if (r >= 0) runs.push_back(std::move(run));
   }
@@ -277,6 +282,7 @@ Run declare_bench(CLI::App& app) {
     sub->add_option("--rate", bench->rate, "serving: Poisson arrivals per second; 0: all at once")
         ->check(not_negative());
     sub->add_flag("--json", bench->as_json, "One JSON object");
+    declare_draw(*sub, bench->sampling);
     sub->callback([run, bench, kind] {
       *run = [bench, kind](Interrupt& interrupt) {
         return run_bench(*bench, kind.name, kind.measure, interrupt);

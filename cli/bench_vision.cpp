@@ -141,7 +141,7 @@ class Runner {
     std::vector<Job> jobs(pages.size());
     for (size_t i = 0; i < jobs.size(); ++i) jobs[i] = {bench_.prompt, output, 0.0, &pages[i]};
     const ImageFigures before = image_figures(engine_);
-    pass.work = run_workload(engine_, jobs, {vocab_, ++drawn_, at_once}, interrupt_);
+    pass.work = run_workload(engine_, jobs, {.vocab = vocab_, .seed = ++drawn_, .at_once = at_once}, interrupt_);
     pass.images = image_figures(engine_).since(before);
     problem = pass.work.problem;
     return pass;

@@ -7,9 +7,11 @@
 
 namespace troupe::cli {
 
-void SamplingFlags::declare(CLI::App& app) {
-  troupe_sampling& raw = sampling.raw;
-  const char* const group = "Sampling";
+namespace {
+const char* const group = "Sampling";
+}
+
+void declare_draw(CLI::App& app, troupe_sampling& raw) {
   app.add_option("--temperature", raw.temperature, "0 takes the likeliest")
       ->group(group)
       ->check(a_number());
@@ -26,6 +28,11 @@ void SamplingFlags::declare(CLI::App& app) {
       ->group(group)
       ->check(a_number());
   app.add_option("--seed", raw.seed, "Same seed, same draws")->group(group);
+}
+
+void SamplingFlags::declare(CLI::App& app) {
+  troupe_sampling& raw = sampling.raw;
+  declare_draw(app, raw);
   app.add_option("--max-tokens", raw.max_tokens, "Default: what the context leaves")->group(group);
   app.add_option("--min-tokens", raw.min_tokens, "No end before so many")->group(group);
   app.add_option("--stop", sampling.stop, "A text that ends the answer; may be repeated")

@@ -8,6 +8,10 @@
 
 namespace troupe::cli {
 
+// How each token is drawn: temperature, nucleus, penalties, seed.
+void declare_draw(CLI::App& app, troupe_sampling& raw);
+
+// That, and what an answer is and where it ends.
 struct SamplingFlags {
   openai::Sampling sampling;
   bool ignore_eos = false, include_stop = false, keep_special = false;

@@ -30,8 +30,8 @@ troupe_error* add_page(troupe_request* request, const Page& page) {
   return troupe_request_image(request, &image);
 }
 
-troupe_error* submit(troupe_engine* engine, const Job& job, int32_t vocab, std::mt19937_64& random,
-                     troupe_queue* queue, uint64_t key) {
+troupe_error* submit(troupe_engine* engine, const Job& job, const WorkloadOptions& options,
+                     std::mt19937_64& random, troupe_queue* queue, uint64_t key) {
   troupe_request* handle = nullptr;
   if (troupe_error* e = troupe_request_new(&handle)) return e;
   const Request request(handle);
@@ -43,14 +43,13 @@ troupe_error* submit(troupe_engine* engine, const Job& job, int32_t vocab, std::
     return troupe_submit(engine, handle, queue, key, nullptr);
   }
   // The lowest ids are special tokens in most vocabularies, the highest those of pictures.
+  const int32_t vocab = options.vocab;
   std::uniform_int_distribution<int32_t> token(std::min(300, vocab / 2),
                                                job.page != nullptr ? vocab / 2 : vocab - 1);
   std::vector<int32_t> prompt(static_cast<size_t>(job.input));
   for (int32_t& t : prompt) t = token(random);
   if (troupe_error* e = troupe_request_tokens(handle, prompt.data(), prompt.size())) return e;
-  troupe_sampling sampling;
-  troupe_sampling_init(&sampling, sizeof sampling);
-  sampling.temperature = 0.0F;
+  troupe_sampling sampling = options.sampling;
   sampling.max_tokens = job.output;
   sampling.ignore_eos = 1;
   if (troupe_error* e = troupe_request_sampling(handle, &sampling)) return e;
@@ -104,6 +103,13 @@ void note_tokens(JobResult& job, double now, int64_t tokens) {
 
 }  // namespace
 
+troupe_sampling greedy() {
+  troupe_sampling sampling;
+  troupe_sampling_init(&sampling, sizeof sampling);
+  sampling.temperature = 0.0F;
+  return sampling;
+}
+
 std::string metrics_of(troupe_engine* engine) {
   troupe_bytes* handle = nullptr;
   if (const Error error(troupe_engine_metrics(engine, &handle)); error) return {};
@@ -144,7 +150,7 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
     while (submitted < jobs.size() && open < options.at_once &&
            jobs[submitted].arrival_s <= watch.seconds()) {
       result.jobs[submitted].submitted_s = watch.seconds();
-      error.reset(submit(engine, jobs[submitted], options.vocab, random, queue.get(), submitted));
+      error.reset(submit(engine, jobs[submitted], options, random, queue.get(), submitted));
       if (error && troupe_error_code(error.get()) == TROUPE_ERROR_OVERLOADED && open > 0) {
         error.reset();
         break;

@@ -44,10 +44,13 @@ struct WorkloadResult {
   std::string problem;  // empty: all went well
 };
 
+troupe_sampling greedy();
+
 struct WorkloadOptions {
   int32_t vocab = 0;    // bounds the random token ids
   uint64_t seed = 0;    // makes prompts differ between repeats
-  size_t at_once = ~size_t{0};  // jobs in flight
+  size_t at_once = ~size_t{0};          // jobs in flight
+  troupe_sampling sampling = greedy();  // of every job; its length is the job's
 };
 
 WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,

@@ -240,6 +240,14 @@ class Bench(unittest.TestCase):
         self.assertEqual([f["batch"] for f in figures], [1, 4])
         self.assertGreater(figures[1]["total_tokens_per_s"], 0)
 
+    def test_drawn_tokens_are_measured_as_they_are_asked_for(self):
+        lengths = ("bench", "latency", "echo:", "--in", "8", "--out", "16", "--repeats", "1", "--json")
+        done = troupe(*lengths, "--temperature", "0.8", "--top-k", "50", "--top-p", "0.95", "--seed", "7")
+        self.assertGreater(json.loads(done.stdout)["figures"][0]["total_tokens_per_s"], 0)
+        refused = troupe(*lengths, "--top-p", "3")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("top_p is 3: it must be above 0, at most 1", refused.stderr)
+
     def test_serving_replays_a_list(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as lengths:
             lengths.write("[[5, 7], [9, 3]]")
