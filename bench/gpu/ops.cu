@@ -126,17 +126,27 @@ void sweep(Bench& b) {
 void sampling(Bench& b) {
   const int vocab = 128256;
   const Memory source = Memory::random(size_t{256} * vocab * 2, 1.0F, 12);
+  struct Draw {
+    const char* name;
+    float temperature, top_p;
+    int32_t top_k, top_n;
+  };
+  const Draw kinds[] = {{"greedy", 0.0F, 1.0F, 0, -1},
+                        {"top-k 50, top-p 0.95, seed", 0.8F, 0.95F, 50, -1},
+                        {"top-p 0.5", 0.05F, 0.5F, 0, -1},
+                        {"temperature alone", 0.8F, 1.0F, 0, -1},
+                        {"greedy, 5 likeliest reported", 0.0F, 1.0F, 0, 5}};
   for (const int rows : {1, 64, 256}) {
-    for (const bool greedy : {true, false}) {
+    for (const Draw& kind : kinds) {
       std::vector<LogitRow> wanted;
       std::vector<DrawRule> draws;
       for (int i = 0; i < rows; ++i) {
-        wanted.push_back({i, i, i, -1, -1});
+        wanted.push_back({i, i, i, -1, kind.top_n});
         DrawRule r = {};
         r.slot = i;
-        r.top_p = greedy ? 1.0F : 0.95F;
-        r.top_k = greedy ? 0 : 50;
-        r.temperature = greedy ? 0.0F : 0.8F;
+        r.top_p = kind.top_p;
+        r.top_k = kind.top_k;
+        r.temperature = kind.temperature;
         r.repetition_penalty = 1.0F;
         r.seed = static_cast<uint64_t>(i);
         r.mask_row = -1;
@@ -156,11 +166,15 @@ void sampling(Bench& b) {
       s.drawn = drawn.as<Drawn>();
       const Memory meeting = Memory::zeros(256 * sizeof(GreedyRow));
       s.greedy = meeting.as<GreedyRow>();
+      const Memory tops = Memory::zeros(256 * 8 * sizeof(TopToken));
+      s.tops = tops.as<TopToken>();
+      s.tops_stride = 8;
+      const bool greedy = kind.temperature == 0.0F && kind.top_n < 0;
       const double us = microseconds(b.stream, 8, [&](int) {
         check(greedy ? sample_greedy(s, b.sms, b.stream) : sample(s, b.stream), "sample");
       });
       b.report.add({"sampling " + std::to_string(rows) + " rows of 128256, " +
-                        (greedy ? "greedy" : "top-k 50, top-p 0.95, seed"),
+                        kind.name,
                     us, 4.0 * rows * vocab, true, b.ceilings.read});
     }
   }

@@ -10,7 +10,6 @@ namespace troupe::cuda {
 namespace {
 
 constexpr int kThreads = 512, kAhead = 4, kPartsMax = 16;
-constexpr unsigned long long kPoisoned = ~0ULL;  // a NaN outdoes every token
 
 __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant__ Sampling p) {
   __shared__ unsigned long long of_warp[kThreads / 32];
@@ -36,7 +35,7 @@ __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant_
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         if (i + e >= n) continue;
-        const unsigned long long key = isnan(each[e]) ? kPoisoned : key_of(each[e], i + e);
+        const unsigned long long key = checked_key_of(each[e], i + e);
         best = key > best ? key : best;
       }
     }
@@ -57,12 +56,10 @@ __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant_
   __threadfence();
   best = atomicExch(&shared.best, 0ULL);
   shared.arrived = 0;
-  Drawn out = {-1, 0, best == kPoisoned ? NAN : 0.0F};
-  const float top = __uint_as_float(
-      static_cast<uint32_t>(best >> 63 != 0 ? best >> 32 & 0x7FFFFFFFU : ~(best >> 32)));
+  Drawn out = {-1, 0, best == kPoisonedKey ? NAN : 0.0F};
   const LogitRow wanted = p.rows[row];
-  if (best != kPoisoned && top > -INFINITY) {
-    out.token = static_cast<int32_t>(0xFFFFFFFFU - static_cast<uint32_t>(best));
+  if (best != kPoisonedKey && logit_of(best) > -INFINITY) {
+    out.token = token_of(best);
     append(p.slots, p.draws[wanted.sampling].slot, out.token);
   }
   p.drawn[row] = out;

@@ -98,32 +98,54 @@ __device__ bool prepare(const Sampling& p, float* row, int32_t n) {
   return __syncthreads_or(poisoned);
 }
 
+__device__ unsigned long long best_below(Shared& s, const float* row, int32_t n,
+                                         unsigned long long ceiling) {
+  unsigned long long best = 0;
+  each_logit(row, n, [&](float x, int32_t i) {
+    const unsigned long long key = key_of(x, i);
+    if (key < ceiling && key > best) best = key;
+  });
+  return block_max(s, best);
+}
+
+// The scored token's log-probability and rank, and the likeliest tokens, of the row as it lies.
 __device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, const float* raw,
                        int32_t token, Drawn& out) {
   const auto n = static_cast<int32_t>(p.logits.cols);
-  const Stats best = best_of(s, raw, n, ~0ULL);
+  const unsigned long long own_best = best_of_thread(raw, n);
+  const float top = logit_of(block_max(s, own_best));
   float sum = 0.0F;
   unsigned long long above = 0;
   const bool scored = token >= 0 && token < n;
   const float own = scored ? raw[token] : INFINITY;
-  each_logit(raw, n, [&](float x, int32_t) {
-    sum += expf(x - best.top);
+  const auto account = [&](float x) {
+    sum += expf(x - top);
     above += x > own ? 1 : 0;
-  });
-  const float log_sum = best.top + logf(block_sum(s, sum));
+  };
+  const int32_t tops = min(min(wanted.top_n, p.tops_stride), n);
+  Listing list = {0, kListMax + 1};
+  if (tops > 0 && tops <= kListed)
+    list = list_best(s, raw, n, tops, own_best, account);
+  else
+    each_logit(raw, n, [&](float x, int32_t) { account(x); });
+  const float log_sum = top + logf(block_sum(s, sum));
   above = block_sum(s, above);
   if (scored) {
     out.logprob = own - log_sum;
     out.rank = 1 + static_cast<int32_t>(above);
   }
+  TopToken* const reported = p.tops + static_cast<int64_t>(blockIdx.x) * p.tops_stride;
+  const auto write = [&](int32_t place, unsigned long long key) {
+    reported[place] = {token_of(key), logit_of(key) - log_sum};
+  };
+  if (list.count <= kListMax) {
+    if (static_cast<int32_t>(threadIdx.x) < tops) write(threadIdx.x, list.key);
+    return;
+  }
   unsigned long long ceiling = ~0ULL;
-  for (int32_t t = 0; t < wanted.top_n && t < n && t < p.tops_stride; ++t) {
-    const Stats next = best_of(s, raw, n, ceiling);
-    ceiling = key_of(next.top, next.token);
-    if (threadIdx.x == 0) {
-      p.tops[static_cast<int64_t>(blockIdx.x) * p.tops_stride + t] = {next.token,
-                                                                      next.top - log_sum};
-    }
+  for (int32_t t = 0; t < tops; ++t) {
+    ceiling = best_below(s, raw, n, ceiling);
+    if (threadIdx.x == 0) write(t, ceiling);
   }
 }
 

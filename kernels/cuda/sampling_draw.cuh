@@ -1,140 +1,18 @@
 // Drawing a token from one row, by one block. Sums that decide anything are made of integers
 // (weights in units of 2^-40), so the result does not depend on the order in which threads add.
 //
-// The tokens in order of falling logit (equal ones by id) are never sorted: top-k and top-p each
-// look for the last token of a prefix of that order. A histogram over even steps of the logit finds
-// the step in which the prefix ends, and only the tokens of that step are compared with one
-// another.
+// The tokens in order of falling logit (equal ones by id) are never sorted. Most draws are decided
+// among the best few hundred (sampling_list.cuh). Else top-k and top-p each look for the last token
+// of a prefix of that order: a histogram over even steps of the logit finds the step in which the
+// prefix ends, and only the tokens of that step are compared with one another.
 #pragma once
 
-#include "base/philox.hpp"
-#include "kernels/cuda/sampling_row.cuh"
+#include "kernels/cuda/sampling_list.cuh"
 
 namespace troupe::cuda::drawing {
 
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / 32;
-constexpr int kBins = 2048;
 constexpr float kBinsPerUnit =
     64.0F;  // bins cover 32 below the highest logit; the last takes the rest
-constexpr int kListMax = 1024;
-constexpr float kUnit = 1099511627776.0F;  // 2^40
-
-struct Stats {
-  float top;
-  int32_t token;
-  bool poisoned;
-};
-
-struct Shared {
-  unsigned long long bins[kBins];
-  uint32_t counts[kBins];
-  unsigned long long keys[kListMax], measures[kListMax];
-  unsigned long long of_warp[kWarps];
-  float values[kWarps];
-  int32_t tokens[kWarps];
-  unsigned long long cut;
-  int32_t bin, count;
-  int32_t token;
-};
-
-template <class T>
-__device__ __forceinline__ T warp_sum(T x) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
-  return x;
-}
-
-__device__ inline unsigned long long block_sum(Shared& s, unsigned long long x) {
-  x = warp_sum(x);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) s.of_warp[threadIdx.x / 32] = x;
-  __syncthreads();
-  return warp_sum(threadIdx.x % 32 < kWarps ? s.of_warp[threadIdx.x % 32] : 0ULL);
-}
-
-__device__ inline float block_sum(Shared& s, float x) {
-  x = warp_sum(x);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) s.values[threadIdx.x / 32] = x;
-  __syncthreads();
-  return warp_sum(s.values[threadIdx.x % 32]);
-}
-
-// visit(logit, token) for every token that is this thread's, in rising order.
-template <class Visit>
-__device__ __forceinline__ void each_logit(const float* row, int32_t n, const Visit& visit) {
-  constexpr int kAhead = 4;
-  const int32_t pieces = (n + 3) / 4;
-  for (int32_t first = threadIdx.x; first < pieces; first += kAhead * kThreads) {
-    float4 x[kAhead];
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int32_t piece = first + a * kThreads;
-      if (piece < pieces) x[a] = load_piece(row, piece, n);
-    }
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a) {
-      const int32_t i = (first + a * kThreads) * 4;
-      if (i < n) visit(x[a].x, i);
-      if (i + 1 < n) visit(x[a].y, i + 1);
-      if (i + 2 < n) visit(x[a].z, i + 2);
-      if (i + 3 < n) visit(x[a].w, i + 3);
-    }
-  }
-}
-
-// The best token of the row below `ceiling` (a key).
-__device__ inline Stats best_of(Shared& s, const float* logits, int32_t n,
-                                unsigned long long ceiling) {
-  float top = -INFINITY;
-  int32_t token = n;
-  bool poisoned = false;
-  const bool all = ceiling == ~0ULL;
-  each_logit(logits, n, [&](float x, int32_t i) {
-    poisoned |= isnan(x);
-    if ((x > top || token == n) && (all || key_of(x, i) < ceiling)) {
-      top = x;
-      token = i;
-    }
-  });
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    const float x = __shfl_xor_sync(0xffffffff, top, d);
-    const int32_t t = __shfl_xor_sync(0xffffffff, token, d);
-    if (t < n && (token == n || x > top || (x == top && t < token))) {
-      top = x;
-      token = t;
-    }
-  }
-  poisoned = __syncthreads_or(poisoned);
-  if (threadIdx.x % 32 == 0) {
-    s.values[threadIdx.x / 32] = top;
-    s.tokens[threadIdx.x / 32] = token;
-  }
-  __syncthreads();
-  top = s.values[0];
-  token = s.tokens[0];
-  for (int w = 1; w < kWarps; ++w) {
-    const float x = s.values[w];
-    const int32_t t = s.tokens[w];
-    if (t < n && (token == n || x > top || (x == top && t < token))) {
-      top = x;
-      token = t;
-    }
-  }
-  __syncthreads();
-  return {top, token, poisoned};
-}
-
-struct Weigh {
-  const float* logits;
-  int32_t n;
-  float top, inverse_temperature;
-  __device__ __forceinline__ unsigned long long of(float logit) const {
-    return static_cast<unsigned long long>(expf((logit - top) * inverse_temperature) * kUnit);
-  }
-};
 
 // The key of the last token, in falling order, before which the measures of tokens at or above
 // `floor` add up to less than `goal`. A token's measure is its weight, or one.
@@ -219,7 +97,7 @@ class Keeper {
  public:
   static constexpr int kAhead = 4;
   __device__ Keeper(const Weigh& w, unsigned long long cut, float min_p)
-      : w_(w), cut_(cut), best_(key_of(w.top, 0)), min_p_(min_p) {}
+      : w_(w), cut_(cut), min_p_(min_p) {}
 
   __device__ __forceinline__ void pieces(int32_t first, float4 (&x)[kAhead]) const {
 #pragma unroll
@@ -236,13 +114,11 @@ class Keeper {
  private:
   __device__ __forceinline__ unsigned long long weight(float x, int32_t i) const {
     if (i >= w_.n || key_of(x, i) < cut_) return 0;
-    if (min_p_ > 0.0F && expf((x - w_.top) * w_.inverse_temperature) < min_p_ &&
-        key_of(x, 0) != best_)
-      return 0;
+    if (min_p_ > 0.0F && w_.share_of(x) < min_p_ && x != w_.top) return 0;
     return w_.of(x);
   }
   const Weigh& w_;
-  unsigned long long cut_, best_;
+  unsigned long long cut_;
   float min_p_;
 };
 
@@ -327,15 +203,18 @@ __device__ inline int32_t draw_kept(Shared& s, const Weigh& w, unsigned long lon
   return s.token;
 }
 
-// kPoisoned: the row has a NaN.
+// kPoisoned: the row has a NaN. -1: nothing is allowed.
 constexpr int32_t kPoisoned = -2;
 
 __device__ inline int32_t draw(Shared& s, const DrawRule& r, const float* logits, int32_t n) {
-  const Stats best = best_of(s, logits, n, ~0ULL);
-  if (best.poisoned) return kPoisoned;
-  if (!(best.top > -INFINITY)) return -1;
-  if (r.temperature <= 0.0F) return best.token;
-  const Weigh w = {logits, n, best.top, 1.0F / r.temperature};
+  const unsigned long long own = best_of_thread(logits, n);
+  const unsigned long long best = block_max(s, own);
+  if (best == kPoisonedKey) return kPoisoned;
+  const float top = logit_of(best);
+  if (!(top > -INFINITY)) return -1;
+  if (r.temperature <= 0.0F) return token_of(best);
+  const Weigh w = {logits, n, top, 1.0F / r.temperature};
+  if (const int32_t token = draw_listed(s, r, w, own); token != kNotListed) return token;
   unsigned long long cut = 0;
   if (r.top_k > 0 && r.top_k < n) cut = find_cut(s, w, false, static_cast<double>(r.top_k), 0);
   if (r.top_p < 1.0F) {
@@ -345,7 +224,7 @@ __device__ inline int32_t draw(Shared& s, const DrawRule& r, const float* logits
     });
     total = block_sum(s, total);
     const double goal = static_cast<double>(r.top_p) * static_cast<double>(total);
-    cut = goal > 0.0 ? find_cut(s, w, true, goal, cut) : key_of(best.top, best.token);
+    cut = goal > 0.0 ? find_cut(s, w, true, goal, cut) : best;
   }
   return draw_kept(s, w, cut, r.min_p, token_uniform(r.seed, r.choice, r.position));
 }

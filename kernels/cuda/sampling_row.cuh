@@ -14,6 +14,21 @@ __device__ __forceinline__ unsigned long long key_of(float logit, int32_t token)
   return static_cast<unsigned long long>(bits) << 32 | (0xFFFFFFFFU - static_cast<uint32_t>(token));
 }
 
+// What the key was made of.
+__device__ __forceinline__ float logit_of(unsigned long long key) {
+  const auto bits = static_cast<uint32_t>(key >> 32);
+  return __uint_as_float((bits & 0x80000000U) != 0 ? bits & 0x7FFFFFFFU : ~bits);
+}
+__device__ __forceinline__ int32_t token_of(unsigned long long key) {
+  return static_cast<int32_t>(0xFFFFFFFFU - static_cast<uint32_t>(key));
+}
+
+// The key of a NaN: it outdoes every token.
+constexpr unsigned long long kPoisonedKey = ~0ULL;
+__device__ __forceinline__ unsigned long long checked_key_of(float logit, int32_t token) {
+  return isnan(logit) ? kPoisonedKey : key_of(logit, token);
+}
+
 // Logits [4 * piece, + 4) of a row of n; what lies behind the row reads as minus infinity. A row is
 // read by one multiprocessor: only many bytes under way make that fast.
 __device__ __forceinline__ float4 load_piece(const float* row, int32_t piece, int32_t n) {

@@ -47,6 +47,7 @@ void sample_greedy_case(Lab& lab);
 void sample_rules_case(Lab& lab);
 void sample_draw_case(Lab& lab);
 void sample_top_case(Lab& lab);
+void sample_crowd_case(Lab& lab);
 void sample_logprobs_case(Lab& lab);
 void sample_feedback_case(Lab& lab);
 void sample_poison_case(Lab& lab);

@@ -43,6 +43,7 @@ constexpr OpsCase kCases[] = {
     {"sample_rules", sample_rules_case},
     {"sample_draw", sample_draw_case},
     {"sample_top", sample_top_case},
+    {"sample_crowd", sample_crowd_case},
     {"sample_logprobs", sample_logprobs_case},
     {"sample_feedback", sample_feedback_case},
     {"sample_poison", sample_poison_case},

@@ -77,6 +77,22 @@ void compare_tokens(Lab& lab, const Results& r, const std::string& what) {
   }
 }
 
+// How many draws of two backends are the same.
+struct Agreement {
+  int64_t drawn = 0, equal = 0;
+
+  void add(const Results& r) {
+    for (size_t i = 0; i < r.second.tokens.size() && i < r.first.tokens.size(); ++i) {
+      ++drawn;
+      if (r.first.tokens[i].token == r.second.tokens[i].token) ++equal;
+    }
+  }
+  void expect(Lab& lab, int64_t all, const std::string& what) const {
+    lab.expect(drawn == all && equal >= drawn - 2,
+               std::to_string(equal) + " of " + std::to_string(drawn) + " " + what + " as the definition has them");
+  }
+};
+
 }  // namespace
 
 void sample_greedy_case(Lab& lab) {
@@ -147,8 +163,7 @@ void sample_rules_case(Lab& lab) {
 }
 
 void sample_draw_case(Lab& lab) {
-  int64_t drawn = 0;
-  int64_t equal = 0;
+  Agreement agreement;
   for (int32_t vocab : {3, 500, 20011}) {
     for (int round = 0; round < 8; ++round) {
       Drawing d(lab, vocab);
@@ -162,15 +177,10 @@ void sample_draw_case(Lab& lab) {
         s.position = static_cast<int32_t>(lab.between(0, 5000));
         s.seed = static_cast<uint64_t>(lab.between(0, int64_t{1} << 40));
       }
-      const Results r = sample(lab, d, logits(lab, d, lab.one_of({0.5F, 4.0F, 10.0F})));
-      for (size_t i = 0; i < r.second.tokens.size() && i < r.first.tokens.size(); ++i) {
-        ++drawn;
-        if (r.first.tokens[i].token == r.second.tokens[i].token) ++equal;
-      }
+      agreement.add(sample(lab, d, logits(lab, d, lab.one_of({0.5F, 4.0F, 10.0F}))));
     }
   }
-  lab.expect(drawn == 3 * 8 * kSlots && equal >= drawn - 2,
-             std::to_string(equal) + " of " + std::to_string(drawn) + " draws as the definition has them");
+  agreement.expect(lab, int64_t{3} * 8 * kSlots, "draws");
 }
 
 // Top-p is a share of what top-k keeps, not of the whole row. Rows where the two differ, and random
@@ -195,8 +205,7 @@ void sample_top_case(Lab& lab) {
                  "top-p within top-k drew token " + std::to_string(token));
     }
   }
-  int64_t drawn = 0;
-  int64_t equal = 0;
+  Agreement agreement;
   for (int round = 0; round < 24; ++round) {
     Drawing d(lab, lab.one_of({40, 300, 5000}));
     for (int32_t slot = 0; slot < kSlots; ++slot) {
@@ -208,14 +217,47 @@ void sample_top_case(Lab& lab) {
       s.position = static_cast<int32_t>(lab.between(0, 5000));
       s.seed = static_cast<uint64_t>(lab.between(0, int64_t{1} << 40));
     }
-    const Results r = sample(lab, d, logits(lab, d, lab.one_of({3.0F, 6.0F, 20.0F})));
-    for (size_t i = 0; i < r.second.tokens.size() && i < r.first.tokens.size(); ++i) {
-      ++drawn;
-      if (r.first.tokens[i].token == r.second.tokens[i].token) ++equal;
-    }
+    agreement.add(sample(lab, d, logits(lab, d, lab.one_of({3.0F, 6.0F, 20.0F}))));
   }
-  lab.expect(drawn == 24 * kSlots && equal >= drawn - 2,
-             std::to_string(equal) + " of " + std::to_string(drawn) + " draws with top-k and top-p as the definition has them");
+  agreement.expect(lab, int64_t{24} * kSlots, "draws with top-k and top-p");
+}
+
+// Rows that are hard for whoever looks for the best tokens without sorting: ties, the best ones side
+// by side or at even distances, hardly any that are allowed, all alike, one above all.
+void sample_crowd_case(Lab& lab) {
+  constexpr int32_t kVocab = 40003;
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  using Row = float (*)(Lab&, int32_t token);
+  const Row rows[] = {
+      [](Lab& l, int32_t) { return std::round(l.uniform(-16.0F, 16.0F)) * 0.25F; },
+      [](Lab& l, int32_t t) { return l.uniform(-1.0F, 1.0F) + (t / 4 % 1024 == 5 ? 6.0F : 0.0F); },
+      [](Lab& l, int32_t t) { return l.uniform(-1.0F, 1.0F) + (t >= 20000 && t < 20700 ? 6.0F : 0.0F); },
+      [](Lab& l, int32_t t) { return t % 13000 == 7 ? l.uniform(-1.0F, 1.0F) : kNever; },
+      [](Lab&, int32_t) { return -2.5F; },
+      [](Lab& l, int32_t t) { return l.uniform(-40.0F, 40.0F) + (t == 39999 ? 60.0F : 0.0F); },
+  };
+  Agreement agreement;
+  int64_t all = 0;
+  for (const Row row : rows) {
+    Drawing d(lab, kVocab);
+    std::vector<float> dense;
+    for (const int32_t top_k : {0, 1, 2, 50, 512, 513, 1024, 2000}) {
+      PlanSampling& s = d.add(static_cast<int32_t>(d.draft.sequences.size()));
+      s.temperature = lab.uniform(0.6F, 1.2F);
+      s.top_k = top_k;
+      s.top_p = lab.one_of({1.0F, 0.9F});
+      s.min_p = lab.one_of({0.0F, 0.02F});
+      s.position = static_cast<int32_t>(lab.between(0, 5000));
+      d.draft.logit_rows.back().top_n = lab.one_of({-1, 0, 5, 20});
+      for (int32_t t = 0; t < kVocab; ++t) dense.push_back(row(lab, t));
+    }
+    const auto count = static_cast<int64_t>(d.draft.logit_rows.size());
+    agreement.add(sample(lab, d, lab.values(DType::f32, dense, count, kVocab)));
+    all += count;
+    for (PlanSampling& s : d.draft.sampling) s.temperature = 0.0F;
+    compare_tokens(lab, sample(lab, d, lab.values(DType::f32, dense, count, kVocab)), "crowd");
+  }
+  agreement.expect(lab, all, "draws from crowds");
 }
 
 void sample_logprobs_case(Lab& lab) {
