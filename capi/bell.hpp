@@ -1,7 +1,7 @@
 // A condition variable for waiters that one mutex guards: the kernel's futex without what
 // std::condition_variable does around it. Its wait takes the mutex back as if others wanted it, so
-// that every unlock afterwards is one more call of the kernel; and who wakes somebody else before
-// it sleeps would lock twice. Both count where a token is an event.
+// that every unlock afterwards is one more call of the kernel. That counts where a token is an
+// event.
 #pragma once
 
 #include <atomic>
@@ -21,18 +21,12 @@ class Bell {
   void wake_one() noexcept { wake(1); }
   void wake_all() noexcept;
 
-  // Sleeps until a ring after this call began, or until then; may return before. `meanwhile` runs
-  // without the mutex before it sleeps.
-  template <class F>
-  void sleep(std::unique_lock<std::mutex>& lock, Clock::time_point until, F&& meanwhile) {
+  // Sleeps until a ring after this call began, or until then; may return before.
+  void sleep(std::unique_lock<std::mutex>& lock, Clock::time_point until) {
     const uint32_t seen = rings_.load(std::memory_order_relaxed);
     lock.unlock();
-    meanwhile();
     wait(seen, until);
     lock.lock();
-  }
-  void sleep(std::unique_lock<std::mutex>& lock, Clock::time_point until) {
-    sleep(lock, until, [] {});
   }
   static constexpr Clock::time_point for_ever() { return Clock::time_point::max(); }
 

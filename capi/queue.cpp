@@ -41,17 +41,6 @@ Event split_tokens(Event& terminal) {
   return tokens;
 }
 
-// Somebody who was called, and must be woken whatever becomes of the caller.
-struct WakesLater {
-  std::shared_ptr<Place> place;
-  WakesLater() = default;
-  WakesLater(const WakesLater&) = delete;
-  WakesLater& operator=(const WakesLater&) = delete;
-  ~WakesLater() {
-    if (place) place->bell.wake_one();
-  }
-};
-
 }  // namespace
 
 // ---- Channel ------------------------------------------------------------------------------------
@@ -230,11 +219,10 @@ struct EventQueue::Patience {
 };
 
 troupe_events* EventQueue::wait(int64_t timeout_ns, uint32_t max) {
-  WakesLater next;  // after the mutex is let go
   std::unique_lock lock(mutex_);
   const Patience patience{*this, timeout_ns};
   if (in_turn_) {
-    next.place = sleep_in_turn(lock, patience);
+    sleep_in_turn(lock, patience);
   } else {
     sleep(lock, patience);
   }
@@ -254,25 +242,19 @@ void EventQueue::sleep(std::unique_lock<std::mutex>& lock, const Patience& patie
   --waiters_;
 }
 
-// Returns when there is something to take, or nothing to wait for, and then who is to be woken
-// after that, if anybody.
-std::shared_ptr<Place> EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock,
-                                                 const Patience& patience) {
-  std::shared_ptr<Place> next = back_in_round();
+// Returns when there is something to take, or nothing to wait for.
+void EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patience& patience) {
+  back_in_round(lock);
   bool called = false;
   while (!called && !patience.over() && !(patience.due() && round_->free())) {
     ++waiters_;
     const bool at_once = patience.due() && round_->arrived(*place_);  // else it stands in line
-    if (!at_once) {
-      place_->bell.sleep(lock, patience.until, [&] {
-        if (next) std::exchange(next, nullptr)->bell.wake_one();
-      });
-    }
+    if (!at_once) place_->bell.sleep(lock, patience.until);
     --waiters_;
     if (place_->calls == 0) continue;
     round_->awake(*place_);
     called = patience.due();
-    if (!called) next = back_in_round();  // in vain: another thread has taken what there was
+    if (!called) back_in_round(lock);  // in vain: another thread has taken what there was
   }
   if (waiters_ == 0) round_->leave_line(*place_);
   if (patience.due() && !called) round_->begin(*place_);
@@ -280,13 +262,12 @@ std::shared_ptr<Place> EventQueue::sleep_in_turn(std::unique_lock<std::mutex>& l
     place_->bell.ring();
     place_->bell.wake_all();
   }
-  return next;
 }
 
-// This thread has done with what it took; whose turn it is now is to be woken.
-std::shared_ptr<Place> EventQueue::back_in_round() {
+// This thread has done with what it took.
+void EventQueue::back_in_round(std::unique_lock<std::mutex>& lock) {
   round_->end();
-  return round_->next();
+  round_->pass_on(lock);
 }
 
 troupe_events* EventQueue::take(uint32_t max) {

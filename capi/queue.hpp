@@ -69,9 +69,8 @@ class EventQueue {
   // Whether a reader sleeps who is then to be woken.
   [[nodiscard]] bool make_ready(Channel& channel);
   void sleep(std::unique_lock<std::mutex>& lock, const Patience& patience);
-  std::shared_ptr<Place> sleep_in_turn(std::unique_lock<std::mutex>& lock,
-                                       const Patience& patience);
-  std::shared_ptr<Place> back_in_round();
+  void sleep_in_turn(std::unique_lock<std::mutex>& lock, const Patience& patience);
+  void back_in_round(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] bool calls_reader();  // true: to be woken at the bell
   troupe_events* take(uint32_t max);
   void signal();

@@ -9,6 +9,7 @@ namespace troupe::capi {
 
 Round::Round() {
   turns_.reserve(kMostAtOnce);
+  due_.reserve(kMostAtOnce);
   const SignalsBlocked blocked;
   watch_ = std::thread([this] { watch(); });
 }
@@ -98,6 +99,34 @@ void Round::call_next(std::unique_lock<std::mutex>& lock) {
   }
 }
 
+bool Round::call_due() {
+  while (due_.size() < kMostAtOnce) {
+    std::shared_ptr<Place> place = next();
+    if (!place) break;
+    due_.push_back(std::move(place));  // there is room: it allocates nothing
+  }
+  return !due_.empty() && !std::exchange(waking_, true);
+}
+
+std::shared_ptr<Place> Round::next_due(bool last) {
+  if (last || due_.empty()) waking_ = false;
+  if (due_.empty()) return nullptr;
+  std::shared_ptr<Place> first = std::move(due_.front());
+  due_.erase(due_.begin());
+  return first;
+}
+
+void Round::pass_on(std::unique_lock<std::mutex>& lock) {
+  if (!call_due()) return;
+  for (size_t left = kMostWakes; left > 0; --left) {
+    const std::shared_ptr<Place> place = next_due(left == 1);
+    if (!place) return;
+    lock.unlock();
+    place->bell.wake_one();
+    lock.lock();
+  }
+}
+
 Round::Clock::time_point Round::expire(Clock::time_point now) {
   auto next_late = Clock::time_point::max();
   const size_t late = std::erase_if(turns_, [&](const Turn& turn) {
@@ -112,17 +141,29 @@ Round::Clock::time_point Round::expire(Clock::time_point now) {
   return next_late;
 }
 
+// Whoever was to wake these is late, or has seen to itself.
+void Round::wake_due(std::unique_lock<std::mutex>& lock) {
+  for (size_t left = due_.size(); left > 0 && !due_.empty(); --left) {
+    const std::shared_ptr<Place> place = std::move(due_.front());
+    due_.erase(due_.begin());
+    lock.unlock();
+    place->bell.wake_one();
+    lock.lock();
+  }
+}
+
 void Round::watch() {
   std::unique_lock lock(mutex);
   while (!stopping_) {
-    if (line_.empty()) {
+    if (line_.empty() && due_.empty()) {
       watching_ = false;
       alarm_.sleep(lock, Bell::for_ever());
       continue;
     }
     const auto next_late = expire(Clock::now());
     call_next(lock);
-    if (line_.empty()) continue;
+    wake_due(lock);
+    if (line_.empty() && due_.empty()) continue;
     // Turns that end in between are others' by then: it looks again, at the latest after kPatience.
     alarm_.sleep(lock, std::min(next_late, Clock::now() + kPatience));
   }

@@ -7,9 +7,13 @@
 // many have one at once; without such a delay their number goes down again. So turns order threads
 // and never stop them:
 //
+// Who wakes another is often preempted by it before it could sleep itself, and two that run on one
+// core drive the next to another, asleep, where waking costs ten times as much. So while a thread
+// is inside its wake, others leave to it whom they call: they sleep, it goes on, and wakes these.
+//
 // INV-ROUND-1: while a place stands in line, as many turns are out as may be, and the watch counts
 // their time. INV-ROUND-2: a place stands in line only while somebody sleeps on its queue and
-// events are in it.
+// events are in it. INV-ROUND-3: while a place is left to be woken, a thread or the watch will.
 #pragma once
 
 #include <pthread.h>
@@ -42,6 +46,7 @@ class Round {
   static constexpr size_t kMostAtOnce = 64;
   static constexpr size_t kCalm =
       64;  // so many calls without a delay, and one thread less runs at once
+  static constexpr size_t kMostWakes = 32;  // for others, before a thread sees to itself
 
   Round();  // starts the watch: throws std::system_error when no thread can be made
   ~Round();
@@ -68,6 +73,13 @@ class Round {
   [[nodiscard]] std::shared_ptr<Place> next();
   void call_next(std::unique_lock<std::mutex>& lock);
 
+  // The same for a thread that comes back to wait: it wakes them, or leaves them to one that wakes.
+  void pass_on(std::unique_lock<std::mutex>& lock);
+  // Its steps. Calls all whose turn it is; whether this thread is to wake them: until next_due,
+  // asked after each wake, says that there is nobody. `last`: it will not ask again.
+  [[nodiscard]] bool call_due();
+  [[nodiscard]] std::shared_ptr<Place> next_due(bool last = false);
+
   [[nodiscard]] size_t at_once() const { return at_once_; }
 
  private:
@@ -79,14 +91,17 @@ class Round {
   };
   void call(Place& place);
   void take_turn(const Place& place, bool awake);
+  void wake_due(std::unique_lock<std::mutex>& lock);
   void watch();
   // Takes their turns from those who are late; when the next one will be.
   Clock::time_point expire(Clock::time_point now);
 
   std::list<Place*> line_;
   std::vector<Turn> turns_;
+  std::vector<std::shared_ptr<Place>> due_;  // called, and to be woken; never more than kMostAtOnce
   size_t at_once_ = 1, calm_ = 0;
   bool watching_ = false, stopping_ = false;
+  bool waking_ = false;  // a thread wakes those that are due, and will ask for more
   Bell alarm_;
   std::thread watch_;
 };

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <thread>
 
 namespace troupe::capi {
@@ -100,6 +101,56 @@ TEST_F(Three, ATurnIsTheThreadsThatTookIt) {
     round.end();  // of a thread that has none
     EXPECT_TRUE(round.next() == nullptr || round.at_once() > 1);
   }).join();
+  lock.lock();
+}
+
+TEST_F(Three, AreLeftToTheThreadThatWakes) {
+  all_arrive();
+  round.awake(place(0));
+  round.end();
+  EXPECT_TRUE(round.call_due());
+  EXPECT_EQ(round.next_due(), places[1]);  // and while this thread wakes it:
+  round.awake(place(1));
+  round.end();
+  EXPECT_FALSE(round.call_due());
+  EXPECT_EQ(round.next_due(), places[2]);
+  EXPECT_EQ(round.next_due(), nullptr);
+  round.awake(place(2));
+  EXPECT_FALSE(round.arrived(place(1)));
+  round.end();
+  EXPECT_TRUE(round.call_due());  // nobody wakes any more
+}
+
+TEST_F(Three, AreLeftToNobodyWhoWillNotAskAgain) {
+  all_arrive();
+  round.awake(place(0));
+  round.end();
+  EXPECT_TRUE(round.call_due());
+  EXPECT_EQ(round.next_due(true), places[1]);
+  round.awake(place(1));
+  round.end();
+  EXPECT_TRUE(round.call_due());
+  EXPECT_EQ(round.next_due(), places[2]);
+}
+
+TEST_F(Three, AreWokenByTheWatchWhereTheThreadThatWakesIsLate) {
+  std::atomic<bool> awake = false;
+  std::thread sleeper([&] {
+    std::unique_lock own(round.mutex);
+    place(1).bell.sleep(own, Bell::for_ever());
+    awake = true;
+  });
+  lock.unlock();
+  std::this_thread::sleep_for(milliseconds(50));  // it sleeps by now
+  EXPECT_FALSE(awake);
+  lock.lock();
+  all_arrive();
+  round.awake(place(0));
+  round.end();
+  EXPECT_TRUE(round.call_due());  // and does not ask whom
+  EXPECT_TRUE(comes_true([&] { return awake.load(); }));
+  lock.unlock();
+  sleeper.join();
   lock.lock();
 }
 
