@@ -127,7 +127,7 @@ Result<std::string> ChatTemplate::render(const ChatRequest& request) const {
   call.now_s = request.now_s.value_or(0);
   ffi::Bytes text, error;
   const int32_t rc = tt_template_render(chosen->handle.get(), &call, text.out(), error.out());
-  if (rc != TT_OK) return ffi::failure(rc, error, "");
+  if (rc != TT_OK) return ffi::failure(rc, error, rc == TT_LIMIT ? origin_ : "");
   return std::string(text.view());
 }
 

@@ -45,7 +45,8 @@ class ChatTemplate {
   ChatTemplate& operator=(const ChatTemplate&) = delete;
 
   // invalid when the input is not what the template or this call expects; a template's own
-  // raise_exception comes back with its message.
+  // raise_exception comes back with its message. limit, with the template's name, when the template
+  // goes beyond what one rendering may take of memory and time (text/rust/src/bounds.rs).
   [[nodiscard]] Result<std::string> render(const ChatRequest& request) const;
 
   // For people: a path, or "built-in llama2 (text/templates/llama2.jinja)".

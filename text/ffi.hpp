@@ -32,6 +32,7 @@ inline Status failure(int32_t rc, const Bytes& error, std::string_view where) {
   if (rc == TT_INVALID) code = Code::invalid;
   if (rc == TT_CORRUPT) code = Code::corrupt_model;
   if (rc == TT_UNSUPPORTED) code = Code::unsupported;
+  if (rc == TT_LIMIT) code = Code::limit;
   const Status status(code, std::string(error.view()));
   return where.empty() ? status : status.at(where);
 }

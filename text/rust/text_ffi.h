@@ -19,7 +19,8 @@ typedef enum tt_status {
   TT_INVALID = 1,     // what the caller passed
   TT_CORRUPT = 2,     // what the model folder holds
   TT_UNSUPPORTED = 3, // a template or vocabulary that asks for something not offered
-  TT_PANIC = 4        // a bug in the library or below it
+  TT_PANIC = 4,       // a bug in the library or below it
+  TT_LIMIT = 5        // a chat template went beyond what one rendering may take
 } tt_status;
 
 typedef struct tt_slice {  // borrowed

@@ -4,7 +4,7 @@ use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use crate::pyfmt::{self, JsonStyle};
-use crate::pymethods;
+use crate::{bounds, pymethods};
 
 fn error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
@@ -20,7 +20,14 @@ pub fn add(env: &mut Environment<'static>) {
     env.add_filter("upper", |value: &Value| pyfmt::str(value).to_uppercase());
     env.add_filter("lower", |value: &Value| pyfmt::str(value).to_lowercase());
     env.add_filter("title", title);
-    env.add_filter("replace", replace);
+    env.add_filter("replace", |value: &Value, from: &Value, to: &Value, count: Option<i64>| {
+        replaced(&pyfmt::text(value), &pyfmt::text(from), &pyfmt::text(to), count)
+    });
+    env.add_filter("split", |value: &Value, args: Rest<Value>| {
+        pymethods::split(&pyfmt::text(value), false, &args)
+    });
+    env.add_filter("lines", |value: &Value| pymethods::splitlines(&pyfmt::text(value), &[]));
+    env.add_filter("pprint", |value: &Value| pyfmt::repr(value));
     env.add_filter("int", int);
     env.add_filter("float", float);
     env.add_filter("round", round);
@@ -92,13 +99,16 @@ fn join(value: &Value, args: Rest<Value>) -> Result<String, Error> {
             Some(name) => item.get_attr(name)?,
             None => item,
         };
-        out.push_str(&pyfmt::str(&item));
+        out.push_str(&pyfmt::text(&item));
+        bounds::text(out.len())?;
     }
     Ok(out)
 }
 
 /// What iterating over a value gives in Python: a string gives its characters.
 fn items(value: &Value) -> Result<Vec<Value>, Error> {
+    let count = value.as_str().map(|text| text.chars().count()).or_else(|| value.len());
+    bounds::items(count.unwrap_or(0))?;
     if let Some(text) = value.as_str() {
         return Ok(text.chars().map(Value::from).collect());
     }
@@ -130,12 +140,14 @@ fn title(value: &Value) -> String {
     out
 }
 
-fn replace(value: &Value, from: &Value, to: &Value, count: Option<i64>) -> String {
-    let (text, from, to) = (pyfmt::str(value), pyfmt::str(from), pyfmt::str(to));
-    match count.map(usize::try_from) {
-        Some(Ok(count)) => text.replacen(&from, &to, count),
-        _ => text.replace(&from, &to),
+/// str.replace.
+pub fn replaced(text: &str, from: &str, to: &str, count: Option<i64>) -> Result<String, Error> {
+    let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    if to.len() > from.len() {
+        let found = text.matches(from).count().min(count);
+        bounds::text(text.len().saturating_add(found.saturating_mul(to.len() - from.len())))?;
     }
+    Ok(text.replacen(from, to, count))
 }
 
 fn int(value: &Value, default: Option<Value>, base: Option<u32>) -> Value {
@@ -221,6 +233,7 @@ fn indent(value: &Value, args: Rest<Value>) -> Result<String, Error> {
         None => " ".repeat(width.as_i64().unwrap_or(0).clamp(0, 1024) as usize),
     };
     let text = pyfmt::str(value) + "\n";
+    pymethods::count_lines(&text)?;
     let mut out = String::new();
     if first {
         out.push_str(&indention);
@@ -233,6 +246,7 @@ fn indent(value: &Value, args: Rest<Value>) -> Result<String, Error> {
             }
         }
         out.push_str(line);
+        bounds::text(out.len())?;
     }
     Ok(out)
 }

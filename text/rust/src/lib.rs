@@ -1,19 +1,27 @@
 //! The libraries that define text for language models, behind a small C face (../text_ffi.h).
 //!
-//! `ffi` is the only module with `unsafe`; everything else is ordinary Rust over `tokenizers`,
+//! `unsafe` is in `ffi`, and in single places of `bounds` (the allocator), `program` (a text and what
+//! borrows from it) and `template_env` (libc's clock); everything else is ordinary Rust over `tokenizers`,
 //! `minijinja` and `llguidance`. Nothing here keeps global state, starts threads or lets a panic reach C.
 
+mod bounds;
 mod ffi;
 mod filters;
 mod grammar;
+mod guards;
 mod pieces;
+mod program;
 mod pyfmt;
 mod pymethods;
 mod pyvalue;
 mod ranks;
+mod rewrite;
 mod template;
 mod template_env;
 mod tokenizer;
+
+#[global_allocator]
+static ALLOCATOR: bounds::Counting = bounds::Counting;
 
 /// What the C face reports: the status of text_ffi.h and a message for people.
 #[derive(Debug)]
@@ -27,6 +35,7 @@ pub const INVALID: i32 = 1;
 pub const CORRUPT: i32 = 2;
 pub const UNSUPPORTED: i32 = 3;
 pub const PANIC: i32 = 4;
+pub const LIMIT: i32 = 5;
 
 pub type Outcome<T> = Result<T, Failure>;
 

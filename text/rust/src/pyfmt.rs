@@ -1,9 +1,12 @@
 //! Python's spelling of values: str(), repr() and json.dumps(), because chat templates were written
 //! against it and a model sees every byte of it.
 
+use std::borrow::Cow;
+
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
+use crate::bounds;
 use crate::pyvalue::PyTuple;
 
 /// str(value), as `{{ value }}` prints it. Undefined prints nothing.
@@ -15,6 +18,12 @@ pub fn str(value: &Value) -> String {
     }
 }
 
+/// str(value), without a copy where the value is a string.
+pub fn text(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| Cow::Owned(str(value)), Cow::Borrowed)
+}
+
+/// Cut short where a rendering is at the end of its bounds (bounds::check says so then).
 pub fn repr(value: &Value) -> String {
     let mut out = String::new();
     write_repr(value, &mut out);
@@ -22,6 +31,9 @@ pub fn repr(value: &Value) -> String {
 }
 
 fn write_repr(value: &Value, out: &mut String) {
+    if bounds::overlong(out.len()) {
+        return;
+    }
     match value.kind() {
         ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::None => out.push_str("None"),
@@ -175,6 +187,7 @@ fn write_json(
     if depth > MAX_DEPTH {
         return Err(not_serializable("nested too deeply"));
     }
+    bounds::text(out.len())?;
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -238,7 +251,11 @@ fn write_block(
     let new_line = |depth: usize, out: &mut String| {
         if let Some(indent) = &style.indent {
             out.push('\n');
-            (0..depth).for_each(|_| out.push_str(indent));
+            for _ in 0..depth {
+                if !bounds::overlong(out.len()) {
+                    out.push_str(indent);
+                }
+            }
         }
     };
     out.push(brackets.0);
@@ -253,7 +270,7 @@ fn write_block(
         new_line(depth, out);
     }
     out.push(brackets.1);
-    Ok(())
+    bounds::text(out.len())
 }
 
 fn write_json_str(text: &str, style: &JsonStyle, out: &mut String) {

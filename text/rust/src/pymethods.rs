@@ -1,10 +1,12 @@
 //! The methods of Python's str, dict and list that templates call. What minijinja-contrib has and
 //! does as Python does is left to it; the rest is here.
 
+use std::collections::HashSet;
+
 use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use crate::{pyfmt, pyvalue};
+use crate::{bounds, filters, guards, pyfmt, pyvalue};
 
 pub fn call(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let ours = match value.kind() {
@@ -44,6 +46,8 @@ fn str_method(text: &str, method: &str, args: &[Value]) -> Answer {
         "casefold" => Ok(text.to_lowercase().into()),
         "zfill" | "ljust" | "rjust" | "center" => pad(text, method, args),
         "join" => join(text, args),
+        "replace" => replace(text, args),
+        "format" => return guards::format_fits(text, args).err().map(Err),
         "islower" | "isupper" | "isspace" | "isalpha" | "isalnum" | "isdigit" | "isnumeric"
         | "isdecimal" | "istitle" => Ok(is_all(text, method).into()),
         _ => return None,
@@ -56,8 +60,9 @@ fn strip(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
 }
 
 pub fn stripped<'a>(text: &'a str, left: bool, right: bool, chars: Option<&str>) -> &'a str {
-    let drop = |c: char| match chars {
-        Some(chars) => chars.contains(c),
+    let set: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
+    let drop = |c: char| match &set {
+        Some(chars) => chars.contains(&c),
         None => is_space(c),
     };
     let text = if left { text.trim_start_matches(drop) } else { text };
@@ -68,7 +73,7 @@ pub fn stripped<'a>(text: &'a str, left: bool, right: bool, chars: Option<&str>)
     }
 }
 
-fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
+pub fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
     let (args, kwargs): (Rest<Value>, Kwargs) = from_args(args)?;
     let sep = match args.first() {
         Some(sep) => sep.clone(),
@@ -81,12 +86,14 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
     kwargs.assert_all_used()?;
     let limit = usize::try_from(limit.unwrap_or(-1)).unwrap_or(usize::MAX);
     let parts: Vec<String> = if sep.is_none() || sep.is_undefined() {
+        bounds::items(many(text, || text.chars().filter(|c| is_space(*c)).count().min(limit)))?;
         split_space(text, from_right, limit)
     } else {
         let sep = sep.as_str().ok_or_else(|| error("split: the separator must be a string"))?;
         if sep.is_empty() {
             return Err(error("split: empty separator"));
         }
+        bounds::items(many(text, || text.matches(sep).count().min(limit)))?;
         let pieces = limit.saturating_add(1);
         if from_right {
             let mut parts: Vec<_> = text.rsplitn(pieces, sep).map(String::from).collect();
@@ -123,16 +130,32 @@ fn split_space(text: &str, from_right: bool, limit: usize) -> Vec<String> {
     parts
 }
 
-fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
+/// How many parts a text has, where it is long enough to have too many.
+fn many(text: &str, count: impl Fn() -> usize) -> usize {
+    if text.len() > bounds::ITEMS {
+        count()
+    } else {
+        0
+    }
+}
+
+pub fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
     let (keep,): (Option<bool>,) = from_args(args)?;
+    count_lines(text)?;
     Ok(lines(text, keep.unwrap_or(false)).into_iter().map(Value::from).collect())
+}
+
+fn is_break(c: char) -> bool {
+    matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Before a text is taken apart into its lines.
+pub fn count_lines(text: &str) -> Result<(), Error> {
+    bounds::items(many(text, || text.chars().filter(|c| is_break(*c)).count()))
 }
 
 /// str.splitlines.
 pub fn lines(text: &str, keep: bool) -> Vec<&str> {
-    let is_break = |c: char| {
-        matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-    };
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -237,7 +260,10 @@ fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (width, fill): (i64, Option<&str>) = from_args(args)?;
     let missing = usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count());
     if missing > 1 << 20 {
-        return Err(error(format!("{method}: a width of {width} is too large")));
+        return Err(bounds::exceeded(format!("pads to a width of {width}, beyond {}", 1 << 20)));
+    }
+    if fill.is_some_and(|fill| fill.chars().count() != 1) {
+        return Err(error(format!("{method}: what fills must be one character")));
     }
     let blanks = |n: usize| fill.unwrap_or(" ").repeat(n);
     Ok(match method {
@@ -260,17 +286,26 @@ fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
 
 fn join(text: &str, args: &[Value]) -> Result<Value, Error> {
     let (values,): (&Value,) = from_args(args)?;
-    let mut parts = Vec::new();
-    for value in values.try_iter()? {
+    let mut out = String::new();
+    for (at, value) in values.try_iter()?.enumerate() {
+        if at > 0 {
+            out.push_str(text);
+        }
         match value.as_str() {
-            Some(part) => parts.push(part.to_string()),
+            Some(part) => out.push_str(part),
             None => {
                 let what = pyfmt::repr(&value);
                 return Err(error(format!("join: expected a string, found {what}")));
             }
         }
+        bounds::text(out.len())?;
     }
-    Ok(parts.join(text).into())
+    Ok(out.into())
+}
+
+fn replace(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (from, to, count): (&str, &str, Option<i64>) = from_args(args)?;
+    filters::replaced(text, from, to, count).map(Value::from)
 }
 
 fn is_all(text: &str, method: &str) -> bool {

@@ -1,10 +1,12 @@
 //! A chat template and its rendering, equal to transformers' apply_chat_template.
 
-use minijinja::{Environment, Error, Value};
+use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
+use crate::bounds::{self, Exceeded, Rendering};
+use crate::program::Program;
 use crate::template_env::{self, Raised, NOW};
-use crate::{invalid, pyvalue, unsupported, Failure, Outcome};
+use crate::{invalid, pyvalue, unsupported, Failure, Outcome, LIMIT};
 
 pub struct RenderRequest<'a> {
     pub messages: &'a str,
@@ -19,23 +21,22 @@ pub struct RenderRequest<'a> {
 
 pub struct ChatTemplate {
     env: Environment<'static>,
+    program: Program,
     source: String,
 }
 
-const NAME: &str = "chat template";
 const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 impl ChatTemplate {
     pub fn new(source: &str) -> Outcome<Self> {
-        let mut env = template_env::environment();
-        let prepared = prepare(source);
-        env.add_template_owned(NAME, prepared)
-            .map_err(|e| unsupported(describe("the chat template does not parse", &e)))?;
-        Ok(Self { env, source: source.to_string() })
+        let program = Program::new(prepare(source))
+            .map_err(|e| unsupported(describe("the chat template cannot be read", &e)))?;
+        Ok(Self { env: template_env::environment(), program, source: source.to_string() })
     }
 
     pub fn render(&self, request: &RenderRequest) -> Outcome<String> {
+        let _bounds = Rendering::begin();
         let mut messages = messages(request.messages)?;
         let mut going_on = None;
         if !request.continue_field.is_empty() {
@@ -46,11 +47,7 @@ impl ChatTemplate {
         }
         let context = self.context(request, messages)?;
         NOW.set(request.now_s);
-        let rendered = self
-            .env
-            .get_template(NAME)
-            .and_then(|template| template.render(context))
-            .map_err(render_failure)?;
+        let rendered = self.program.run(&self.env, context).map_err(render_failure)?;
         match going_on {
             Some(text) => cut_at_tag(&rendered, &text),
             None => Ok(rendered),
@@ -223,7 +220,22 @@ fn render_failure(error: Error) -> Failure {
         if let Some(Raised(message)) = cause.downcast_ref::<Raised>() {
             return invalid(format!("the chat template refuses these messages: {message}"));
         }
+        if let Some(Exceeded(what)) = cause.downcast_ref::<Exceeded>() {
+            return beyond(what, &error);
+        }
         source = cause.source();
     }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return beyond(&format!("runs more than {} steps", bounds::STEPS), &error);
+    }
     invalid(describe("the chat template failed on these messages", &error))
+}
+
+fn beyond(what: &str, error: &Error) -> Failure {
+    let place = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    let message = format!(
+        "the chat template {what}{place}; that is beyond what one rendering may take: shorten the \
+         messages, or name another template (--chat-template)"
+    );
+    Failure { status: LIMIT, message }
 }

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 
 use minijinja::value::{Rest, ValueKind};
+use minijinja::machinery::WhitespaceConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use crate::{filters, pyfmt, pymethods};
+use crate::{bounds, filters, guards, pyfmt, pymethods};
 
-// A template is somebody else's program: this many instructions are far above what a real one needs
-// for the longest conversation, and end an endless one within seconds.
-const FUEL: u64 = 20_000_000;
+pub const WHITESPACE: WhitespaceConfig =
+    WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
 
 thread_local! {
     /// The clock of strftime_now while a template renders on this thread; None: now.
@@ -32,16 +32,17 @@ impl std::error::Error for Raised {}
 
 pub fn environment() -> Environment<'static> {
     let mut env = Environment::new();
-    env.set_trim_blocks(true);
-    env.set_lstrip_blocks(true);
-    env.set_keep_trailing_newline(false);
-    env.set_fuel(Some(FUEL));
+    env.set_fuel(Some(bounds::STEPS));
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_formatter(|out, _, value| {
-        out.write_str(&pyfmt::str(value)).map_err(|_| Error::from(ErrorKind::WriteFailure))
+        bounds::check()?;
+        let text = pyfmt::text(value);
+        bounds::text(text.len())?;
+        out.write_str(&text).map_err(|_| Error::from(ErrorKind::WriteFailure))
     });
     env.set_unknown_method_callback(pymethods::call);
     filters::add(&mut env);
+    guards::add(&mut env);
     add_tests(&mut env);
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", strftime_now);
