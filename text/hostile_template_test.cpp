@@ -141,7 +141,7 @@ TEST_F(HostileTemplate, ThingsThatHoldOrCallThemselves) {
         "{% set ns = namespace() %}{% macro m() %}{{ ns }}{% endmacro %}{% set ns.x = m %}{{ ns }}",
         "{% set ns = namespace() %}{% for i in range(99999) %}{% set ns = namespace(x=ns) %}{% endfor %}{{ ns }}",
         "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}{{ namespace }}",
-        "{% macro m() %}{% call m() %}{{ caller is defined }}{% endcall %}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{{ caller is defined }}{% call m() %}x{% endcall %}{% endmacro %}{{ m() }}",
         "{% block b %}{{ self.b() }}{{ self.b() }}{% endblock %}{{ namespace }}"}) {
     const auto text = render(source);
     const std::string message = text.status().message();
