@@ -136,7 +136,10 @@ TEST(Config, GenerationConfigJoinsTheEndTokens) {
               HasSubstr("generation_config.json: repetition_penalty must be from"));
   folder.write("generation_config.json", R"({"top_p": 1.5})");
   EXPECT_THAT(ModelFolder::open(folder.path(), options).status().message(),
-              HasSubstr("generation_config.json: top_p must be from 0 to 1, is 1.5"));
+              HasSubstr("generation_config.json: top_p must be from 0.000001 to 1, is 1.5"));
+  folder.write("generation_config.json", R"({"top_p": 0})");
+  EXPECT_THAT(ModelFolder::open(folder.path(), options).status().message(),
+              HasSubstr("generation_config.json: top_p must be from 0.000001 to 1, is 0"));
 }
 
 TEST(Config, OptionsAreChecked) {

@@ -76,7 +76,7 @@ Status Folder::read_generation(const std::string& path) {
     if (f.has(key)) out = static_cast<float>(f.real(key, low, high));
   };
   real("temperature", 0.0, 1e6, defaults_.temperature);
-  real("top_p", 0.0, 1.0, defaults_.top_p);
+  real("top_p", 1e-6, 1.0, defaults_.top_p);  // 0 would leave no token to choose
   real("min_p", 0.0, 1.0, defaults_.min_p);
   real("repetition_penalty", 1e-6, 1e6, defaults_.repetition_penalty);  // what is divided by it stays finite
   defaults_.top_k = static_cast<int32_t>(f.integer("top_k", -1, limits::vocabulary, -1));

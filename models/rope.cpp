@@ -168,8 +168,9 @@ RopeConfig read_rope(const Fields& config, const RopeDefaults& defaults,
   const double share = f.real("partial_rotary_factor", 0.0, 1.0, partial);
   out.rotary_dim = static_cast<int32_t>(defaults.head_dim * share);
   if (out.rotary_dim % 2 != 0) {
-    config.fail("partial_rotary_factor", "rotates " + std::to_string(out.rotary_dim) +
-                                             " elements of a head, which must be even");
+    config.fail("head_dim", "is " + std::to_string(defaults.head_dim) +
+                                ", of which partial_rotary_factor rotates " +
+                                std::to_string(out.rotary_dim) + " elements, which must be even");
   }
   const std::string_view key = f.either("rope_type", "type");
   out.scaling = scaling_of(f, key);

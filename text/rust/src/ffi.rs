@@ -6,7 +6,7 @@ use crate::grammar::{Compiler, Grammar};
 use crate::pieces::{self, Pieces};
 use crate::template::{ChatTemplate, RenderRequest};
 use crate::tokenizer::TextTokenizer;
-use crate::{Failure, Outcome, INVALID, OK, PANIC};
+use crate::{corrupt, Failure, Outcome, INVALID, OK, PANIC};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -94,12 +94,28 @@ fn give_ids(ids: Vec<u32>) -> Ids {
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
+    payload
         .downcast_ref::<&str>()
         .map(|s| s.to_string())
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "unknown panic".into());
-    format!("the text library panicked: {text}")
+        .unwrap_or_else(|| "unknown panic".into())
+}
+
+/// The library below panics on some damaged files, as they are read or with the first text (a
+/// post-processor that names a token which is not there). Either shows now, as the file's fault.
+fn loaded(load: impl FnOnce() -> Outcome<TextTokenizer>) -> Outcome<TextTokenizer> {
+    let tried = || {
+        let tokenizer = load()?;
+        let _ = tokenizer.encode("a", true, false); // what is refused here is refused by name later
+        Ok(tokenizer)
+    };
+    catch_unwind(AssertUnwindSafe(tried)).unwrap_or_else(|payload| {
+        Err(corrupt(format!(
+            "the file is damaged: its parts do not go together, and the library that reads it gives \
+             up ({}); download it again",
+            panic_text(payload.as_ref())
+        )))
+    })
 }
 
 /// What panics is reported through the C face and printed nowhere. The library is linked statically,
@@ -124,7 +140,10 @@ unsafe fn guarded<T>(
             return OK;
         }
         Ok(Err(failure)) => failure,
-        Err(payload) => Failure { status: PANIC, message: panic_text(payload.as_ref()) },
+        Err(payload) => {
+            let message = format!("the text library panicked: {}", panic_text(payload.as_ref()));
+            Failure { status: PANIC, message }
+        }
     };
     if !error.is_null() {
         error.write(give_bytes(failure.message.into_bytes()));
@@ -155,7 +174,7 @@ pub unsafe extern "C" fn tt_tokenizer_from_json(
 ) -> i32 {
     guarded(
         error,
-        || TextTokenizer::from_json(json.bytes(), options.text("options")?),
+        || loaded(|| TextTokenizer::from_json(json.bytes(), options.text("options")?)),
         |tokenizer| out.write(Box::into_raw(Box::new(tokenizer))),
     )
 }
@@ -169,7 +188,7 @@ pub unsafe extern "C" fn tt_tokenizer_from_ranks(
 ) -> i32 {
     guarded(
         error,
-        || TextTokenizer::from_ranks(file.bytes(), options.text("options")?),
+        || loaded(|| TextTokenizer::from_ranks(file.bytes(), options.text("options")?)),
         |tokenizer| out.write(Box::into_raw(Box::new(tokenizer))),
     )
 }
