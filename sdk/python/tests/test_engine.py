@@ -14,12 +14,6 @@ import troupe
 from troupe import Engine, Sampling
 
 
-@pytest.fixture(scope="module")
-def engine():
-    with Engine("echo:") as opened:
-        yield opened
-
-
 def test_generate(engine):
     result = engine.generate("héllo wörld")
     assert result.text == "héllo wörld"

@@ -7,6 +7,12 @@
             print(delta.text, end="", flush=True)
 """
 
+try:
+    from . import _native
+except ImportError as _error:
+    raise ImportError(f"troupe cannot load its compiled part: {_error}. Install a wheel, for CPython 3.10 or newer on "
+                      "Linux; in the source tree run sdk/python/compile") from None
+
 from ._core import Session, inspect
 from ._images import Embedding
 from ._library import version as library_version

@@ -64,20 +64,20 @@ def endpoint_of(model: str | os.PathLike[str]) -> str:
 _engines: dict[int, Any] = {}
 
 
-def new_queue(beside: Any = None) -> Any:
-    """A queue; one that takes turns with another, and with all that were made beside it."""
+def new_queue() -> Any:
     out = ffi.new("troupe_queue **")
-    check(lib.troupe_queue_new(out) if beside is None else lib.troupe_queue_new_in_turn(beside, out))
+    check(lib.troupe_queue_new(out))
     return ffi.gc(out[0], lib.troupe_queue_free)
 
 
 class Handle:
     """The engine's pointer and its queue; freed when it is closed and no call is inside it any more."""
 
-    def __init__(self, *, in_turn: bool = False) -> None:
+    def __init__(self) -> None:
         self._engine: Any = None
         self._opened = False
-        self.queue = new_queue(new_queue()) if in_turn else new_queue()
+        self.queue = new_queue()
+        self.queue_address = int(ffi.cast("uintptr_t", self.queue))
 
     def open(self, model: str, options: Mapping[str, Any]) -> None:
         """Returns at once; what becomes of it comes through the queue."""
@@ -114,10 +114,11 @@ class Handle:
             return
         check(lib.troupe_engine_close(engine, drain_ns))
 
-    def submit(self, prompt: Prompt, options: Options, key: int) -> int:
+    def submit(self, prompt: Prompt, options: Options, queue: int, key: int = 0) -> int:
+        """Its events come to the queue at this address."""
         request = build_request(prompt, options)
         out = ffi.new("uint64_t *")
-        check(lib.troupe_submit(self.engine, request, self.queue, key, out))
+        check(lib.troupe_submit(self.engine, request, ffi.cast("troupe_queue *", queue), key, out))
         return int(out[0])
 
     def cancel(self, request: int) -> None:

@@ -1,23 +1,20 @@
-"""Turns troupe_event structs into Deltas and Results. The hot path: a few calls a token event."""
+"""What events say, as Deltas and Results. What every token event needs is done by _native; here is what it calls for
+the rest, and the gathering of a Result."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from typing import Any, Union
+import threading
+from typing import Any
 
+from . import _native
 from ._binding import ffi
 from ._library import lib
-from .errors import Cancelled, EngineFailed, TroupeError, error_from
+from .errors import Cancelled, EngineFailed, TroupeError, check, error_from, fresh
 from .types import Choice, Delta, Logprob, Result, Timings, Usage
 
-TOKENS: int = lib.TROUPE_EVENT_TOKENS
 DONE: int = lib.TROUPE_EVENT_DONE
-CANCELLED: int = lib.TROUPE_EVENT_CANCELLED
 FAILED: int = lib.TROUPE_EVENT_FAILED
-READY: int = lib.TROUPE_EVENT_READY
 PROGRESS: int = lib.TROUPE_EVENT_PROGRESS
-ENDS = (DONE, CANCELLED, FAILED)
 
 FINISH_NONE: int = lib.TROUPE_FINISH_NONE
 FINISH: dict[int, str | None] = {
@@ -27,16 +24,10 @@ FINISH: dict[int, str | None] = {
 
 
 _unpack = ffi.unpack
-_SIZE = ffi.sizeof("troupe_event")
 
 
-def each(events: Any) -> Iterable[Any]:
-    """The events of a troupe_events."""
-    first, count, stride = events.events, events.count, events.event_size
-    if stride == _SIZE:
-        return _unpack(first, count)  # type: ignore[no-any-return]
-    base = ffi.cast("char *", first)  # of a newer library, with fields that are not known here
-    return [ffi.cast("troupe_event *", base + at) for at in range(0, count * stride, stride)]
+def event_at(address: int) -> Any:
+    return ffi.cast("troupe_event *", address)
 
 
 class End:
@@ -74,37 +65,17 @@ def table_of(pointer: Any) -> list[list[Logprob]] | None:
     return rows
 
 
-def delta_of(event: Any) -> Delta:
-    count, size, finish = event.n_tokens, event.text_size, event.finish_reason
-    delta = Delta(_unpack(event.text, size).decode("utf-8", "replace") if size else "",
-                  _unpack(event.tokens, count) if count else [], event.index)
-    if finish != FINISH_NONE:
-        delta.finish_reason = FINISH.get(finish)
+def _complete(delta: Delta, address: int) -> None:
+    """What a delta says beside text, tokens and index."""
+    event = event_at(address)
+    if event.finish_reason != FINISH_NONE:
+        delta.finish_reason = FINISH.get(event.finish_reason)
         delta.stop_token = event.stop_token if event.stop_token >= 0 else None
         if event.stop_text:
             delta.stop_text = _unpack(event.stop_text, event.stop_text_size).decode("utf-8", "replace")
     if event.logprobs:
-        delta.logprobs = _unpack(event.logprobs, count) if count else []
+        delta.logprobs = _unpack(event.logprobs, event.n_tokens) if event.n_tokens else []
         delta.top_logprobs = table_of(event.top_logprobs)
-    return delta
-
-
-Item = Union[Delta, End, "list[list[Logprob]]"]
-
-
-def add_items(event: Any, items: deque[Item]) -> bool:
-    """Appends what one event of a request says, at most the prompt's log-probabilities and a delta, or its end; tells
-    whether it was the end."""
-    kind = event.kind
-    if kind == TOKENS:
-        if event.prompt_logprobs:
-            items.append(table_of(event.prompt_logprobs) or [])
-        items.append(delta_of(event))
-        return False
-    if kind not in ENDS:
-        return False
-    items.append(End(event))
-    return True
 
 
 def opening_of(event: Any) -> TroupeError | tuple[str, float] | None:
@@ -116,47 +87,66 @@ def opening_of(event: Any) -> TroupeError | tuple[str, float] | None:
     return None
 
 
-class Collector:
-    """Gathers deltas into a Result."""
+class Gathering(_native.Answer):
+    """An answer that gathers what was read of it into a Result. _native keeps text and tokens and calls _add and _hear
+    for what else there is."""
 
-    __slots__ = ("_choices", "_texts", "_usage", "_timings", "_prompt_logprobs")
+    _end: End | None = None
 
-    def __init__(self, n: int) -> None:
+    def _gather(self, n: int) -> None:
         self._choices = [Choice() for _ in range(n)]
-        self._texts: list[list[str]] = [[] for _ in range(n)]
-        self._usage, self._timings = Usage(), Timings()
         self._prompt_logprobs: list[list[Logprob]] | None = None
 
-    def add(self, delta: Delta) -> None:
-        index = delta.index
-        choice = self._choices[index]
-        self._texts[index].append(delta.text)
-        choice.tokens += delta.tokens
-        if delta.finish_reason is None and delta.logprobs is None:
-            return
+    def _add(self, delta: Delta) -> None:
+        """Of a delta whose text and tokens are not gathered yet. A signal's handler may raise in here: it is called once
+        more then."""
+        choice, at = self._choices[delta.index], len(self._tokens[delta.index])
         if delta.logprobs is not None:
-            if choice.logprobs is None:
-                choice.logprobs = []
-            choice.logprobs += delta.logprobs
+            choice.logprobs = choice.logprobs or []
+            choice.logprobs[at:] = delta.logprobs
         if delta.top_logprobs is not None:
-            if choice.top_logprobs is None:
-                choice.top_logprobs = []
-            choice.top_logprobs += delta.top_logprobs
+            choice.top_logprobs = choice.top_logprobs or []
+            choice.top_logprobs[at:] = delta.top_logprobs
         if delta.finish_reason is not None:
             choice.finish_reason = delta.finish_reason
             choice.stop_text, choice.stop_token = delta.stop_text, delta.stop_token
 
-    def prompt(self, table: list[list[Logprob]] | None) -> None:
-        self._prompt_logprobs = table or self._prompt_logprobs
-
-    def end(self, end: End) -> None:
-        self.prompt(end.prompt_logprobs)
-        self._usage, self._timings = end.usage, end.timings
+    def _hear(self, item: End | list[list[Logprob]] | BaseException) -> TroupeError | None:
+        """The prompt's log-probabilities; the end; or, a bug of ours, why an event could not be read. Returns what is
+        to be raised because of it."""
+        if isinstance(item, list):
+            self._prompt_logprobs = item
+            return None
+        if isinstance(item, BaseException):
+            item = End(None, EngineFailed(f"an event could not be read: {item!r}", code="INTERNAL"))
+        self._prompt_logprobs = item.prompt_logprobs or self._prompt_logprobs
         first = self._choices[0]
-        first.finish_reason = first.finish_reason or end.finish_reason
+        first.finish_reason = first.finish_reason or item.finish_reason
+        self._end = item
+        return None if item.error is None else fresh(item.error)
 
-    def result(self) -> Result:
-        """What came so far; the whole answer after the end."""
-        for choice, texts in zip(self._choices, self._texts):
-            choice.text = "".join(texts)
-        return Result(self._choices, self._usage, self._timings, self._prompt_logprobs)
+    def _result(self) -> Result:
+        """What was read so far; the whole answer after the end."""
+        for choice, texts, tokens in zip(self._choices, self._texts, self._tokens):
+            choice.text, choice.tokens = "".join(texts), tokens
+        end = self._end or End(None)
+        return Result(self._choices, end.usage, end.timings, self._prompt_logprobs)
+
+    def _whole(self) -> Result:
+        """The answer, when everything was read."""
+        assert self._end is not None
+        if self._end.error is not None:
+            raise fresh(self._end.error)
+        return self._result()
+
+
+def _address(function: str) -> int:
+    return int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
+
+
+_native.connect(
+    (_address("troupe_queue_new_in_turn"), _address("troupe_queue_free"), _address("troupe_queue_wait"),
+     _address("troupe_queue_wake"), _address("troupe_events_free")),
+    (ffi.sizeof("troupe_event"), ffi.sizeof("troupe_events")), Delta, _complete,
+    lambda address: table_of(event_at(address).prompt_logprobs) or [], lambda address: End(event_at(address)),
+    lambda address: check(ffi.cast("troupe_error *", address)), threading.main_thread().ident or 0)

@@ -18,6 +18,7 @@ _COUNTS = ("n", "top_k", "max_tokens", "min_tokens", "logprobs", "prompt_logprob
 _NUMBERS = (*_COUNTS, "seed", "temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
             "frequency_penalty")
 _YEAR_S = 365 * 24 * 3600
+_MOST_CHOICES = 128  # troupe_sampling.n
 _CONSTRAINTS = {"json_schema": lib.TROUPE_CONSTRAINT_JSON_SCHEMA, "regex": lib.TROUPE_CONSTRAINT_REGEX,
                 "ebnf": lib.TROUPE_CONSTRAINT_EBNF, "choice": lib.TROUPE_CONSTRAINT_CHOICE}
 
@@ -35,7 +36,8 @@ class Options:
                  client: str | None = None, add_special_tokens: bool | None = None,
                  add_generation_prompt: bool | None = None, task: str | None = None) -> None:
         self.images, self.sampling, self.constraint, self.tools = pictures(images), sampling, constraint, tools
-        self.choices = 1 if sampling is None else getattr(sampling, "n", 1) or 1
+        n = getattr(sampling, "n", 1)
+        self.choices = int(n) if isinstance(n, Integral) and 1 <= int(n) <= _MOST_CHOICES else 1  # others are refused later
         self.documents, self.template_kwargs, self.session = documents, template_kwargs, session
         self.settings = {
             "deadline_ms": _deadline(timeout),

@@ -5,38 +5,32 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
+from . import _native
 from ._batch import batch_steps
-from ._binding import ffi
 from ._core import Handle, Session, endpoint_of, new_session
-from ._events import Collector, End, Item, add_items, each, opening_of
+from ._events import End, Gathering, event_at, opening_of
 from ._library import lib
 from ._options import (ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names,
                        nanoseconds_of)
 from ._request import Options
 from ._server import Server, open_server
-from .errors import Cancelled, TroupeError, check, fresh
+from .errors import Cancelled, TroupeError
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
 
-class _Mailbox:
-    """What came for one stream, and the future on which its task waits."""
+class _Answer(Gathering, _native.AwaitedAnswer):
+    """What came for one stream, and the future on which its task waits. The engine holds it while more comes."""
 
-    __slots__ = ("items", "waiter")
+    def __init__(self, n: int) -> None:
+        self._gather(n)
+        super().__init__(n)
 
-    def __init__(self) -> None:
-        self.items: deque[Item] = deque()
-        self.waiter: asyncio.Future[None] | None = None
-
-    def end(self, error: TroupeError) -> None:
-        self.items.append(End(None, error))
-        self.wake()
-
-    def wake(self) -> None:
-        waiter, self.waiter = self.waiter, None
+    def end(self, error: TroupeError, *, drop: bool = False) -> None:
+        self._end_with(End(None, error), drop)
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -44,70 +38,51 @@ class _Mailbox:
 class AsyncStream(AsyncIterator[Delta]):
     """The deltas of one answer, for one task. Cancelling the task, aclose() or dropping it cancels the request."""
 
-    def __init__(self, engine: AsyncEngine, request: int, key: int, mailbox: _Mailbox, n: int) -> None:
-        self._engine, self._request, self._key, self._mailbox = engine, request, key, mailbox
-        self._collector = Collector(n)
-        self._end: End | None = None
+    def __init__(self, engine: AsyncEngine, request: int, key: int, answer: _Answer) -> None:
+        self._engine, self._request, self._key, self._answer = engine, request, key, answer
 
     def __aiter__(self) -> AsyncStream:
         return self
 
     async def __anext__(self) -> Delta:
-        mailbox = self._mailbox
-        items = mailbox.items
-        while True:
-            if not items:
-                if self._end is not None:
-                    raise StopAsyncIteration
-                if mailbox.waiter is not None:
-                    raise RuntimeError("another task waits for this stream already")
-                mailbox.waiter = waiter = self._engine._new_future()
-                try:
-                    await waiter
-                except asyncio.CancelledError:
-                    self._abandon()
-                    raise
-                continue
-            item = items.popleft()
-            if isinstance(item, Delta):
-                self._collector.add(item)
-                return item
-            if isinstance(item, End):
-                self._end = item
-                self._collector.end(item)
-                if item.error is not None:
-                    raise fresh(item.error)
-            else:
-                self._collector.prompt(item)
+        answer = self._answer
+        while (delta := answer._take()) is None:
+            if answer._read:
+                raise StopAsyncIteration
+            if answer._waiter is not None:
+                raise RuntimeError("another task waits for this stream already")
+            answer._waiter = waiter = self._engine._new_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._abandon()
+                raise
+        return delta
 
     async def result(self) -> Result:
         async for _ in self:
             pass
-        assert self._end is not None
-        if self._end.error is not None:
-            raise fresh(self._end.error)
-        return self._collector.result()
+        return self._answer._whole()
 
     def so_far(self) -> Result:
         """What has come until now: after an error, the beginning of an answer."""
-        return self._collector.result()
+        return self._answer._result()
 
     def cancel(self) -> None:
         """Cancels the request without leaving it: what was made before still comes, then Cancelled is raised."""
         self._engine._handle.cancel(self._request)
 
     def _abandon(self) -> None:
-        if self._end is None:
+        if self._answer._end is None:
             self._engine._abandon(self._request, self._key)
-            self._mailbox.items.clear()
-            self._mailbox.end(Cancelled("the stream was left"))
+            self._answer.end(Cancelled("the stream was left"), drop=True)
 
     async def aclose(self) -> None:
         """Cancels the request and drops what has not been read of it."""
         self._abandon()
 
     def __repr__(self) -> str:
-        return f"<troupe.AsyncStream of {self._engine.info.endpoint}{'' if self._end is None else ', ended'}>"
+        return f"<troupe.AsyncStream of {self._engine.info.endpoint}{'' if self._answer._end is None else ', ended'}>"
 
     async def __aenter__(self) -> AsyncStream:
         return self
@@ -128,7 +103,7 @@ class AsyncEngine:
         check_names("AsyncEngine", options, EngineOptions)
         self._model, self._progress, self._options = endpoint_of(model), progress, options
         self._handle = Handle()
-        self._mailboxes: dict[int, _Mailbox] = {}
+        self._answers: dict[int, _Answer] = {}
         self._keys = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -159,38 +134,23 @@ class AsyncEngine:
         return self._loop.create_future()
 
     def _hear(self) -> None:
-        out = ffi.new("troupe_events **")
         try:
-            check(lib.troupe_queue_wait(self._handle.queue, 0, 0, out))
+            waiters = _native.drain(self._handle.queue_address, self._answers, self._hear_opening)
         except TroupeError as error:  # in a fork: nothing will come any more
             self._lost(error)
             return
-        events = out[0]
-        if not events:
-            return
-        try:
-            mailbox_of = self._mailboxes.get
-            for event in each(events):
-                mailbox = mailbox_of(event.user_data)
-                if mailbox is None:
-                    if event.id == 0:
-                        self._hear_opening(event)
-                    continue
-                if add_items(event, mailbox.items):
-                    del self._mailboxes[event.user_data]
-                if mailbox.waiter is not None and mailbox.items:
-                    mailbox.wake()
-        finally:
-            lib.troupe_events_free(events)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _lost(self, error: TroupeError) -> None:
         assert self._loop is not None
         self._loop.remove_reader(self._descriptor)
-        while self._mailboxes:
-            self._mailboxes.popitem()[1].end(error)
+        while self._answers:
+            self._answers.popitem()[1].end(error)
 
-    def _hear_opening(self, event: Any) -> None:
-        ready, news = self._ready, opening_of(event)
+    def _hear_opening(self, address: int) -> None:
+        ready, news = self._ready, opening_of(event_at(address))
         if ready is None or ready.done():
             return
         if news is None:
@@ -207,13 +167,13 @@ class AsyncEngine:
                **options: Unpack[RequestOptions]) -> AsyncStream:
         given = Options(images=images, sampling=sampling, **options)
         key = next(self._keys)
-        mailbox = self._mailboxes[key] = _Mailbox()
+        answer = self._answers[key] = _Answer(given.choices)
         try:
-            request = self._handle.submit(prompt, given, key)
+            request = self._handle.submit(prompt, given, self._handle.queue_address, key)
         except BaseException:
-            del self._mailboxes[key]
+            del self._answers[key]
             raise
-        return AsyncStream(self, request, key, mailbox, given.choices)
+        return AsyncStream(self, request, key, answer)
 
     async def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                        **options: Unpack[RequestOptions]) -> Result:
@@ -295,7 +255,7 @@ class AsyncEngine:
         loop.remove_reader(self._descriptor)
 
     def _abandon(self, request: int, key: int) -> None:
-        self._mailboxes.pop(key, None)
+        self._answers.pop(key, None)
         self._handle.cancel(request)
 
     async def __aenter__(self) -> AsyncEngine:

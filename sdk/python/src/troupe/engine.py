@@ -5,75 +5,50 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, overload
 
+from . import _native
 from ._batch import batch_steps
+from ._binding import ffi
 from ._core import Handle, Session, endpoint_of, new_session
-from ._events import Collector, End
+from ._events import End, Gathering, opening_of
+from ._library import lib
 from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack, nanoseconds_of
-from ._reader import Mailbox, Reader
 from ._request import Options
 from ._server import Server, open_server
-from .errors import Cancelled, Closed, Forked, TroupeError, fresh
-from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
+from .errors import Cancelled, Closed, Forked, TroupeError, check
+from .types import EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
 
+_SLICE_NS = 50_000_000  # so long it waits at a time for an engine that opens: in between Python hears of signals
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-class Stream(Iterator[Delta]):
+class Stream(Gathering, _native.BlockingAnswer):
     """The deltas of one answer. Leaving it early, by close() or by dropping it, cancels the request."""
 
-    def __init__(self, engine: Engine, request: int, key: int, mailbox: Mailbox, n: int) -> None:
-        self._engine, self._request, self._key, self._mailbox = engine, request, key, mailbox
-        self._collector = Collector(n)
-        self._end: End | None = None
+    _request: int | None = None  # until it was submitted
 
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> Delta:
-        mailbox = self._mailbox
-        items = mailbox.items
-        while True:
-            if not items:
-                if self._end is not None:
-                    mailbox.wake()  # should another thread wait for the same stream
-                    raise StopIteration
-                mailbox.wait()
-                continue
-            try:
-                item = items.popleft()
-            except IndexError:  # another thread took it
-                continue
-            if isinstance(item, Delta):
-                self._collector.add(item)
-                return item
-            if isinstance(item, End):
-                self._end = item
-                self._collector.end(item)
-                if item.error is not None:
-                    raise fresh(item.error)
-            else:
-                self._collector.prompt(item)
+    def __init__(self, engine: Engine, n: int) -> None:
+        self._gather(n)
+        self._engine = engine
+        super().__init__(n, engine._handle.queue_address)
 
     def result(self) -> Result:
         """Reads on to the end and gives the whole answer."""
         for _ in self:
             pass
-        assert self._end is not None
-        if self._end.error is not None:
-            raise fresh(self._end.error)
-        return self._collector.result()
+        return self._whole()
 
     def so_far(self) -> Result:
         """What has come until now: after an error, the beginning of an answer."""
-        return self._collector.result()
+        return self._result()
 
     def cancel(self) -> None:
         """Cancels the request without leaving it: what was made before still comes, then Cancelled is raised."""
-        self._engine._handle.cancel(self._request)
+        if self._request is not None:
+            self._engine._handle.cancel(self._request)
 
     def close(self) -> None:
         """Cancels the request and drops what has not been read of it. A thread that waits hears of it."""
@@ -81,10 +56,9 @@ class Stream(Iterator[Delta]):
 
     def _abandon(self) -> None:
         if self._end is None:
-            self._engine._abandon(self._request, self._key)
-            self._mailbox.items.clear()
-            self._mailbox.items.append(End(None, Cancelled("the stream was closed")))
-            self._mailbox.wake()
+            self.cancel()
+            self._end_with(End(None, Cancelled("the stream was closed")), True)
+            self._wake()
 
     def __repr__(self) -> str:
         return f"<troupe.Stream of {self._engine.info.endpoint}{'' if self._end is None else ', ended'}>"
@@ -97,7 +71,7 @@ class Stream(Iterator[Delta]):
 
     def __del__(self) -> None:
         if self._end is None:
-            self._engine._abandon(self._request, self._key)
+            self.cancel()
 
 
 class Engine:
@@ -117,8 +91,7 @@ class Engine:
                  settings: Mapping[str, Any] | None = None, server_key: str | None = None,
                  client_public_key: str | None = None, client_secret_key: str | None = None, connect_timeout: float | None = None, progress: Progress | None = None) -> None:
         endpoint = endpoint_of(model)
-        self._handle = Handle(in_turn=True)
-        self._reader = Reader(self._handle, progress)
+        self._handle = Handle()
         self._handle.open(endpoint, {
             "device": device, "threads": threads, "dtype": dtype, "kv_dtype": kv_dtype,
             "load_format": load_format, "chat_template": chat_template, "tensor_parallel": tensor_parallel,
@@ -127,14 +100,30 @@ class Engine:
             "prefix_reuse": prefix_reuse, "overlap": overlap, "deterministic": deterministic, "settings": settings,
             "server_key": server_key, "client_public_key": client_public_key,
             "client_secret_key": client_secret_key, "connect_timeout": connect_timeout})
-        self._reader.start()
         _open_engines.add(self)
         try:
-            self._reader.wait_open()
+            self._wait_open(progress)
             self.info: EngineInfo = self._handle.info()
         except BaseException:
             self.close(drain=0)
             raise
+
+    def _wait_open(self, progress: Progress | None) -> None:
+        out = ffi.new("troupe_events **")
+        while True:
+            check(lib.troupe_queue_wait(self._handle.queue, _SLICE_NS, 1, out))
+            if not out[0]:
+                continue
+            try:
+                news = opening_of(out[0].events)
+            finally:
+                lib.troupe_events_free(out[0])
+            if news is None:
+                return
+            if isinstance(news, TroupeError):
+                raise news
+            if progress is not None:
+                progress(*news)
 
     # ---- answers ----
 
@@ -151,13 +140,9 @@ class Engine:
                **options: Unpack[RequestOptions]) -> Stream:
         """The answer as it comes. `with` it, or iterate to its end; leaving early cancels."""
         given = Options(images=images, sampling=sampling, **options)
-        key, mailbox = self._reader.mailbox()
-        try:
-            request = self._handle.submit(prompt, given, key)
-        except BaseException:
-            self._reader.forget(key)
-            raise
-        return Stream(self, request, key, mailbox, given.choices)
+        stream = Stream(self, given.choices)
+        stream._request = self._handle.submit(prompt, given, stream._queue)
+        return stream
 
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
              images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Unpack[ChatOptions]) -> Result:
@@ -236,14 +221,7 @@ class Engine:
         _open_engines.discard(self)
         if self._handle.closed:
             return
-        try:
-            self._handle.close(drain_ns)
-        finally:
-            self._reader.stop()
-
-    def _abandon(self, request: int, key: int) -> None:
-        self._reader.forget(key)
-        self._handle.cancel(request)
+        self._handle.close(drain_ns)
 
     def __enter__(self) -> Engine:
         return self
@@ -253,8 +231,7 @@ class Engine:
         self.close()
 
     def __del__(self) -> None:
-        # The reader thread keeps the handle alive: an engine that is dropped must be closed.
-        if hasattr(self, "_reader"):
+        if hasattr(self, "_handle"):
             try:
                 self.close()
             except Forked:  # nothing to close here: it lives in the parent
@@ -270,18 +247,9 @@ class Engine:
 
 @atexit.register
 def _close_all() -> None:
-    """Before the interpreter goes: no reader thread may be inside it afterwards."""
+    """Before the interpreter goes: what waits for streams hears of it while it can."""
     for engine in list(_open_engines):
         try:
             engine.close()
         except (TroupeError, Closed):
             pass
-
-
-def _after_fork_in_child() -> None:
-    """The readers stayed behind in the parent: whoever waits for a stream here would wait for ever."""
-    for engine in list(_open_engines):
-        engine._reader.fail(Forked("this process is a fork of the one that opened the engine"))
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

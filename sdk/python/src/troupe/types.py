@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Protocol, Union
+
+from ._native import DeltaFields
 
 Message = Mapping[str, Any]
 """A message in OpenAI's shape: {"role": "user", "content": "..."}."""
@@ -100,10 +102,11 @@ class Timings:
     total: float = 0.0
 
 
-@dataclass(slots=True)
-class Delta:
+@dataclass
+class Delta(DeltaFields):
     """More of one choice."""
 
+    __slots__ = ()
     text: str
     tokens: list[int]
     index: int = 0
@@ -115,6 +118,14 @@ class Delta:
 
     def __str__(self) -> str:
         return self.text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
+
+
+for _field in fields(Delta):
+    if _field.default is not MISSING:
+        delattr(Delta, _field.name)  # in the class it would hide the field of the same name below it
 
 
 @dataclass
