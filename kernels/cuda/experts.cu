@@ -1,9 +1,10 @@
-// Routing is one block a row; a product is one warp a row of a chosen expert's weight, which it
-// reads once in 16-byte pieces: memory-bound work for the few rows of decoding. Rows add up their
-// experts' results in one order, so nothing depends on timing.
+// Routing is one block a row. For the few rows of decoding a product is one warp a row of a chosen
+// expert's weight, which it reads once in 16-byte pieces: memory-bound work; experts_tiles.cu takes
+// more rows. Rows add up their experts' results in one order, so nothing depends on timing.
 #include "kernels/cuda/experts.hpp"
 
 #include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 
@@ -101,7 +102,9 @@ __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ Exper
       const int64_t item = row * r.top_k + k;
       const int local = e - p.first;
       p.shares[item] = scores[e] * r.scale;
-      p.chosen[item] = local >= 0 && local < p.local ? p.weights[local] : ExpertWeights{};
+      const bool here = local >= 0 && local < p.local;
+      p.chosen[item] = here ? p.weights[local] : ExpertWeights{};
+      p.expert_of[item] = here ? local : -1;
     }
   }
   __syncwarp();
@@ -137,24 +140,6 @@ __device__ __forceinline__ void multiply(const T* const (&rows)[kRows], const T*
 #pragma unroll
     for (int r = 0; r < kRows; ++r) sum[r] += to_float(rows[r][i]) * to_float(x[i]);
   }
-}
-
-__device__ __forceinline__ float bent(Curve curve, float x) {
-  switch (curve) {
-    case Curve::silu:
-      return x / (1.0F + expf(-x));
-    case Curve::gelu:
-      return 0.5F * x * (1.0F + erff(x * 0.70710678F));
-    case Curve::gelu_tanh:
-      return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
-    case Curve::gelu_quick:
-      return x / (1.0F + expf(-1.702F * x));
-    case Curve::relu:
-      return fmaxf(x, 0.0F);
-    case Curve::relu2:
-      return x > 0.0F ? x * x : 0.0F;
-  }
-  return x;
 }
 
 // between[row, k, column] = curve(gate) * up of the row's k-th expert.
@@ -225,6 +210,7 @@ cudaError_t experts(const ExpertsWork& p, cudaStream_t stream) {
   if (p.routing.experts > kExpertsMax || p.routing.top_k > kTopMax) return cudaErrorInvalidValue;
   const auto rows = static_cast<unsigned>(p.input.rows);
   TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
+  if (experts_in_tiles(p)) return expert_tiles(p, stream);
   const auto blocks = [](int64_t n, int each) {
     return static_cast<unsigned>((n + each - 1) / each);
   };

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/elementwise.hpp"
@@ -25,18 +26,39 @@ struct ExpertWeights {
   const void* down = nullptr;
   const void* down_bias = nullptr;
 };
+// For many rows: items (a row and one of its experts) in order of experts, cut into tiles.
+struct ExpertTile {
+  int32_t expert, begin, end;  // places [begin, end) of the order
+};
+struct ExpertTiles {
+  int32_t* order = nullptr;  // the item at each place
+  int32_t* place_of = nullptr;  // each item's place; -1: its expert is not here
+  ExpertTile* tiles = nullptr;  // expert_tiles_max()
+  int32_t* count = nullptr;  // of tiles
+  void* results = nullptr;  // place x output columns, in dtype
+};
 struct ExpertsWork {
   Matrix input, logits, output;
   Routing routing;
   const int32_t* forced = nullptr;  // rows x top_k, or null
+  bool rows_independent = false;  // one way to compute a row, however many there are
+  size_t shared_max = 0;  // bytes that a block may have
   const ExpertWeights* weights = nullptr;  // on the device, per local expert
   DType dtype = DType::bf16;
   int32_t local = 0, first = 0, inner = 0;
   Curve curve = Curve::silu;
   ExpertWeights* chosen = nullptr;  // rows x top_k; null weights: not a local one
+  int32_t* expert_of = nullptr;  // rows x top_k: among the local ones; -1: not a local one
   float* shares = nullptr;  // rows x top_k
   void* between = nullptr;  // rows x top_k x inner, in dtype
+  ExpertTiles tiles;  // where experts_in_tiles()
 };
 cudaError_t experts(const ExpertsWork& args, cudaStream_t stream);
+
+// Whether tensor cores take the products (experts_tiles.cu); they need the memory of `tiles`.
+bool experts_in_tiles(const ExpertsWork& args);
+int64_t expert_tiles_max(const ExpertsWork& args);
+// What follows the routing then.
+cudaError_t expert_tiles(const ExpertsWork& args, cudaStream_t stream);
 
 }  // namespace troupe::cuda

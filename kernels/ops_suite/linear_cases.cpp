@@ -103,9 +103,9 @@ struct ExpertsShape {
   int32_t first = 0;  // the experts here are [first, first + local)
   int32_t local = 0;
   bool forced = false;
+  int64_t hidden = 64;
+  int64_t inner = 48;
 };
-constexpr int64_t kHidden = 64;
-constexpr int64_t kInner = 48;
 
 struct RoutingTwin {
   RoutingSpec test;
@@ -126,8 +126,8 @@ void check_experts(Lab& lab, const ExpertsShape& shape, const RoutingTwin& routi
   std::vector<LinearWeight> gate_up[2];
   std::vector<LinearWeight> down[2];
   for (int32_t e = 0; e < shape.local; ++e) {
-    const LinearTwin g = lab.linear_weight({kInner, kInner}, kHidden, false, false);
-    const LinearTwin d = lab.linear_weight({kHidden}, kInner, false, false);
+    const LinearTwin g = lab.linear_weight({shape.inner, shape.inner}, shape.hidden, false, false);
+    const LinearTwin d = lab.linear_weight({shape.hidden}, shape.inner, false, false);
     gate_up[0].push_back(g.test);
     gate_up[1].push_back(g.plain);
     down[0].push_back(d.test);
@@ -139,8 +139,8 @@ void check_experts(Lab& lab, const ExpertsShape& shape, const RoutingTwin& routi
   }
   const Twin router = lab.values(DType::f32, logits, shape.rows, routing.plain.experts);
   const auto forced = forced_choice(lab, shape, routing.plain);
-  const Twin x = lab.activations(shape.rows, kHidden);
-  const Twin y = lab.poisoned(shape.rows, kHidden);
+  const Twin x = lab.activations(shape.rows, shape.hidden);
+  const Twin y = lab.poisoned(shape.rows, shape.hidden);
   lab.test.experts(batch.test, {x.test, router.test, &routing.test, gate_up[0], down[0],
                                 shape.first, Activation::silu, forced, y.test});
   lab.plain().experts(batch.plain, {x.plain, router.plain, &routing.plain, gate_up[1], down[1],
@@ -160,6 +160,21 @@ void experts_case(Lab& lab) {
     routing.scale = lab.one_of({1.0F, 2.5F});
     const bool shard = lab.toss();
     check_experts(lab, {rows, shard ? 2 : 0, shard ? 2 : routing.experts, lab.toss()},
+                  {routing, routing});
+  }
+}
+
+// So many rows that a backend may gather them by expert: experts that no row chose, one that all
+// chose, and sizes that fill no tile.
+void experts_many_case(Lab& lab) {
+  for (int64_t rows : {5, 31, 128, 130, 300}) {
+    RoutingSpec routing;
+    routing.experts = static_cast<int32_t>(lab.one_of({2, 8, 40, 130}));
+    routing.top_k = static_cast<int32_t>(lab.between(1, 2));
+    routing.renormalise = lab.toss();
+    const bool shard = routing.experts > 8 && lab.toss();
+    const int32_t local = shard ? 5 : routing.experts;
+    check_experts(lab, {rows, shard ? 3 : 0, local, lab.toss(), lab.one_of<int64_t>({8, 72, 160}), lab.one_of<int64_t>({8, 56, 136})},
                   {routing, routing});
   }
 }
