@@ -64,6 +64,11 @@ Result<DeviceChoice> choose_device(const std::string& device) {
   }
   if (name == "cuda") {
     choice.plugin = cuda_library();
+    if (access(choice.plugin.c_str(), R_OK) != 0) {
+      return Status(Code::not_found, "device: \"" + device + "\": this build has no CUDA backend (" +
+                                         choice.plugin + " is not there): build where nvcc is found " +
+                                         "(docs/kernels.md), or take cpu (--device cpu)");
+    }
   } else if (name.find('/') != std::string::npos) {
     choice.plugin = name;
   } else {

@@ -33,6 +33,7 @@ struct Bench {
   std::vector<int> batches = {1};
   double rate = 0.0;
   bool as_json = false;
+  uint64_t seed = 0;
   troupe_sampling sampling = greedy();
 };
 
@@ -93,7 +94,7 @@ std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, in
   for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
     auto run = run_workload(
         handle, jobs,
-        {.vocab = vocab, .seed = static_cast<uint64_t>(r + 2), .sampling = bench.sampling},
+        {.vocab = vocab, .seed = bench.seed + static_cast<uint64_t>(r + 2), .sampling = bench.sampling},
         interrupt);
     problem = run.problem;
     if (r >= 0) runs.push_back(std::move(run));
@@ -210,7 +211,14 @@ Measured measure_prefill(const Bench& bench, troupe_engine* handle, int32_t voca
 }
 
 int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interrupt) {
-  bench.engine.no_prefix_reuse = true;  // random prompts repeat between runs of one seed
+  // Random prompts repeat between runs of one seed. How a served model is set up is not ours to say, so
+  // it gets prompts that it has not seen.
+  const bool remote = bench.engine.model.starts_with("tcp://") || bench.engine.model.starts_with("ipc://");
+  if (remote) {
+    bench.seed = std::random_device()();
+  } else {
+    bench.engine.no_prefix_reuse = true;
+  }
   Opened opened = open_engine(bench.engine, interrupt);
   if (!opened.engine) return opened.exit_code;
   troupe_info info{};

@@ -67,8 +67,10 @@ troupe_error* Generate::fill(troupe_request* request) {
 int Generate::stream_text(troupe_engine* handle, troupe_request* request, Interrupt& interrupt) {
   std::vector<std::string> choices(static_cast<size_t>(n));
   const bool live = !no_stream && n == 1;
+  bool begun = false;
   const Driven driven = drive(handle, request, interrupt, [&](const troupe_event& event) {
     if (event.kind != TROUPE_EVENT_TOKENS) return;
+    begun = true;
     if (live) {
       std::fwrite(event.text, 1, event.text_size, stdout);
       std::fflush(stdout);
@@ -76,9 +78,11 @@ int Generate::stream_text(troupe_engine* handle, troupe_request* request, Interr
       choices[static_cast<size_t>(event.index)].append(event.text, event.text_size);
     }
   });
-  if (live) std::fputc('\n', stdout);
-  for (const std::string& choice : choices) {
-    if (!live) std::printf("%s\n", choice.c_str());
+  if (driven.ending == Ending::done || begun) {
+    if (live) std::fputc('\n', stdout);
+    for (const std::string& choice : choices) {
+      if (!live) std::printf("%s\n", choice.c_str());
+    }
   }
   std::fflush(stdout);
   if (driven.ending == Ending::interrupted) return kInterrupted;
@@ -192,8 +196,8 @@ Run declare_generate(CLI::App& app) {
   auto* ids = app.add_option("--token-ids", verb->token_ids, "The prompt as ids: 1,15,7")->delimiter(',');
   text->excludes(file)->excludes(ids);
   file->excludes(ids);
-  app.add_flag("--chat", verb->chat, "The prompt is a user's message: apply the chat template");
-  app.add_option("--system", verb->system, "With --chat: a system message");
+  auto* chat = app.add_flag("--chat", verb->chat, "The prompt is a user's message: apply the chat template");
+  app.add_option("--system", verb->system, "With --chat: a system message")->needs(chat);
   app.add_option("--image", verb->images, "An image file before the prompt; may be repeated");
   app.add_flag("--json", verb->as_json, "One JSON object: text, tokens, logprobs, timings");
   app.add_flag("--stream", verb->stream, "Print as it comes (the default)");

@@ -23,10 +23,7 @@ using Events = std::unique_ptr<troupe_events, Freer<troupe_events_free>>;
 using Bytes = std::unique_ptr<troupe_bytes, Freer<troupe_bytes_free>>;
 using Error = std::unique_ptr<troupe_error, Freer<troupe_error_free>>;
 
-// "CORRUPT_MODEL: config.json: …"
-inline std::string text_of(const troupe_error* error) {
-  return std::string(troupe_error_name(troupe_error_code(error))) + ": " +
-         troupe_error_message(error);
-}
+// "CORRUPT_MODEL: config.json: …"; fields of troupe.h by the flags that set them.
+std::string text_of(const troupe_error* error);
 
 }  // namespace troupe::cli

@@ -44,6 +44,18 @@ std::string in_our_words(const CLI::ParseError& error) {
          said.substr(equals + 3) + "' is not a number it can take";
 }
 
+std::vector<std::string> commands_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+
 int usage_error(const CLI::App& root, const CLI::ParseError& error,
                 const std::vector<std::string>& words) {
   const CLI::App& verb = *chosen(root);
@@ -56,15 +68,18 @@ int usage_error(const CLI::App& root, const CLI::ParseError& error,
     message = "unknown flag " + flag + (near.empty() ? "" : "; did you mean " + near + "?");
     break;
   }
-  if (&verb == &root && !words.empty() && !words[0].starts_with("-")) {
-    std::vector<std::string> verbs;
-    for (const Verb& v : kVerbs) verbs.emplace_back(v.name);
-    const std::string near = nearest(words[0], verbs);
-    message = "no such command: " + words[0] + (near.empty() ? "" : "; did you mean " + near + "?");
-  }
   std::string path;
-  for (const CLI::App* a = &verb; a != nullptr && a != &root; a = a->get_parent()) {
+  size_t depth = 0;
+  for (const CLI::App* a = &verb; a != nullptr && a != &root; a = a->get_parent(), ++depth) {
     path = " " + a->get_name() + path;
+  }
+  const std::vector<std::string> commands = commands_of(verb);
+  if (!commands.empty() && words.size() == depth) {
+    message = "a command is wanted: " + joined(commands);
+  } else if (!commands.empty() && words.size() > depth && !words[depth].starts_with("-")) {
+    const std::string near = nearest(words[depth], commands);
+    message = "no such command: " + (path + " " + words[depth]).substr(1) +
+              (near.empty() ? "; there are " + joined(commands) : "; did you mean " + near + "?");
   }
   return complain(kUsage, message + "\nSee troupe" + path + " --help");
 }

@@ -46,6 +46,43 @@ class Usage(unittest.TestCase):
             self.assertEqual(done.returncode, 2, words)
             self.assertIn(said, done.stderr)
 
+    def test_errors_of_the_engine_speak_of_flags(self):
+        for words, said in [
+            (["--temperature", "5000"], "INVALID: --temperature is 5000: it must be 0 to 1000\n"),
+            (["--max-tokens", "-5"], "INVALID: --max-tokens is -5: it must be 0 to 2147483647\n"),
+            (["--stop", ""], "INVALID: --stop is empty\n"),
+            (["--threads", "0"], "INVALID: --threads is 0: it must be 1 to 1024\n"),
+            (["--tp", "0"], "INVALID: --tp is 0"),
+            (["--set", "foo"], "INVALID: --set is \"foo\": it must be \"key=value\"\n"),
+        ]:
+            done = troupe("generate", "echo:", "-p", "x", *words)
+            self.assertNotEqual(done.returncode, 0, words)
+            self.assertIn(said, done.stderr)
+
+    def test_a_missing_or_unknown_command_is_met_with_the_choices(self):
+        for words, said in [
+            ([], "a command is wanted: generate, chat, "),
+            (["bench"], "a command is wanted: latency, throughput, "),
+            (["bench", "latancy", "echo:"], "no such command: bench latancy; did you mean latency?"),
+            (["bench", "zzzzzz", "echo:"], "no such command: bench zzzzzz; there are latency, throughput, "),
+        ]:
+            done = troupe(*words)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(said, done.stderr)
+
+    def test_a_system_message_wants_a_chat(self):
+        done = troupe("generate", "echo:", "-p", "x", "--system", "be brief")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--system requires --chat", done.stderr)
+
+    def test_a_device_that_was_not_built_names_the_way(self):
+        if Path(TROUPE).resolve().parent.parent.joinpath("lib/libtroupe_cuda.so").exists():
+            self.skipTest("this build has it")
+        done = troupe("generate", MODEL, "-p", "x", "--device", "cuda")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("this build has no CUDA backend", done.stderr)
+        self.assertIn("--device cpu", done.stderr)
+
     def test_help_of_every_verb(self):
         for verb in ["generate", "chat", "batch", "inspect", "bench", "doctor", "completion",
                      "serve", "keygen"]:
@@ -103,6 +140,10 @@ class Generate(unittest.TestCase):
     def test_stop_text(self):
         answer = json.loads(troupe("generate", "echo:", "-p", "one two three", "--json", "--stop", " two").stdout)
         self.assertEqual((answer["text"], answer["finish_reason"]), ("one", "stop"))
+
+    def test_what_fails_leaves_stdout_empty(self):
+        done = troupe("generate", "echo:?context=8", "-p", "much too long for it")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
 
     def test_absurd_sampling_is_refused_by_name(self):
         done = troupe("generate", "echo:", "-p", "x", "--temperature", "-3")
@@ -246,7 +287,7 @@ class Bench(unittest.TestCase):
         self.assertGreater(json.loads(done.stdout)["figures"][0]["total_tokens_per_s"], 0)
         refused = troupe(*lengths, "--top-p", "3")
         self.assertEqual(refused.returncode, 1)
-        self.assertIn("top_p is 3: it must be above 0, at most 1", refused.stderr)
+        self.assertIn("--top-p is 3: it must be above 0, at most 1", refused.stderr)
 
     def test_serving_replays_a_list(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as lengths:
@@ -254,6 +295,18 @@ class Bench(unittest.TestCase):
             lengths.flush()
             done = troupe("bench", "serving", "echo:", "--lengths", lengths.name, "--repeats", "1", "--json")
         self.assertEqual(json.loads(done.stdout)["figures"]["requests"], 2)
+
+    def test_a_served_model_is_measured_from_afar(self):
+        with subprocess.Popen([TROUPE, "serve", "echo:", "--zmq", "tcp://127.0.0.1:*"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) as server:
+            try:
+                endpoint = server.stdout.readline().split()[-1]
+                for kind in ["latency", "serving"]:
+                    done = troupe("bench", kind, endpoint, "--in", "8", "--out", "4", "--repeats", "1", "--json")
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertEqual(json.loads(done.stdout)["model"], endpoint)
+            finally:
+                server.send_signal(signal.SIGINT)
 
 
 @unittest.skipUnless(MODEL.is_dir(), "the demo model is not in this checkout")
