@@ -105,9 +105,10 @@ PyObject *answer_fail(Answer *self) {
   if (trace) PyException_SetTraceback(value, trace);
   Py_XDECREF(type);
   Py_XDECREF(trace);
-  self->ended = true; /* and answer_take says what it can if this fails too */
+  self->ended = true;
   Py_INCREF(value);
-  if (!put(self, (struct item){.kind = END, .what = value})) PyErr_Clear();
+  self->lost = !put(self, (struct item){.kind = END, .what = value});
+  if (self->lost) PyErr_Clear();
   if (PyObject_IsInstance(value, PyExc_Exception) == 1) Py_CLEAR(value);
   return value;
 }
@@ -132,9 +133,12 @@ static bool gather(Answer *self, const struct item *item) {
 
 /* Whether it was heard. What is to be raised because of it is set then too. */
 static bool hear(Answer *self, const struct item *item) {
+  self->read = item->kind == END; /* before another thread looks, while Python runs */
   PyObject *error = PyObject_CallMethod((PyObject *)self, "_hear", "O", item->what);
-  if (!error) return false;
-  if (item->kind == END) self->read = true;
+  if (!error) {
+    self->read = false;
+    return false;
+  }
   if (error != Py_None) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
   Py_DECREF(error);
   return true;
@@ -155,7 +159,8 @@ PyObject *answer_take(Answer *self) {
     item_free(item);
     if (delta || PyErr_Occurred()) return delta;
   }
-  if (self->ended && !self->read) { /* there was no memory even for the item that says so */
+  if (self->lost) {
+    self->lost = false;
     self->read = true;
     return PyErr_NoMemory();
   }
@@ -174,11 +179,10 @@ static PyObject *end_with(PyObject *object, PyObject *args) {
   PyObject *last;
   int drop;
   if (!PyArg_ParseTuple(args, "Op:_end_with", &last, &drop)) return NULL;
+  if (self->ended && !(drop && self->last && self->last->kind == END)) Py_RETURN_NONE; /* it was read, or is due */
   if (drop) drop_items(self);
-  if (self->ended && !drop) Py_RETURN_NONE;
   Py_INCREF(last);
   self->ended = true;
-  self->read = false;
   if (!put(self, (struct item){.kind = END, .what = last})) return NULL;
   Py_RETURN_NONE;
 }

@@ -58,6 +58,7 @@ typedef struct {
   struct item *first, *last;
   bool ended; /* the end is among the items, or was: nothing is added any more */
   bool read;  /* it was taken out */
+  bool lost;  /* there was no memory for the item that says why it ended */
 } Answer;
 
 /* Adds what an event says. After an exception, which a signal's handler may have raised, it may be added again. */

@@ -15,5 +15,6 @@ def wait_for(holds, seconds=10.0):
 
 
 def run_python(code, timeout=30):
-    done = subprocess.run([sys.executable, "-c", code], timeout=timeout, capture_output=True, text=True)
+    # Python 3.12 deprecates what the tests of forks do.
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], timeout=timeout, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr

@@ -56,8 +56,8 @@ class Stream(Gathering, _native.BlockingAnswer):
 
     def _abandon(self) -> None:
         if self._end is None:
-            self.cancel()
             self._end_with(End(None, Cancelled("the stream was closed")), True)
+            self.cancel()
             self._wake()
 
     def __repr__(self) -> str:
@@ -231,7 +231,7 @@ class Engine:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_handle"):
+        if hasattr(self, "_handle") and not self._handle.closed:
             try:
                 self.close()
             except Forked:  # nothing to close here: it lives in the parent
