@@ -12,6 +12,7 @@ import pytest
 
 import troupe
 from troupe import Engine, Sampling
+from troupe._request import as_messages
 
 
 def test_generate(engine):
@@ -34,6 +35,14 @@ def test_stream_concatenates_to_the_text(engine):
 def test_chat(engine):
     result = engine.chat([{"role": "system", "content": "s"}, {"role": "user", "content": "hello"}])
     assert result.text == "hello"
+
+
+def test_a_str_in_a_chat_is_the_users_message(engine):
+    assert as_messages("hello") == [{"role": "user", "content": "hello"}]
+    assert engine.chat("hello").text == "hello"
+    for wrong in ([1, 2, 3], {"role": "user", "content": "x"}, None, 7, b"x", ["x"]):
+        with pytest.raises(troupe.InvalidArgument, match="messages is"):
+            engine.chat(wrong)
 
 
 def test_token_ids(engine):

@@ -123,6 +123,16 @@ def build_request(prompt: Prompt, options: Options) -> Any:
     return request
 
 
+def as_messages(messages: str | Sequence[Message]) -> Sequence[Message]:
+    """Of a chat: a str is what the user says. Token ids and parts are for generate()."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    given: Any = messages
+    if isinstance(given, Sequence) and all(isinstance(message, Mapping) for message in given):
+        return messages
+    raise InvalidArgument(f"messages is {messages!r}: it must be a list of dicts, or a str, the user's message")
+
+
 def _add_prompt(request: Any, prompt: Prompt) -> None:
     if isinstance(prompt, str):
         _add_text(request, prompt)

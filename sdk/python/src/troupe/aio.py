@@ -15,7 +15,7 @@ from ._events import End, Gathering, event_at, opening_of
 from ._library import lib
 from ._options import (ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names,
                        nanoseconds_of)
-from ._request import Options
+from ._request import Options, as_messages
 from ._server import Server, open_server
 from .errors import Cancelled, TroupeError
 from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
@@ -180,10 +180,10 @@ class AsyncEngine:
         async with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
             return await stream.result()
 
-    async def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
+    async def chat(self, messages: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
                    images: Sequence[Any] = (), sampling: Sampling | None = None,
                    **options: Unpack[ChatOptions]) -> Result:
-        return await self.generate(messages, tools=tools, images=images, sampling=sampling, **options)
+        return await self.generate(as_messages(messages), tools=tools, images=images, sampling=sampling, **options)
 
     async def score(self, prompt: Prompt, *, top: int = 0, **options: Unpack[RequestOptions]) -> list[list[Logprob]]:
         result = await self.generate(prompt, sampling=Sampling(max_tokens=0, prompt_logprobs=top), **options)

@@ -16,7 +16,7 @@ from ._core import Handle, Session, endpoint_of, new_session
 from ._events import End, Gathering, opening_of
 from ._library import lib
 from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack, nanoseconds_of
-from ._request import Options
+from ._request import Options, as_messages
 from ._server import Server, open_server
 from .errors import Cancelled, Closed, Forked, TroupeError, check
 from .types import EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
@@ -144,10 +144,11 @@ class Engine:
         stream._request = self._handle.submit(prompt, given, stream._queue)
         return stream
 
-    def chat(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
+    def chat(self, messages: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
              images: Sequence[Any] = (), sampling: Sampling | None = None, **options: Unpack[ChatOptions]) -> Result:
-        """The assistant's next message. An image part is {"type": "image"}: the next of `images`."""
-        return self.generate(messages, tools=tools, images=images, sampling=sampling, **options)
+        """The assistant's next message; a str is one message of the user. An image part is {"type": "image"}: the
+        next of `images`."""
+        return self.generate(as_messages(messages), tools=tools, images=images, sampling=sampling, **options)
 
     def score(self, prompt: Prompt, *, top: int = 0, **options: Unpack[RequestOptions]) -> list[list[Logprob]]:
         """Log-probabilities of a given prompt; a row per token, the first one empty."""
