@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json_value.hpp"
+
 namespace troupe::actors {
 namespace {
 
@@ -45,8 +47,9 @@ Result<Json> message_of(const PromptMessage& message) {
 
 Result<Json> messages_of(const Request& request) {
   if (!request.messages_json.empty()) {
-    Json messages = Json::parse(request.messages_json, nullptr, false);
-    if (messages.is_discarded() || !messages.is_array()) return invalid("messages: must be a JSON array");
+    auto messages = parse_ordered_json(request.messages_json, kMessageDepth);
+    if (!messages.ok()) return invalid("messages: " + messages.status().message());
+    if (!messages->is_array()) return invalid("messages: must be a JSON array");
     return messages;
   }
   Json messages = Json::array();

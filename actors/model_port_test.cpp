@@ -117,6 +117,28 @@ TEST(ModelPort, APromptBeyondTheContextIsRefusedWithBothNumbers) {
   EXPECT_NE(status.message().find("32"), std::string::npos) << status.message();
 }
 
+// Whoever copies or prints JSON goes down as deep as it is, on the stack: a request must not choose how deep.
+TEST(ModelPort, MessagesNestedWithoutEndAreRefused) {
+  EngineOptions options;
+  options.device = "cpu";
+  const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+  for (const char* model : {kModel, "examples/model/lookout", "echo:"}) {
+    const auto port = open_local_port(model, options, {});
+    ASSERT_TRUE(port.ok()) << port.status().message();
+    for (const std::string& messages :
+         {R"([{"role": "user", "content": )" + deep + "}]", R"([{"role": "user", "content": "x", "y": )" + deep + "}]", deep}) {
+      Request request;
+      request.messages_json = messages;
+      auto sink = std::make_shared<Listener>();
+      const auto id = (*port)->submit(request, sink);
+      const Status status = id.ok() && sink->wait_for(1) ? sink->of(*id).status : id.status();
+      EXPECT_EQ(status.code(), Code::invalid) << model;
+      EXPECT_EQ(status.message().rfind("messages: ", 0), 0U) << status.message();
+      EXPECT_LT(status.message().size(), 300U) << model;
+    }
+  }
+}
+
 TEST(ModelPort, DummyWeightsNeedNoTokenizer) {
   const std::filesystem::path folder =
       std::filesystem::path(testing::TempDir()) / "config_alone";

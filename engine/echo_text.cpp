@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "base/json_value.hpp"
 #include "engine/echo.hpp"
 
 namespace troupe::engine {
@@ -116,7 +117,9 @@ Result<std::vector<Message>> messages_of(const Request& request) {
     return out;
   }
   try {
-    const nlohmann::json json = nlohmann::json::parse(request.messages_json);
+    const auto parsed = parse_json(request.messages_json, kMessageDepth);
+    if (!parsed.ok()) return invalid("messages: " + parsed.status().message());
+    const nlohmann::json& json = *parsed;
     if (!json.is_array()) return invalid("messages: must be a JSON array");
     size_t next_image = 0;
     for (const nlohmann::json& m : json) {

@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/json_value.hpp"
 #include "base/limits.hpp"
 #include "models/mapped_file.hpp"
 
@@ -26,15 +27,6 @@ const json* look(const void* node, std::string_view key) {
   const auto& object = *static_cast<const json*>(node);
   const auto it = object.find(key);
   return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
-// A value as an error shows it: short, whatever the file holds.
-std::string shown(const json& value) {
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "a list of " + std::to_string(value.size());
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
 }
 
 std::string number(double v) {
@@ -72,23 +64,9 @@ Result<Fields> Fields::parse(std::string_view text, std::string_view label, size
   if (text.empty()) return broken("is empty; download the folder again");
   auto document = std::make_shared<Document>();
   document->label = label;
-  struct TooDeep {};
-  const auto bounded = [](int depth, json::parse_event_t event, json&) {
-    if (depth > limits::json_depth &&
-        (event == json::parse_event_t::object_start || event == json::parse_event_t::array_start)) {
-      throw TooDeep();
-    }
-    return true;
-  };
-  try {
-    document->root = json::parse(text.begin(), text.end(), bounded);
-  } catch (const TooDeep&) {
-    return broken("is nested deeper than " + std::to_string(limits::json_depth) + " levels");
-  } catch (const json::exception& e) {
-    const std::string why = e.what();  // "[json.exception.parse_error.101] parse error at line …"
-    const size_t at = why.find("] ");
-    return broken("is not JSON: " + (at == std::string::npos ? why : why.substr(at + 2)));
-  }
+  auto parsed = parse_json(text);
+  if (!parsed.ok()) return broken(parsed.status().message());
+  document->root = *std::move(parsed);
   if (!document->root.is_object()) {
     return broken("must hold a JSON object, is " + shown(document->root));
   }

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
-#include "base/limits.hpp"
+#include "base/json_value.hpp"
 
 namespace troupe::text {
 
@@ -35,22 +35,10 @@ Result<std::string> read_file(const std::string& path, size_t bytes_max) {
 
 Result<nlohmann::json> read_json_object(const std::string& path, size_t bytes_max) {
   TR_ASSIGN(const std::string content, read_file(path, bytes_max));
-  // Whoever copies a value goes down as deep as it is, on the stack.
-  bool too_deep = false;
-  const auto bounded = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    too_deep |= depth > limits::json_depth;
-    return depth <= limits::json_depth;
-  };
-  try {
-    nlohmann::json parsed = nlohmann::json::parse(content, bounded);
-    if (too_deep) {
-      return corrupt_model(path + ": nested deeper than " + std::to_string(limits::json_depth) + " levels");
-    }
-    if (!parsed.is_object()) return corrupt_model(path + ": not a JSON object");
-    return parsed;
-  } catch (const nlohmann::json::exception& e) {
-    return corrupt_model(path + ": not valid JSON: " + e.what());
-  }
+  auto parsed = parse_json(content);
+  if (!parsed.ok()) return Status(Code::corrupt_model, path + ": " + parsed.status().message());
+  if (!parsed->is_object()) return corrupt_model(path + ": must hold a JSON object, is " + shown(*parsed));
+  return parsed;
 }
 
 }  // namespace troupe::text

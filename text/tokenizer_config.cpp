@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/json_value.hpp"
 #include "base/limits.hpp"
 #include "text/files.hpp"
 
@@ -19,15 +20,6 @@ constexpr int64_t kIdsMax = int64_t{1} << 22;  // no vocabulary comes near; a ta
 
 bool ends_with(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
-// A value as an error shows it: short, whatever the file holds.
-std::string shown(const json& value) {
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "a list of " + std::to_string(value.size());
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
 }
 
 // One JSON object of one file. Every field that is read is held against what it must be; the first
