@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use minijinja::{Error, ErrorKind};
@@ -26,11 +27,17 @@ thread_local! {
     static BROKEN: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// Renderings that are going on, in any thread: without one nothing is counted, since a thread's own
+/// number costs a call in a shared library.
+static GOING_ON: AtomicUsize = AtomicUsize::new(0);
+
 /// The system's allocator, which also counts what each thread holds.
 pub struct Counting;
 
 fn count(bytes: isize) {
-    HELD.set(HELD.get().wrapping_add(bytes));
+    if GOING_ON.load(Ordering::Relaxed) > 0 {
+        HELD.set(HELD.get().wrapping_add(bytes));
+    }
 }
 
 // SAFETY: every call is the system allocator's own; counting touches a thread-local number that needs no
@@ -75,6 +82,7 @@ pub struct Rendering(());
 
 impl Rendering {
     pub fn begin() -> Self {
+        GOING_ON.fetch_add(1, Ordering::Relaxed);
         END.set(Some((HELD.get().wrapping_add(MEMORY as isize), Instant::now() + TIME)));
         BROKEN.take();
         Rendering(())
@@ -85,6 +93,7 @@ impl Drop for Rendering {
     fn drop(&mut self) {
         END.set(None);
         BROKEN.take();
+        GOING_ON.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
