@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use minijinja::{Error, ErrorKind};
 
@@ -21,10 +21,35 @@ pub const STEPS: u64 = 40_000_000;
 /// Items of one list.
 pub const ITEMS: usize = 4 << 20;
 
+/// Of one thread. In one place, since each way to it is a call in a shared library.
+struct Account {
+    held: Cell<isize>,
+    going_on: Cell<bool>,
+    held_most: Cell<isize>,
+    end_ms: Cell<i64>,
+    broken: Cell<bool>,
+    why: RefCell<String>,
+}
+
 thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static END: Cell<Option<(isize, Instant)>> = const { Cell::new(None) };
-    static BROKEN: RefCell<Option<String>> = const { RefCell::new(None) };
+    static HERE: Account = const {
+        Account {
+            held: Cell::new(0),
+            going_on: Cell::new(false),
+            held_most: Cell::new(0),
+            end_ms: Cell::new(0),
+            broken: Cell::new(false),
+            why: RefCell::new(String::new()),
+        }
+    };
+}
+
+/// Milliseconds since some moment, to a few of them: this is asked at every step.
+fn now_ms() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes the struct it is given, and this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
 /// Renderings that are going on, in any thread: without one nothing is counted, since a thread's own
@@ -36,7 +61,8 @@ pub struct Counting;
 
 fn count(bytes: isize) {
     if GOING_ON.load(Ordering::Relaxed) > 0 {
-        HELD.set(HELD.get().wrapping_add(bytes));
+        // Not while the thread ends and its account is gone.
+        let _ = HERE.try_with(|here| here.held.set(here.held.get().wrapping_add(bytes)));
     }
 }
 
@@ -83,43 +109,54 @@ pub struct Rendering(());
 impl Rendering {
     pub fn begin() -> Self {
         GOING_ON.fetch_add(1, Ordering::Relaxed);
-        END.set(Some((HELD.get().wrapping_add(MEMORY as isize), Instant::now() + TIME)));
-        BROKEN.take();
+        HERE.with(|here| {
+            here.held_most.set(here.held.get().wrapping_add(MEMORY as isize));
+            here.end_ms.set(now_ms() + TIME.as_millis() as i64);
+            here.broken.set(false);
+            here.going_on.set(true);
+        });
         Rendering(())
     }
 }
 
 impl Drop for Rendering {
     fn drop(&mut self) {
-        END.set(None);
-        BROKEN.take();
+        HERE.with(|here| {
+            here.going_on.set(false);
+            here.why.take();
+        });
         GOING_ON.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// For writers that cannot fail: true once a bound is passed; they stop, and the next check says why.
-pub fn broken() -> bool {
-    let Some((memory, time)) = END.get() else { return false };
-    if BROKEN.with_borrow(|broken| broken.is_some()) {
-        return true;
+impl Account {
+    fn breaks(&self, why: String) {
+        self.why.replace(why);
+        self.broken.set(true);
     }
-    let why = if HELD.get() > memory {
-        format!("needs more memory than {MEMORY} bytes")
-    } else if Instant::now() > time {
-        format!("runs for more than {} s", TIME.as_secs())
-    } else {
-        return false;
-    };
-    BROKEN.set(Some(why));
-    true
+
+    fn broken(&self) -> bool {
+        if !self.going_on.get() || self.broken.get() {
+            return self.going_on.get();
+        }
+        if self.held.get() > self.held_most.get() {
+            self.breaks(format!("needs more memory than {MEMORY} bytes"));
+        } else if now_ms() > self.end_ms.get() {
+            self.breaks(format!("runs for more than {} s", TIME.as_secs()));
+        }
+        self.broken.get()
+    }
 }
 
-/// For those writers too: the text so far is too long.
+/// For writers that cannot fail: true once a bound is passed, that of the text so far or another. They
+/// stop then, and the next check says why.
 pub fn overlong(bytes: usize) -> bool {
-    if bytes > TEXT && END.get().is_some() {
-        BROKEN.set(Some(long_text()));
-    }
-    broken()
+    HERE.with(|here| {
+        if bytes > TEXT && here.going_on.get() {
+            here.breaks(long_text());
+        }
+        here.broken()
+    })
 }
 
 fn long_text() -> String {
@@ -127,10 +164,7 @@ fn long_text() -> String {
 }
 
 pub fn check() -> Result<(), Error> {
-    if !broken() {
-        return Ok(());
-    }
-    Err(exceeded(BROKEN.with_borrow(|broken| broken.clone().unwrap_or_default())))
+    HERE.with(|here| if here.broken() { Err(exceeded(here.why.borrow().clone())) } else { Ok(()) })
 }
 
 /// Before a text of this many bytes is made.

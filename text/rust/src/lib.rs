@@ -1,8 +1,9 @@
 //! The libraries that define text for language models, behind a small C face (../text_ffi.h).
 //!
-//! `unsafe` is in `ffi`, and in single places of `bounds` (the allocator), `program` (a text and what
-//! borrows from it) and `template_env` (libc's clock); everything else is ordinary Rust over `tokenizers`,
-//! `minijinja` and `llguidance`. Nothing here keeps global state, starts threads or lets a panic reach C.
+//! `unsafe` is in `ffi`, and in single places of `bounds` (the allocator, the clock), `program` (a text and
+//! what borrows from it) and `template_env` (libc's clock); everything else is ordinary Rust over
+//! `tokenizers`, `minijinja` and `llguidance`. Nothing here keeps global state, the accounts of `bounds`
+//! aside, starts threads or lets a panic reach C.
 
 mod bounds;
 mod ffi;
