@@ -115,6 +115,15 @@ PyObject *answer_fail(Answer *self) {
 
 /* ---- to the reader ---- */
 
+/* After an exception, which stays. */
+static void forget_from(PyObject *tokens, Py_ssize_t at) {
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  if (PyList_SetSlice(tokens, at, PY_SSIZE_T_MAX, NULL) < 0) PyErr_Clear();
+  PyErr_Restore(type, value, trace);
+}
+
+/* All of it, or nothing. */
 static bool gather(Answer *self, const struct item *item) {
   PyObject *texts = PyList_GetItem(self->texts, item->index);
   PyObject *tokens = texts ? PyList_GetItem(self->tokens, item->index) : NULL;
@@ -124,11 +133,14 @@ static bool gather(Answer *self, const struct item *item) {
     Py_XDECREF(none);
     if (!none) return false;
   }
-  const Py_ssize_t count = PyList_Size(item->tokens);
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (PyList_Append(tokens, PyList_GetItem(item->tokens, i)) < 0) return false;
+  const Py_ssize_t at = PyList_Size(tokens), count = PyList_Size(item->tokens);
+  bool gathered = true;
+  for (Py_ssize_t i = 0; gathered && i < count; ++i) {
+    gathered = PyList_Append(tokens, PyList_GetItem(item->tokens, i)) == 0;
   }
-  return PyList_Append(texts, item->text) == 0;
+  gathered = gathered && PyList_Append(texts, item->text) == 0;
+  if (!gathered) forget_from(tokens, at);
+  return gathered;
 }
 
 /* Whether it was heard. What is to be raised because of it is set then too. */

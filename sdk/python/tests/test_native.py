@@ -197,6 +197,28 @@ def test_reading_leaves_nothing_behind(engine):
     assert read(1000) - before < 200
 
 
+def test_no_memory_at_any_point_loses_nothing(engine):
+    memory = pytest.importorskip("_testcapi")  # not in every distribution's Python
+    wanted = engine.generate("abcdefgh", sampling=Sampling(n=2, logprobs=0))
+    refused = 0
+    for first in range(90):
+        stream = engine.stream("abcdefgh", sampling=Sampling(n=2, logprobs=0))
+        for attempt in range(200):
+            at = 1 + (7 * first + 3 * attempt) % 90
+            try:
+                memory.set_nomemory(at, at + 1 + first % 3)
+                try:
+                    next(stream)
+                finally:
+                    memory.remove_mem_hooks()
+            except MemoryError:
+                refused += 1
+            except StopIteration:
+                break
+        assert stream.result().choices == wanted.choices
+    assert refused > 90
+
+
 async def test_an_event_that_cannot_be_read_ends_its_stream_alone(monkeypatch):
     """A bug of ours, or no memory: told to whose stream it is, and the others go on."""
     from troupe import AsyncEngine, _events

@@ -4,6 +4,8 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import Self
+
 from .types import Delta
 
 class DeltaFields:
@@ -21,7 +23,7 @@ class Answer:
 
 class BlockingAnswer(Answer):
     def __init__(self, choices: int, beside: int, /) -> None: ...
-    def __iter__(self) -> BlockingAnswer: ...
+    def __iter__(self) -> Self: ...
     def __next__(self) -> Delta: ...
     @property
     def _queue(self) -> int: ...
