@@ -23,15 +23,26 @@ SchedulerConfig config_of(int32_t slots, int32_t context, int32_t blocks) {
   return c;
 }
 
+Job job_of(uint64_t id, std::vector<int32_t> prompt, int32_t tokens) {
+  Job job;
+  job.id = id;
+  job.sampling.max_tokens = tokens;
+  job.prompt.tokens = std::move(prompt);
+  return job;
+}
+
+// Every row that asks for a token gets the same one. `result` keeps its room.
+void answer_all(const StepPlanDraft& draft, StepResult& result) {
+  result.step = draft.step;
+  result.tokens.assign(draft.answers(), {.token = 5});
+}
+
 TEST(Scheduler, SteadyDecodingAllocatesNothing) {
   Scheduler scheduler(config_of(64, 2048, 8000));
   Outputs out;
   for (uint64_t id = 1; id <= 64; ++id) {
-    Job job;
-    job.id = id;
-    job.sampling.max_tokens = 1500;
+    Job job = job_of(id, std::vector<int32_t>(20 + id, 1), 1500);
     job.sampling.logprobs = id % 4 == 0 ? 2 : -1;
-    job.prompt.tokens.assign(20 + id, 1);
     ASSERT_TRUE(scheduler.admit(std::move(job)).ok());
   }
   // The caller's buffers, used again from step to step, at the size to which they would grow.
@@ -44,10 +55,7 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
   const auto turn = [&] {
     if (scheduler.plan(1, draft, out)) {
       draft.seal(bytes);
-      StepResult& r = results[planned++ % 2];
-      r.step = draft.step;
-      r.tokens.clear();
-      for (size_t i = 0; i < draft.answers(); ++i) r.tokens.push_back({.token = 5});
+      answer_all(draft, results[planned++ % 2]);
     }
     if (scheduler.steps_in_flight() == 2) {
       out.clear();
@@ -69,16 +77,10 @@ TEST(Scheduler, WhoQuotesAnAnswerFindsAllOfItInTheCache) {
   std::vector<std::byte> bytes;
   std::vector<StepResult> flights;
   const auto answer = [&](uint64_t id, std::vector<int32_t> prompt, int32_t tokens) {
-    Job job;
-    job.id = id;
-    job.sampling.max_tokens = tokens;
-    job.prompt.tokens = std::move(prompt);
-    ASSERT_TRUE(scheduler.admit(std::move(job)).ok());
+    ASSERT_TRUE(scheduler.admit(job_of(id, std::move(prompt), tokens)).ok());
     while (!scheduler.idle()) {
       if (scheduler.plan(1, draft, out)) {
-        StepResult& result = flights.emplace_back();
-        result.step = draft.step;
-        result.tokens.assign(draft.answers(), {.token = 5});
+        answer_all(draft, flights.emplace_back());
       } else {
         ASSERT_TRUE(scheduler.commit(flights.front(), 1, out).ok());
         flights.erase(flights.begin());
