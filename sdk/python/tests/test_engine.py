@@ -11,6 +11,7 @@ import time
 import pytest
 
 import troupe
+from helpers import wait_for
 from troupe import Engine, Sampling
 from troupe._request import as_messages
 
@@ -161,10 +162,19 @@ def test_threads_share_an_engine(engine):
 
 
 def resident_kib():
-    """Once the engine rests, which a second after the last answer gives back what a burst took."""
-    time.sleep(1.5)
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def rested_kib():
+    """Once the engine rests, which a second after the last answer gives back what a burst took."""
+    time.sleep(1.5)
+    return resident_kib()
+
+
+def grows_no_more_than_kib(before, most):
+    """A leak stays; on a busy machine what a burst took may need longer to be given back."""
+    wait_for(lambda: resident_kib() - before < most, seconds=20)
 
 
 def test_ten_thousand_requests_leave_no_leak(engine):
@@ -174,9 +184,9 @@ def test_ten_thousand_requests_leave_no_leak(engine):
         gc.collect()
 
     rounds(10)
-    before = resident_kib()
+    before = rested_kib()
     rounds(100)
-    assert resident_kib() - before < 2 * 1024
+    grows_no_more_than_kib(before, 2 * 1024)
 
 
 CYCLES = int(os.environ.get("TROUPE_TEST_CYCLES", "100000"))
@@ -196,9 +206,9 @@ def test_submitting_and_cancelling_keeps_memory_flat():
 
         first = CYCLES // 5  # heaps of all threads are as large as they will be
         rounds(first)
-        before = resident_kib()
+        before = rested_kib()
         rounds(CYCLES)
-        assert resident_kib() - before < 2 * 1024
+        grows_no_more_than_kib(before, 2 * 1024)
         stats = engine.stats()
         assert stats.submitted == first + CYCLES == stats.done + stats.cancelled + stats.failed
 
