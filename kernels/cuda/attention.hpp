@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/tensor.hpp"
@@ -138,8 +139,7 @@ bool prefill_attention_fits_rows(const AttentionShape& shape);
 cudaError_t prefill_attention(const PrefillAttention& args, int multiprocessors,
                               cudaStream_t stream);
 
-// Any shape, dtype and view, one block a query row and head: what the two kernels above do not
-// take.
+// Any shape, dtype and view: what the kernels above do not take.
 struct PlainAttention {
   AttentionShape shape;  // head_dim: the key's; dtype: of query and output
   CacheLayer cache;  // keys null: packed below
@@ -151,10 +151,17 @@ struct PlainAttention {
   const int32_t* blocks = nullptr;
   bool cross = false;  // every row sees its sequence's kv_len
   const int32_t* cross_spans = nullptr;  // … or, two per row, the [begin, end) of it
-  int32_t rows_above = 0;  // only sequences with more rows than this
+  int32_t rows_above = 0;  // only sequences with more rows than this …
+  int32_t rows_most = INT32_MAX;  // … and at most so many
+  int32_t rows_least = 1, rows_longest = INT32_MAX;  // of any sequence here, as far as is known
+  bool rows_independent = false;  // one way to compute a row, however its sequence is cut
+  size_t shared_max = 0;  // bytes that a block may have
   // Keys and values that lie in rows, without a cache: sequences are [row_begin, + row_count).
   Matrix keys, values;
 };
 cudaError_t plain_attention(const PlainAttention& args, cudaStream_t stream);
+// Its way with runs of rows: sequences of more than rows_above, which is at least 0.
+bool tiled_attention_fits(const PlainAttention& args);
+cudaError_t tiled_attention(const PlainAttention& args, cudaStream_t stream);
 
 }  // namespace troupe::cuda

@@ -1,30 +1,19 @@
 // Attention for every case that the fast kernels leave: any head size, block size, element types,
-// soft caps, slopes, sinks, windows, bidirectional spans, latent caches, encoders, packed rows. One
-// block a row and head; its warps take positions in turn with a running softmax each.
+// soft caps, slopes, sinks, windows, bidirectional spans, latent caches, encoders, packed rows. Runs
+// of rows go to tiled_attention where that takes them; else it is one block a row and head, whose
+// warps take positions in turn with a running softmax each.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/plain_view.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 
 namespace troupe::cuda {
 namespace {
 
 constexpr int kWarps = 4;
+constexpr int kFewRows = 15;  // of a sequence: less than a warp's tile
 constexpr int kKeyMax = 1024, kPerLane = 32;  // head sizes up to 32 * kPerLane
-
-struct View {
-  int begin, end;
-};
-
-__device__ __forceinline__ View visible(const PlainAttention& p, const AttentionSequence& s,
-                                        int row) {
-  if (p.cross && p.cross_spans == nullptr) return {0, s.kv_len};
-  if (p.cross) return {max(p.cross_spans[2 * row], 0), min(p.cross_spans[2 * row + 1], s.kv_len)};
-  const int position = p.positions[row];
-  const int span_end = p.span_ends != nullptr ? p.span_ends[row] : 0;
-  const int begin = p.shape.window > 0 ? max(0, position + 1 - p.shape.window) : 0;
-  return {begin, min(max(position + 1, span_end), s.kv_len)};
-}
 
 template <class C>
 struct Token {
@@ -34,19 +23,11 @@ struct Token {
 
 template <class C>
 __device__ __forceinline__ Token<C> token_at(const PlainAttention& p, const AttentionSequence& s,
-                                             int kv_head, int position) {
-  if (p.cache.keys == nullptr) {
-    const int64_t row = s.row_begin + position;
-    const int64_t value_dim = p.output.cols / p.shape.heads;
-    return {static_cast<const C*>(p.keys.data) + row * p.keys.stride + kv_head * p.shape.head_dim,
-            static_cast<const C*>(p.values.data) + row * p.values.stride + kv_head * value_dim};
-  }
-  const CacheLayer& c = p.cache;
-  const int relative = position - s.first_position;
-  const int64_t block = p.blocks[s.table_begin + relative / c.block_tokens];
-  const int64_t token = (block * c.kv_heads + kv_head) * c.block_tokens + relative % c.block_tokens;
-  return {static_cast<const C*>(c.keys) + token * c.key_dim,
-          static_cast<const C*>(c.values) + token * c.value_row};
+                                             int kv_head, int value_dim, int position) {
+  const int64_t place = place_of(p, s, kv_head, position);
+  const Rows keys = keys_of(p, kv_head), values = values_of(p, kv_head, value_dim);
+  return {static_cast<const C*>(keys.data) + place * keys.stride,
+          static_cast<const C*>(values.data) + place * values.stride};
 }
 
 template <class T, class C>
@@ -62,12 +43,10 @@ __global__ void __launch_bounds__(kWarps * 32)
   const int which = p.row_sequence[row];
   if (which < 0) return;
   const AttentionSequence s = p.sequences[which];
-  if (s.row_count <= p.rows_above) return;
+  if (s.row_count <= p.rows_above || s.row_count > p.rows_most) return;
   const int key_dim = p.shape.head_dim;
   const int value_dim = static_cast<int>(p.output.cols) / p.shape.heads;
-  const int kv_heads =
-      p.cache.keys != nullptr ? p.cache.kv_heads : static_cast<int>(p.keys.cols) / key_dim;
-  const int kv_head = head / (p.shape.heads / kv_heads);
+  const int kv_head = head / (p.shape.heads / kv_heads_of(p));
   const T* q = static_cast<const T*>(p.query.data) + row * p.query.stride + head * key_dim;
   for (int e = threadIdx.x; e < key_dim; e += kWarps * 32)
     query[e] = to_float(q[e]) * p.shape.scale;
@@ -78,7 +57,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   float top = -INFINITY, weight = 0.0F;
   float sum[kPerLane] = {};
   for (int t = view.begin + warp; t < view.end; t += kWarps) {
-    const Token<C> token = token_at<C>(p, s, kv_head, t);
+    const Token<C> token = token_at<C>(p, s, kv_head, value_dim, t);
     float score = 0.0F;
     for (int e = lane; e < key_dim; e += 32) score += query[e] * to_float(token.key[e]);
 #pragma unroll
@@ -146,7 +125,15 @@ cudaError_t by_cache(const PlainAttention& p, cudaStream_t stream) {
 
 cudaError_t plain_attention(const PlainAttention& p, cudaStream_t stream) {
   if (p.query.rows == 0 || p.shape.heads == 0) return cudaSuccess;
-  TR_DISPATCH_FLOAT(p.query.dtype, return by_cache<T>(p, stream));
+  PlainAttention rest = p;
+  if (!p.rows_independent && p.rows_longest > kFewRows && tiled_attention_fits(p)) {
+    PlainAttention runs = p;
+    runs.rows_above = p.rows_above > kFewRows ? p.rows_above : kFewRows;
+    TR_CUDA_TRY(tiled_attention(runs, stream));
+    if (p.rows_above >= kFewRows || p.rows_least > kFewRows) return cudaSuccess;
+    rest.rows_most = kFewRows;
+  }
+  TR_DISPATCH_FLOAT(p.query.dtype, return by_cache<T>(rest, stream));
 }
 
 }  // namespace troupe::cuda
