@@ -16,6 +16,7 @@
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/ring.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 
@@ -63,16 +64,6 @@ struct Ring {
   uint64_t handed_full[kHanded], handed_empty[kHanded];
   Item item[kSlotsMax];  // that begins in this slot of keys; not valid: no more work
   Item handed[kHanded];
-};
-
-struct Cursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next(int slots) {
-    if (++slot < slots) return;
-    slot = 0;
-    parity ^= 1;
-  }
 };
 
 __device__ __forceinline__ int shift_of(int power_of_two) {
@@ -224,7 +215,7 @@ class Producer {
   uint8_t *slots_, *queries_;
   Ring& ring_;
   const int group_, lane_, shift_, unit_, per_tile_;
-  Cursor at_, query_;
+  ptx::RingPlace at_, query_;
   int brought_ = 0;  // slots so far
   bool waited_ = false;  // for the kernels in front
   bool fresh_ = true;  // the ring has not been round yet: slots are free without waiting
@@ -265,7 +256,7 @@ __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t*
   const int group = p.shape.heads / p.layer.kv_heads;
   const int warp = threadIdx.x / 32;
   const bool leads = threadIdx.x % 32 == 0;
-  Cursor at, query, handed;
+  ptx::RingPlace at, query, handed;
   const auto give_back = [&] {
     __syncwarp();
     if (leads) ptx::mbarrier_arrive(&ring.empty[at.slot]);
@@ -317,7 +308,7 @@ __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t*
 template <class T, int kDim>
 __device__ void count_shares(const DecodeAttention& p, Ring& ring) {
   const int group = p.shape.heads / p.layer.kv_heads, lane = static_cast<int>(threadIdx.x) % 32;
-  for (Cursor handed;; handed.next(kHanded)) {
+  for (ptx::RingPlace handed;; handed.next(kHanded)) {
     ptx::mbarrier_wait(&ring.handed_full[handed.slot], handed.parity);
     const Item item = ring.handed[handed.slot];
     __syncwarp();

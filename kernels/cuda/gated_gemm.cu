@@ -25,7 +25,7 @@
 #include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
-#include "kernels/cuda/ptx/wgmma_wide.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 
 namespace troupe::cuda {

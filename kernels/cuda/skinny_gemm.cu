@@ -18,6 +18,7 @@
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/ring.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/skinny_gemm.hpp"
@@ -76,17 +77,6 @@ struct Stage {
   __host__ __device__ int input() const { return kBoxes * weight_box; }
   __host__ __device__ int bytes() const { return kBoxes * (weight_box + kInputBox); }
   int weight_box;
-};
-
-// Goes round the ring of stages; the parity of a stage's barriers changes with every turn.
-struct Cursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next(int stages) {
-    if (++slot < stages) return;
-    slot = 0;
-    parity ^= 1;
-  }
 };
 
 template <class T, int kN>
@@ -227,7 +217,7 @@ class Producer {
   uint64_t *full_, *empty_;
   int* held_;
   Stage<kN, kBoxes> stage_;
-  Cursor at_;
+  ptx::RingPlace at_;
   bool fresh_ = true;  // the ring has not been round yet: stages are free without waiting
 };
 
@@ -263,7 +253,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   // An instruction of so few columns is over long before its sums can be added to again, so the
   // boxes of a step go to sums of their own.
   constexpr int kChains = kN <= 32 || kBoxes < 2 ? kBoxes : 2;
-  Cursor at;
+  ptx::RingPlace at;
   for (;;) {
     ptx::mbarrier_wait(full + at.slot, at.parity);
     const int chunk = __shfl_sync(0xffffffff, held[at.slot], 0);

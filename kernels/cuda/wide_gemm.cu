@@ -20,8 +20,9 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/ring.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
-#include "kernels/cuda/ptx/wgmma_wide.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
 #include "kernels/cuda/wide_tile.cuh"
@@ -39,18 +40,6 @@ struct Ring {
   static constexpr int kWeight = kTileRows * 128, kInput = kN * 128;
   static constexpr int kStage = kWeight + kInput;
   static constexpr int kStages = kStageMemory / kStage;
-};
-
-// Goes round the ring; the parity of a stage's barriers changes with every turn.
-template <int kStages>
-struct Cursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++slot < kStages) return;
-    slot = 0;
-    parity ^= 1;
-  }
 };
 
 // The one thread of a block that starts copies.
@@ -81,7 +70,7 @@ class Producer {
         load_weight(at_.slot, inputs);
       }
       load_input(at_.slot, inputs);
-      at_.next();
+      at_.next(R::kStages);
     }
   }
 
@@ -105,7 +94,7 @@ class Producer {
   uint8_t* stages_;
   uint64_t *full_, *empty_;
   const int rank_;
-  Cursor<R::kStages> at_;
+  ptx::RingPlace at_;
 };
 
 template <class T, int kN, bool kGated>
@@ -134,7 +123,7 @@ __device__ void consume(const Params& p, uint8_t* stages, uint8_t* staging, uint
   const auto give_back = [&](int slot) {
     if (gives) ptx::mbarrier_arrive_at(empty + slot, lane);
   };
-  Cursor<R::kStages> at;
+  ptx::RingPlace at;
   Walk walk(p);
   Segment s;
   while (walk.next(s)) {
@@ -155,7 +144,7 @@ __device__ void consume(const Params& p, uint8_t* stages, uint8_t* staging, uint
       ptx::wgmma_wait<1>();
       if (step > s.begin) give_back(before);
       before = at.slot;
-      at.next();
+      at.next(R::kStages);
     }
     ptx::wgmma_wait<0>();
     give_back(before);
