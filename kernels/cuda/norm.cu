@@ -11,6 +11,12 @@
 namespace troupe::cuda {
 namespace {
 
+// Blocks that start while the product in front ends would crowd on the multiprocessors that are
+// free first, and share what one of them reads. Few rows ask for more than half of a
+// multiprocessor's memory, so that each has one to itself.
+constexpr int64_t kRowsSpread = 128;
+constexpr size_t kMoreThanHalf = 116 << 10;
+
 struct Params {
   Norm n;
   int32_t group, groups;
@@ -229,11 +235,16 @@ cudaError_t run(const Norm& n, cudaStream_t stream) {
   }
   const int per_thread = pieces <= 1024 ? 1 : pieces <= 2048 ? 2 : 4;
   const int threads = ((pieces + per_thread - 1) / per_thread + 31) / 32 * 32;
-  const LaunchShape shape = {dim3(static_cast<unsigned>(n.input.rows)),
-                             dim3(static_cast<unsigned>(threads))};
-  if (per_thread == 1) return launch(norm_row<T, 1>, shape, stream, p);
-  if (per_thread == 2) return launch(norm_row<T, 2>, shape, stream, p);
-  return launch(norm_row<T, 4>, shape, stream, p);
+  LaunchShape shape = {dim3(static_cast<unsigned>(n.input.rows)),
+                       dim3(static_cast<unsigned>(threads))};
+  const auto kernel = per_thread == 1   ? norm_row<T, 1>
+                      : per_thread == 2 ? norm_row<T, 2>
+                                        : norm_row<T, 4>;
+  if (n.input.rows <= kRowsSpread && runs_hopper_code()) {
+    shape.shared_bytes = kMoreThanHalf;
+    TR_CUDA_TRY(allow_shared(kernel, kMoreThanHalf));
+  }
+  return launch(kernel, shape, stream, p);
 }
 
 }  // namespace
