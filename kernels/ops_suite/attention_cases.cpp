@@ -72,8 +72,10 @@ class Scene {
     write(batch, k, v);
   }
   void attend(const BatchTwin& batch, AttentionSpan span, const std::string& what) {
+    attend(batch, span, what, lab_.activations(batch.test.rows, int64_t{shape_.heads} * shape_.key_dim));
+  }
+  void attend(const BatchTwin& batch, AttentionSpan span, const std::string& what, const Twin& q) {
     const int64_t rows = batch.test.rows;
-    const Twin q = lab_.activations(rows, int64_t{shape_.heads} * shape_.key_dim);
     const Twin out = lab_.poisoned(rows, int64_t{shape_.heads} * shape_.value_dim);
     const Twin slopes = shape_.alibi ? lab_.f32_vector(shape_.heads, 0.0F, 0.5F) : Twin{};
     const Twin sinks = shape_.sinks ? lab_.f32_vector(shape_.heads, -2.0F, 4.0F) : Twin{};
@@ -113,6 +115,20 @@ class Scene {
     b.cache = cache_.plain.get();
     lab_.test.rope_write(batch.test, a);
     lab_.plain().rope_write(batch.plain, b);
+  }
+  // As a model's layer does it: the rows of one projection turned, written and attended to.
+  void step(const BatchTwin& batch, const RopeSpec& test, const RopeSpec& plain, const std::string& what) {
+    const int64_t q = int64_t{shape_.heads} * shape_.key_dim, kv = int64_t{shape_.kv_heads} * shape_.key_dim;
+    const Twin all = lab_.activations(batch.test.rows, q + 2 * kv);
+    const auto part = [&](int64_t begin, int64_t count) {
+      return Twin{all.test.columns(begin, count), all.plain.columns(begin, count)};
+    };
+    const Twin query = part(0, q), key = part(q, kv), value = part(q + kv, kv);
+    lab_.test.rope_write(batch.test, {query.test, key.test, value.test, shape_.heads, shape_.key_dim, 0, &test,
+                                      cache_.test.get(), 1, 0});
+    lab_.plain().rope_write(batch.plain, {query.plain, key.plain, value.plain, shape_.heads, shape_.key_dim, 0,
+                                          &plain, cache_.plain.get(), 1, 0});
+    attend(batch, AttentionSpan::causal, what, query);
   }
 
  private:
@@ -209,6 +225,44 @@ void attention_mixed_case(Lab& lab) {
   std::vector<Query> decodes;
   for (int i = 0; i < 20; ++i) decodes.push_back({some(lab, 0, 40), 1});
   check_attention(lab, random_shape(lab), decodes);
+}
+
+// Sequences of one row, step after step: each step sees what the ones before wrote. Some backends
+// turn such rows within attention.
+void attention_decode_case(Lab& lab) {
+  for (const int32_t dim : {64, 128, lab.one_of({16, 80, 96})}) {
+    Shape shape = random_shape(lab);
+    shape.key_dim = shape.value_dim = dim;
+    shape.block_tokens = lab.one_of({16, 32, 64});
+    shape.window = lab.toss() ? 0 : some(lab, 1, 100);
+    Scene scene(lab, shape);
+    std::vector<float> frequencies;
+    for (int32_t i = 0; i < dim / 2; ++i)
+      frequencies.push_back(std::pow(10000.0F, -2.0F * static_cast<float>(i) / static_cast<float>(dim)));
+    const Twin table = lab.values(DType::f32, frequencies, 1, dim / 2);
+    RopeSpec test;
+    test.style = lab.one_of({RopeStyle::half, RopeStyle::half, RopeStyle::interleaved});
+    test.rotary_dim = dim;
+    RopeSpec plain = test;
+    test.frequencies = table.test;
+    plain.frequencies = table.plain;
+    std::vector<int32_t> past = {0, 63, 64, some(lab, 1, 30), some(lab, 130, 420)};
+    std::vector<std::vector<int32_t>> blocks;
+    constexpr int32_t kSteps = 3;
+    for (const int32_t tokens : past) blocks.push_back(scene.take_blocks(tokens + kSteps));
+    for (int32_t at = -1; at < kSteps; ++at) {
+      StepPlanDraft draft;
+      draft.groups = 1;
+      for (size_t i = 0; i < past.size(); ++i) {
+        if (at < 0 && past[i] == 0) continue;
+        add_sequence(draft, {.slot = static_cast<int32_t>(i), .rows = at < 0 ? past[i] : 1, .past = at < 0 ? 0 : past[i] + at});
+        add_table(draft, blocks[i]);
+      }
+      const BatchTwin batch = lab.begin(draft, {&scene.cache()});
+      scene.step(batch, test, plain, "step " + std::to_string(at) + ", heads of " + std::to_string(dim));
+      lab.finish(batch);
+    }
+  }
 }
 
 void attention_window_case(Lab& lab) {

@@ -34,6 +34,7 @@ void rope_sections_case(Lab& lab);
 // attention_cases.cpp
 void attention_prefill_case(Lab& lab);
 void attention_mixed_case(Lab& lab);
+void attention_decode_case(Lab& lab);
 void attention_window_case(Lab& lab);
 void attention_extras_case(Lab& lab);
 void attention_spans_case(Lab& lab);

@@ -25,6 +25,7 @@ constexpr OpsCase kCases[] = {
     {"rope_sections", rope_sections_case},
     {"attention_prefill", attention_prefill_case},
     {"attention_mixed", attention_mixed_case},
+    {"attention_decode", attention_decode_case},
     {"attention_window", attention_window_case},
     {"attention_extras", attention_extras_case},
     {"attention_spans", attention_spans_case},
