@@ -455,6 +455,7 @@ std::vector<HandlerClockPtr> Cast::handler_clocks() const { return state_->clock
 int64_t Cast::executor_idle_ns() const { return state_->gauge->idle_ns.load(); }
 uint64_t Cast::executor_gaps() const { return state_->gauge->gaps.load(); }
 int64_t Cast::executor_host_ns() const { return state_->gauge->host_ns.load(); }
+int64_t Cast::executor_recording_ns() const { return state_->gauge->recording_ns.load(); }
 std::vector<MemoryShare> Cast::device_memory() const {
   const std::scoped_lock lock(state_->gauge->mutex);
   return state_->gauge->memory;

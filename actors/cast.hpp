@@ -46,6 +46,7 @@ class Cast {
   [[nodiscard]] int64_t executor_idle_ns() const;
   [[nodiscard]] uint64_t executor_gaps() const;
   [[nodiscard]] int64_t executor_host_ns() const;
+  [[nodiscard]] int64_t executor_recording_ns() const;
   // As it was when the device last had nothing to do; empty: not told apart.
   [[nodiscard]] std::vector<MemoryShare> device_memory() const;
 

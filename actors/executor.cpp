@@ -74,12 +74,17 @@ void note_memory(ExecutorState& state, const ExecutorParts& parts) {
   parts.gauge->memory.swap(memory);
 }
 
-// A step's time on the host: from one look to the next, but for the waits in between.
+// A step's time on the host: from one look to the next, but for the waits in between, and for
+// recordings, which are told apart.
 void note_host(ExecutorState& state, const ExecutorParts& parts, int64_t begin_ns) {
-  const int64_t waited = state.device->waited_ns();
-  parts.gauge->host_ns.fetch_add(steady_now_ns() - begin_ns - (waited - state.waited_ns),
+  const int64_t waited = state.device->waited_ns() - state.waited_ns;
+  const int64_t recorded = state.device->recorded_ns() - state.recorded_ns;
+  parts.gauge->host_ns.fetch_add(steady_now_ns() - begin_ns - waited - recorded,
                                  std::memory_order_relaxed);
-  state.waited_ns = waited;
+  state.waited_ns += waited;
+  if (recorded == 0) return;
+  parts.gauge->recording_ns.fetch_add(recorded, std::memory_order_relaxed);
+  state.recorded_ns += recorded;
 }
 
 // Who asked for what is being done.

@@ -35,14 +35,17 @@ class LoadedExecutor final : public engine::StepExecutor {
   // What a backend has allocated is told apart here.
   [[nodiscard]] std::vector<MemoryShare> memory() const override {
     std::vector<MemoryShare> shares = core_->memory();
-    if (shares.empty() || shares.back().what != "allocated") return shares;
-    const int64_t allocated = shares.back().bytes, weights = model_->facts().weight_bytes;
-    shares.back() = {"weights", weights};
+    const auto whole = std::find_if(shares.begin(), shares.end(),
+                                    [](const MemoryShare& s) { return s.what == "allocated"; });
+    if (whole == shares.end()) return shares;
+    const int64_t allocated = whole->bytes, weights = model_->facts().weight_bytes;
+    *whole = {"weights", weights};
     shares.push_back({"cache", cache_bytes_});
     shares.push_back({"workspace", allocated - weights - cache_bytes_});
     return shares;
   }
   [[nodiscard]] int64_t waited_ns() const override { return core_->waited_ns(); }
+  [[nodiscard]] int64_t recorded_ns() const override { return core_->recorded_ns(); }
   Status put_embedding(uint64_t id, const Matrix& rows) override {
     return core_->put_embedding(id, rows);
   }

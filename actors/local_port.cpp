@@ -46,7 +46,9 @@ class LocalPort final : public EnginePort {
   }
   Result<std::string> metrics() override {
     TR_ASSIGN(const EngineStats stats, this->stats());
-    return metrics_text(stats, {cast_->handler_clocks(), cast_->executor_host_ns(), cast_->device_memory()},
+    return metrics_text(stats,
+                        {cast_->handler_clocks(), cast_->executor_host_ns(),
+                         cast_->executor_recording_ns(), cast_->device_memory()},
                         info_.model);
   }
   Status set_option(std::string_view key, std::string_view value) override {

@@ -114,6 +114,9 @@ std::string metrics_text(const EngineStats& s, const Whereabouts& where, const s
   add("executor_host_seconds_total", "counter",
       "Time of the device's thread in steps, without that in which it waited for the device.",
       static_cast<double>(where.executor_host_ns) * 1e-9);
+  add("executor_recording_seconds_total", "counter",
+      "Beside that, its time for recording steps: once for each kind of them.",
+      static_cast<double>(where.executor_recording_ns) * 1e-9);
   begin_metric(out, "actor_busy_seconds_total", "counter", "Time in handlers.");
   for (const HandlerClockPtr& clock : where.clocks) {
     sample(out, "actor_busy_seconds_total", label + ",actor=\"" + clock->actor + "\"",

@@ -159,6 +159,7 @@ struct ExecutorGauge {
   // Its thread's time in steps, without that in which it stood still for the device: launching,
   // collecting, and what planning and telling it does for others meanwhile (CastParts::tells_apart).
   std::atomic<int64_t> host_ns{0};
+  std::atomic<int64_t> recording_ns{0};  // not in host_ns: recording steps, once each kind of them
   std::mutex mutex;
   std::vector<MemoryShare> memory;  // guarded; as it was when the device last had nothing to do
 };
@@ -186,7 +187,7 @@ struct ExecutorState {
   std::vector<engine::Cut> cuts;    // of the delivery being told
   std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;
-  int64_t waited_ns = 0;  // for the device, as of the last look
+  int64_t waited_ns = 0, recorded_ns = 0;  // by the device, as of the last look
   int64_t next_memory_look_ns = 0;
 };
 ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,

@@ -123,6 +123,8 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
           median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
       row["host_us_planning"] =
           median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
+      row["host_us_recording"] =
+          median_of(runs, [](const WorkloadResult& r) { return r.host_us.recording; });
       row["host_us_telling"] =
           median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
     }

@@ -67,18 +67,20 @@ class HostClock {
     if (!(steps > 0.0)) return {};
     const auto us = [steps](double from, double to) { return (to - from) * 1e6 / steps; };
     return {us(begin_.all, end_.all), us(begin_.planning, end_.planning),
-            us(begin_.telling, end_.telling)};
+            us(begin_.recording, end_.recording), us(begin_.telling, end_.telling)};
   }
 
  private:
   struct Look {
-    double steps = 0.0, all = 0.0, planning = 0.0, telling = 0.0;
+    double steps = 0.0, all = 0.0, planning = 0.0, recording = 0.0, telling = 0.0;
   };
   [[nodiscard]] Look look() const {
     const std::string metrics = metrics_of(engine_);
     const char* const busy = "actor_busy_seconds_total";
     return {metric_of(metrics, "steps_total"), metric_of(metrics, "executor_host_seconds_total"),
-            metric_of(metrics, busy, "scheduler"), metric_of(metrics, busy, "detokenizer")};
+            metric_of(metrics, busy, "scheduler"),
+            metric_of(metrics, "executor_recording_seconds_total"),
+            metric_of(metrics, busy, "detokenizer")};
   }
   troupe_engine* engine_;
   Look begin_, end_;

@@ -36,8 +36,9 @@ struct WorkloadResult {
   // Microseconds of the device's thread per step by the engine's own clock, from when all had a
   // first token to when the first one ended; below zero: it was never so.
   struct Host {
-    double all = -1.0;       // without the waits for the device
+    double all = -1.0;       // without the waits for the device, and without recordings
     double planning = -1.0;  // of these, the scheduler's
+    double recording = -1.0;  // beside these: recording steps, once for each kind in a process
     double telling = -1.0;   // bringing tokens to whoever asked; of these, unless other threads do it
   } host_us;
   std::vector<JobResult> jobs;

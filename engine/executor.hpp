@@ -32,6 +32,8 @@ class StepExecutor {
   [[nodiscard]] virtual std::vector<MemoryShare> memory() const { return {}; }
   // How long the thread has stood still for the device so far.
   [[nodiscard]] virtual int64_t waited_ns() const { return 0; }
+  // How long it has taken so far for recording steps, once each kind of them.
+  [[nodiscard]] virtual int64_t recorded_ns() const { return 0; }
 
   // The embeddings that PlanInject refers to. `rows` lies on the executor's device, and stays there
   // until it is dropped.

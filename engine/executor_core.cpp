@@ -82,19 +82,14 @@ Result<Matrix> ExecutorCore::encoder_rows(const PlanSequence& sequence,
 Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   TR_ASSERT(flights_.size() < kFlightsMax);
   Flight flight;
-  if (!spare_.empty()) {
-    flight = std::move(spare_.back());
-    spare_.pop_back();
-  }
-  flight.sampled = false;
   TR_TRY(tables_.take(bytes));
-  const PlanView plan = tables_.complete(flight.plan);
+  const PlanView& plan = tables_.complete();
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
   TR_TRY(encode(flight.batch));
   // Passes that come again and again are recorded by the model itself.
   flight.logits = model_.forward(flight.batch, cache_views_, injects_);
-  flights_.push_back(std::move(flight));
+  flights_.push_back(flight);
   return ok_status();
 }
 
@@ -112,7 +107,6 @@ Status ExecutorCore::sample(std::span<const uint32_t> grammar_mask) {
 Result<StepResult> ExecutorCore::collect() {
   if (flights_.empty() || !flights_.front().sampled) return internal_error("collect: no step is under way");
   Result<StepResult> result = backend_.finish_step(flights_.front().batch);
-  spare_.push_back(std::move(flights_.front()));
   flights_.erase(flights_.begin());
   return result;
 }
@@ -122,6 +116,7 @@ std::vector<MemoryShare> ExecutorCore::memory() const {
 }
 
 int64_t ExecutorCore::waited_ns() const { return account_ == nullptr ? 0 : account_->waited_ns(); }
+int64_t ExecutorCore::recorded_ns() const { return account_ == nullptr ? 0 : account_->recorded_ns(); }
 
 Status ExecutorCore::put_embedding(uint64_t id, const Matrix& rows) {
   if (!embeddings_.emplace(id, rows).second) {

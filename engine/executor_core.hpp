@@ -33,13 +33,12 @@ class ExecutorCore final : public StepExecutor {
   Result<StepResult> collect() override;
   [[nodiscard]] std::vector<MemoryShare> memory() const override;
   [[nodiscard]] int64_t waited_ns() const override;
+  [[nodiscard]] int64_t recorded_ns() const override;
   Status put_embedding(uint64_t id, const Matrix& rows) override;
   void drop_embedding(uint64_t id) override;
 
  private:
-  // Bytes of a step in flight: the backend's batch looks into them until it is finished.
   struct Flight {
-    std::vector<std::byte> plan;  // complete: its tables are all there
     Batch batch;
     Matrix logits;
     bool sampled = false;
@@ -60,7 +59,6 @@ class ExecutorCore final : public StepExecutor {
   std::vector<KvCache*> cache_views_;
   const DeviceAccount* account_ = nullptr;  // of the backend, if it keeps one
   std::vector<Flight> flights_;  // oldest first; two at most
-  std::vector<Flight> spare_;    // their buffers, to be used again
   std::vector<Matrix> injects_;
   std::unordered_map<uint64_t, Matrix> embeddings_;
   std::unique_ptr<DeviceBuffer> encoder_rows_;  // of several pictures, one below the other

@@ -206,7 +206,7 @@ StepPlanDraft two_rows() {
 }
 
 TEST(StepPlan, ARepeatedStepIsTheOneBeforeOneTokenFurther) {
-  std::vector<std::byte> bytes, whole;
+  std::vector<std::byte> bytes;
   SlotTables slots(2, 1, 4);
   two_rows().seal(bytes);
   ASSERT_TRUE(slots.take(bytes).ok());
@@ -219,8 +219,7 @@ TEST(StepPlan, ARepeatedStepIsTheOneBeforeOneTokenFurther) {
   again.blocks = {13};
   again.seal(bytes);
   ASSERT_TRUE(slots.take(bytes).ok());
-  slots.complete(whole);
-  const PlanView plan = PlanView::parse(whole).value();
+  const PlanView plan = PlanView::parse(slots.complete().bytes()).value();
   EXPECT_EQ(plan.step(), 8U);
   EXPECT_TRUE(plan.complete());
   EXPECT_THAT(plan.token_ids(), ElementsAre(kTokenFromSlot, kTokenFromSlot));
@@ -231,6 +230,48 @@ TEST(StepPlan, ARepeatedStepIsTheOneBeforeOneTokenFurther) {
   EXPECT_THAT(plan.block_table(1, 0), ElementsAre(11, 12, 13));
   EXPECT_EQ(plan.sampling()[0].position, 5);
   EXPECT_EQ(plan.sampling()[0].reset, 0) << "the slot is not new any more";
+}
+
+TEST(StepPlan, AnExecutorMovesAWholePlanOnWhereItIsWhileThereIsRoom) {
+  std::vector<std::byte> bytes;
+  SlotTables slots(2, 1, 4);
+  two_rows().seal(bytes);
+  ASSERT_TRUE(slots.take(bytes).ok());
+  const std::byte* where = slots.complete().bytes().data();
+  EXPECT_FALSE(slots.complete().repeats()) << "it stands for itself";
+  std::vector<int32_t> table = {11, 12};
+  int32_t moves = 0, first = 0;
+  for (int32_t step = 1; step <= 200; ++step) {
+    StepPlanDraft again;
+    again.step = 7 + static_cast<uint64_t>(step);
+    again.groups = 1;
+    again.repeats = 2;
+    const auto kept = static_cast<int32_t>(table.size());
+    if (step % 4 == 1) {  // sequence 1, which has slot 0, stood at the end of a block
+      again.sequences = {{.slot = 0, .row_count = 1, .kv_len = 8 + step}};
+      again.tables = {{.begin = 0, .count = 1, .first_position = first, .kept = kept}};
+      again.blocks = {100 + step};
+      table.push_back(100 + step);
+    } else if (step == 50) {  // and now two blocks leave its window
+      again.sequences = {{.slot = 0, .row_count = 1, .kv_len = 8 + step}};
+      first = 8;
+      again.tables = {{.first_position = first, .kept = kept - 2}};
+      table.erase(table.begin(), table.begin() + 2);
+    }
+    again.seal(bytes);
+    ASSERT_TRUE(slots.take(bytes).ok());
+    const PlanView& plan = slots.complete();
+    ASSERT_TRUE(PlanView::parse(plan.bytes()).ok());
+    ASSERT_THAT(plan.block_table(1, 0), testing::ElementsAreArray(table)) << step;
+    ASSERT_THAT(plan.block_table(0, 0), ElementsAre(10));
+    EXPECT_EQ(plan.positions()[1], 7 + step);
+    EXPECT_EQ(plan.step(), 7U + static_cast<uint64_t>(step));
+    EXPECT_EQ(plan.repeats(), plan.bytes().data() == where) << step;
+    moves += plan.bytes().data() == where ? 0 : 1;
+    where = plan.bytes().data();
+  }
+  EXPECT_GT(moves, 0);
+  EXPECT_LT(moves, 5) << "most steps find room";
 }
 
 TEST(StepPlan, ARepetitionOfSomethingElseIsRefused) {

@@ -1,5 +1,6 @@
 #include "engine/slot_tables.hpp"
 
+#include <algorithm>
 #include <string>
 
 namespace troupe::engine {
@@ -7,6 +8,8 @@ namespace {
 
 // So many blocks that have left a window are forgotten at once.
 constexpr int32_t kGoneMax = 256;
+// Room behind a table of so many blocks.
+constexpr size_t kRoomLeast = 16, kRoomPart = 4;
 
 Status wrong(int32_t slot, const char* what) {
   return internal_error("step plan: INV-PLAN-3: slot " + std::to_string(slot) + ": " + what);
@@ -35,18 +38,38 @@ bool SlotTable::follow(const PlanTable& told, std::span<const int32_t> fresh, in
 
 SlotTables::SlotTables(int32_t slots, int32_t groups, int32_t block_tokens)
     : slots_(slots), groups_(groups), block_tokens_(block_tokens),
-      tables_(static_cast<size_t>(slots) * static_cast<size_t>(groups)) {}
+      tables_(static_cast<size_t>(slots) * static_cast<size_t>(groups)),
+      sequence_of_(static_cast<size_t>(slots), 0) {}
 
 Status SlotTables::take(std::span<const std::byte> bytes) {
   TR_ASSIGN(const PlanView plan, PlanView::parse(bytes));
   TR_TRY(follow(plan));
-  if (!plan.repeats()) {
+  if (!plan.only_repeats()) {
     last_.assign(bytes.begin(), bytes.end());
     rows_ = plan.at(last_);
+    complete_ = false;
     return ok_status();
   }
-  if (last_.empty()) return internal_error("step plan: it repeats a step, and is the first");
-  return advance_plan(last_, plan.header());
+  if (rows_.bytes().empty()) return internal_error("step plan: it repeats a step, and is the first");
+  TR_TRY(advance_plan(rows_.bytes().data() == last_.data() ? last_ : plans_[at_], plan.header()));
+  complete_ = complete_ && advance_tables(plan);
+  return ok_status();
+}
+
+// The same in the complete plan that moves on. False: it must be written anew.
+bool SlotTables::advance_tables(const PlanView& plan) {
+  const auto sequences = static_cast<int32_t>(plan.sequences().size());
+  for (int32_t s = 0; s < sequences; ++s) {
+    const int32_t index = sequence_of_[static_cast<size_t>(plan.sequences()[static_cast<size_t>(s)].slot)];
+    for (int32_t g = 0; g < groups_; ++g) {
+      const PlanTable& told = plan.table(s, g);
+      if (told.kept == PlanTable::kUnchanged) continue;
+      const auto fresh = plan.blocks().subspan(static_cast<size_t>(told.begin),
+                                               static_cast<size_t>(told.count));
+      if (!advance_table(plans_[at_], index, g, told, fresh, block_tokens_)) return false;
+    }
+  }
+  return true;
 }
 
 Status SlotTables::follow(const PlanView& plan) {
@@ -69,10 +92,13 @@ Status SlotTables::follow(const PlanView& plan) {
   return ok_status();
 }
 
-PlanView SlotTables::complete(std::vector<std::byte>& out) {
+const PlanView& SlotTables::complete() {
+  if (complete_) return rows_;
   whole_.clear();
   blocks_.clear();
+  int32_t index = 0;
   for (const PlanSequence& s : rows_.sequences()) {
+    sequence_of_[static_cast<size_t>(s.slot)] = index++;
     for (int32_t g = 0; g < groups_; ++g) {
       const SlotTable& t = table(s.slot, g);
       const auto blocks = t.blocks();
@@ -80,10 +106,14 @@ PlanView SlotTables::complete(std::vector<std::byte>& out) {
                         .count = static_cast<int32_t>(blocks.size()),
                         .first_position = t.first_position});
       blocks_.insert(blocks_.end(), blocks.begin(), blocks.end());
+      blocks_.resize(blocks_.size() + std::max(blocks.size() / kRoomPart, kRoomLeast));
     }
   }
-  seal_with_tables(rows_, whole_, blocks_, out);
-  return rows_.at(out);  // take() has looked at all that came from elsewhere
+  at_ = (at_ + 1) % kKept;
+  seal_with_tables(rows_, whole_, blocks_, plans_[at_]);
+  rows_ = rows_.at(plans_[at_]);  // take() has looked at all that came from elsewhere
+  complete_ = true;
+  return rows_;
 }
 
 }  // namespace troupe::engine

@@ -2,10 +2,14 @@
 // of which plans name only what a slot has not been told of yet; and the last plan's rows, which a
 // plan may only repeat. take() applies that, in the order of the steps.
 //
+// A complete plan has room behind its tables: plans that repeat it move it on where it is, and cost
+// what has changed. One that cannot is written anew, in another place.
+//
 // Wrong deltas are refused, not followed: a table that would lack blocks is a plan's mistake
 // (INV-PLAN-3), and the executor dies of it rather than read another sequence's cache.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -38,16 +42,23 @@ class SlotTables {
   [[nodiscard]] const SlotTable& table(int32_t slot, int32_t group) const {
     return tables_[static_cast<size_t>(slot * groups_ + group)];
   }
-  // The plan that was taken last, written out: what a backend is given.
-  PlanView complete(std::vector<std::byte>& out);
+  // The plan that was taken last, written out: what a backend is given. Its bytes stay until two other
+  // ones have been written, and change when it is repeated.
+  const PlanView& complete();
 
  private:
+  static constexpr size_t kKept = 3;
   Status follow(const PlanView& plan);
+  [[nodiscard]] bool advance_tables(const PlanView& plan);
 
   int32_t slots_, groups_, block_tokens_;
   std::vector<SlotTable> tables_;  // slot-major
-  std::vector<std::byte> last_;    // what rows_ looks at
+  std::vector<std::byte> last_;    // as it came; rows_ looks at this until it is completed
+  std::array<std::vector<std::byte>, kKept> plans_;  // complete ones
+  size_t at_ = 0;                  // the newest of them
+  bool complete_ = false;          // rows_ looks at that, and its tables are up to date
   PlanView rows_;
+  std::vector<int32_t> sequence_of_;  // by slot, in the newest complete plan
   std::vector<PlanTable> whole_;   // complete()'s, used again from step to step
   std::vector<int32_t> blocks_;
 };

@@ -283,9 +283,12 @@ class Backend {
                                int32_t vocab) = 0;
 
   // ---- a step: begin, ops, sample, finish. Two may be in flight: begin(n+1) before finish(n) ----
+  // The plan's bytes may go or change when this has returned; only those of a plan that repeats the
+  // one before (batch.hpp) stay as they are until sample().
   virtual Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) = 0;
   // Forward passes of the same shape may be recorded once and replayed. replay() runs a recorded
-  // one and says true; else the caller brackets the ops with record() and end_record().
+  // one and says true; else the caller brackets the ops with record() and end_record(). The drawing
+  // that follows may be part of the recording, and all of it may wait for that.
   virtual bool replay(const Batch&, uint64_t /*shape_key*/) { return false; }
   virtual void record(const Batch&, uint64_t /*shape_key*/) {}
   virtual void end_record() {}

@@ -95,7 +95,7 @@ Status check_repeat(const PlanView& p) {
         section == Section::sequences || section == Section::tables || section == Section::blocks;
     if (!allowed && h.sections[s].count != 0) return broken("a repeated step has rows of its own");
   }
-  if (h.repeats != h.rows || h.complete != 0 || p.sequences().size() > static_cast<size_t>(h.rows)) {
+  if (h.repeats != h.rows || p.sequences().size() > static_cast<size_t>(h.rows)) {
     return broken("a repeated step disagrees with itself");
   }
   for (const PlanSequence& s : p.sequences()) {
@@ -221,6 +221,7 @@ void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
   sources[static_cast<size_t>(Section::tables)] = {tables.data(), tables.size()};
   sources[static_cast<size_t>(Section::blocks)] = {blocks.data(), blocks.size()};
   header.complete = 1;
+  header.repeats = 0;
   lay_out(header, sources, out);
 }
 
@@ -236,6 +237,7 @@ Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat) {
   }
   if (!plain) return broken("it repeats a step of other rows");
   header.step = repeat.step;
+  header.repeats = repeat.repeats;
   ++header.max_kv_len;
   header.sections[static_cast<size_t>(Section::copies)].count = 0;
   const auto tokens = writable<int32_t>(bytes, Section::token_ids);
@@ -247,6 +249,23 @@ Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat) {
     s.reset = 0;
   }
   return ok_status();
+}
+
+bool advance_table(std::span<std::byte> bytes, int32_t sequence, int32_t group, const PlanTable& told,
+                   std::span<const int32_t> fresh, int32_t block_tokens) {
+  const auto& header = *reinterpret_cast<const StepPlanHeader*>(bytes.data());
+  const auto tables = writable<PlanTable>(bytes, Section::tables);
+  const auto blocks = writable<int32_t>(bytes, Section::blocks);
+  const auto index = static_cast<size_t>(sequence * header.groups + group);
+  PlanTable& table = tables[index];
+  const int32_t slid = (told.first_position - table.first_position) / block_tokens;
+  if (told.kept <= 0 || slid < 0 || slid + told.kept != table.count) return false;
+  const auto end = static_cast<size_t>(table.begin + slid + told.kept);
+  const size_t room = index + 1 < tables.size() ? static_cast<size_t>(tables[index + 1].begin) : blocks.size();
+  if (end + fresh.size() > room) return false;
+  std::copy(fresh.begin(), fresh.end(), blocks.begin() + static_cast<std::ptrdiff_t>(end));
+  table = {table.begin + slid, told.kept + static_cast<int32_t>(fresh.size()), told.first_position, 0};
+  return true;
 }
 
 PlanView PlanView::at(std::span<const std::byte> copy) const {
@@ -277,7 +296,7 @@ Result<PlanView> PlanView::parse(std::span<const std::byte> bytes) {
   if (h.groups < 0 || size_t{tables} != view.sequences().size() * static_cast<size_t>(h.groups)) {
     return broken("tables are not sequences x groups");
   }
-  if (view.repeats()) {
+  if (view.only_repeats()) {
     TR_TRY(check_repeat(view));
   } else {
     TR_TRY(check_row_arrays(view));

@@ -9,7 +9,9 @@
 // remembers the rest and completes the plan (engine/slot_tables.hpp) before a backend sees it: a
 // backend's plans are complete.
 // Where every sequence does the same as in the step before, one token further, the plan says only that
-// (StepPlanHeader::repeats), and lists the sequences whose tables have news.
+// (StepPlanHeader::repeats), and lists the sequences whose tables have news. Whoever completes such a
+// plan moves the one before on in its place, so that a backend which has seen that needs to look at
+// little of this one.
 //
 // Invariants (checked by PlanView::parse, but for INV-PLAN-3):
 //   INV-PLAN-1  rows of a sequence are contiguous and in order of sequences
@@ -154,8 +156,10 @@ struct StepPlanHeader {
   int32_t max_kv_len = 0;
   int32_t complete = 1;       // every table is listed in full
   // 0: the plan stands for itself. Else it is the plan before, whose sequences (so many) had one row
-  // and one draw each, with every row one position further and its token taken from its slot; of
-  // the sections only sequences (some of them), their tables and blocks are there.
+  // and one draw each, with every row one position further and its token taken from its slot. Not
+  // complete: of the sections only sequences (some of them), their tables and blocks are there.
+  // Complete: all is there, in the bytes where the plan before was; each table's list begins and goes
+  // on where it did, but for blocks that a window has left in front and new ones behind.
   int32_t repeats = 0;
   struct Range {
     uint32_t offset = 0;  // bytes from the start of the plan, 16-byte aligned
@@ -191,9 +195,13 @@ struct StepPlanDraft {
 
 // Makes of a sealed plan the one that repeats it: everything but its tables.
 Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat);
+// Brings one of its tables, a complete one, up to date in its place. False: there is no room for it.
+bool advance_table(std::span<std::byte> bytes, int32_t sequence, int32_t group, const PlanTable& told,
+                   std::span<const int32_t> fresh, int32_t block_tokens);
 
 class PlanView;
-// The same plan with these tables (sequences x groups) and blocks in the place of its own.
+// The same plan with these tables (sequences x groups) and blocks in the place of its own. Tables come
+// one after the other, and may leave room for blocks between them.
 void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
                       std::span<const int32_t> blocks, std::vector<std::byte>& out);
 
@@ -210,6 +218,7 @@ class PlanView {
   [[nodiscard]] int32_t rows() const { return header_->rows; }
   [[nodiscard]] bool complete() const { return header_->complete != 0; }
   [[nodiscard]] bool repeats() const { return header_->repeats > 0; }
+  [[nodiscard]] bool only_repeats() const { return repeats() && !complete(); }
   [[nodiscard]] std::span<const int32_t> token_ids() const { return get<int32_t>(Section::token_ids); }
   [[nodiscard]] std::span<const int32_t> positions() const { return get<int32_t>(Section::positions); }
   [[nodiscard]] std::span<const int32_t> rope_positions() const { return get<int32_t>(Section::rope_positions); }

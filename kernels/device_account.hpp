@@ -19,6 +19,8 @@ class DeviceAccount {
   virtual ~DeviceAccount() = default;
   [[nodiscard]] virtual std::vector<MemoryShare> memory_shares() const = 0;  // now
   [[nodiscard]] virtual int64_t waited_ns() const = 0;  // so far
+  // Host's time so far for recording passes, which is spent once for a shape.
+  [[nodiscard]] virtual int64_t recorded_ns() const { return 0; }
 };
 
 }  // namespace troupe

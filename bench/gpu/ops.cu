@@ -163,11 +163,12 @@ void sampling(Bench& b) {
       s.rules = rows;
       s.slots =
           SlotMemory{last.as<int32_t>(), tails.as<int32_t>(), counts.as<int32_t>(), nullptr, vocab};
-      s.drawn = drawn.as<Drawn>();
       const Memory meeting = Memory::zeros(256 * sizeof(GreedyRow));
       s.greedy = meeting.as<GreedyRow>();
       const Memory tops = Memory::zeros(256 * 8 * sizeof(TopToken));
-      s.tops = tops.as<TopToken>();
+      const Memory target =
+          Memory::copy(std::vector<DrawTarget>{{drawn.as<Drawn>(), tops.as<TopToken>()}});
+      s.target = target.as<DrawTarget>();
       s.tops_stride = 8;
       const bool greedy = kind.temperature == 0.0F && kind.top_n < 0;
       const double us = microseconds(b.stream, 8, [&](int) {

@@ -65,7 +65,7 @@ class Decoder {
   Options options_;
   PlanLayout at_ = {};
   cudaStream_t stream_ = nullptr;
-  Memory keys_, values_, plan_, slot_tokens_, drawn_, tails_, tail_counts_, hidden_, delta_,
+  Memory keys_, values_, plan_, slot_tokens_, drawn_, target_, tails_, tail_counts_, hidden_, delta_,
       normed_, qkv_, attended_, wide_, wider_, logits_, attention_partials_, attention_counters_,
       partials_, counters_, greedy_;
   LargeGemm large_;
@@ -90,6 +90,7 @@ Decoder::Decoder(const Model& model, int batch, int input, int output, const Opt
       plan_(Memory::zeros(size_t{8} << 20)),
       slot_tokens_(Memory::zeros(elements(batch, 4))),
       drawn_(Memory::zeros(elements(batch, sizeof(Drawn)))),
+      target_(Memory::copy(std::vector<DrawTarget>{{drawn_.as<Drawn>(), nullptr}})),
       tails_(Memory::zeros(elements(batch, kTail * 4))),
       tail_counts_(Memory::zeros(elements(batch, 4))),
       hidden_(Memory::random(elements(batch, s_.hidden), 1.0F, 6)),
@@ -317,7 +318,7 @@ void Decoder::sample() {
   a.rules = batch_;
   a.slots = SlotMemory{slot_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
                        nullptr, s_.vocab};
-  a.drawn = drawn_.as<Drawn>();
+  a.target = target_.as<DrawTarget>();
   a.greedy = greedy_.as<GreedyRow>();
   check(options_.sampled ? cuda::sample(a, stream_) : sample_greedy(a, sms_, stream_), "sample");
 }

@@ -1,6 +1,10 @@
 // The device, its memory, and the life of a step; the ops are in cuda_ops.cpp.
 #include "kernels/cuda/cuda_backend.hpp"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -18,7 +22,6 @@ namespace {
 constexpr size_t kGemmWorkspace = size_t{64} << 20;
 constexpr size_t kLoadPiece = size_t{32} << 20;
 constexpr int kLoadThreads = 4;
-constexpr size_t kGraphsMax = 512;
 
 // memcpy by a few threads: one alone does not keep up with the bus.
 void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
@@ -31,9 +34,12 @@ void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
   std::memcpy(to, from, std::min(each, bytes));
 }
 
-int64_t device_bytes_used() {
-  size_t free = 0, total = 0;
-  return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
+void pause_core() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
 }
 
 // What was in use when the process first came to a device: its context, and other programs.
@@ -62,7 +68,7 @@ Result<std::unique_ptr<Backend>> CudaBackend::open(int32_t device) {
 
 Status CudaBackend::start(int32_t device) {
   device_ = device;
-  TR_TRY(status_of(cudaSetDevice(device), "opening cuda:" + std::to_string(device)));
+  TR_TRY(status_of(use_device(device), "opening cuda:" + std::to_string(device)));
   cudaDeviceProp properties = {};
   TR_TRY(
       status_of(cudaGetDeviceProperties(&properties, device), "reading the device's properties"));
@@ -119,7 +125,7 @@ CudaBackend::~CudaBackend() {
 }
 
 void CudaBackend::use() const {
-  cudaSetDevice(device_);
+  use_device(device_);
 }
 
 void CudaBackend::fail(Status status) {
@@ -130,17 +136,23 @@ void CudaBackend::check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) fail(status_of(error, what));
 }
 
-void CudaBackend::drop_graphs() {
-  for (auto& [key, graph] : graphs_) {
-    if (graph.exec != nullptr) cudaGraphExecDestroy(graph.exec);
+// Some microseconds of a wait. Milliseconds are enough for others (who share the core, or are given it
+// for a while) to push out of its caches what the next step is made of; it is looked at instead.
+void CudaBackend::keep_at_hand() const {
+  constexpr size_t kLine = 64;
+  constexpr int kPauses = 128;
+  for (const InFlight& f : ring_) {
+    if (f.of == nullptr) continue;
+    const volatile std::byte* const staged = f.plan.staged();
+    for (size_t at = 0; at < kPlanBytesLeast; at += kLine) (void)staged[at];
   }
-  graphs_.clear();
-  graph_bytes_ = 0;
+  for (int i = 0; i < kPauses; ++i) pause_core();
 }
 
 cudaError_t CudaBackend::wait_for(cudaEvent_t event) {
   const auto begin = std::chrono::steady_clock::now();
-  const cudaError_t status = cudaEventSynchronize(event);
+  cudaError_t status = cudaEventQuery(event);
+  for (; status == cudaErrorNotReady; status = cudaEventQuery(event)) keep_at_hand();
   const auto waited = std::chrono::steady_clock::now() - begin;
   waited_ns_ += std::chrono::duration_cast<std::chrono::nanoseconds>(waited).count();
   return status;
@@ -206,6 +218,7 @@ Status CudaBackend::download(void* host, const void* device, size_t bytes) {
 Result<std::unique_ptr<KvCache>> CudaBackend::create_cache(const KvCacheSpec& spec) {
   use();
   decodes_ = true;
+  cache_blocks_ += spec.blocks;
   return CudaKvCache::create(spec);
 }
 
@@ -227,7 +240,7 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   TR_TRY(grow(greedy_rows_, static_cast<size_t>(std::max(logit_rows_max, 1)) * sizeof(GreedyRow),
               "greedy rows", true));
   for (InFlight& f : ring_) {
-    TR_TRY(f.plan.prepare(rows_max, slots));
+    TR_TRY(f.plan.prepare(rows_max, slots, cache_blocks_));
     TR_TRY(f.results.grow(static_cast<size_t>(logit_rows_max) * sizeof(Drawn), "results"));
   }
   // Everything a slot remembers is forgotten.
@@ -236,6 +249,7 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   if (counts_.bytes() > 0)
     TR_TRY(
         status_of(cudaMemsetAsync(counts_.as(), 0, counts_.bytes(), stream_), "clearing counts"));
+  cache_blocks_ = 0;
   slots_ = slots;
   rows_max_ = rows_max;
   logit_rows_max_ = logit_rows_max;
@@ -300,20 +314,29 @@ Status CudaBackend::check_plan(const PlanView& plan, std::span<KvCache* const> c
 Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* const> caches) {
   use();
   flush();
-  TR_TRY(check_plan(given, caches));
   const uint32_t index = next_;
-  next_ = (index + 1) % kRing;
   InFlight& f = ring_[index];
+  const InFlight& last = ring_[(index + kRing - 1) % kRing];
   if (f.open) TR_TRY(synchronize());  // nobody asked what became of it
-  f.open = true;
-  f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
-  f.sampled = false;
-  Batch batch;
-  batch.plan = given.at(f.plan_bytes);
-  const PlanView& plan = batch.plan;
+  f.of = nullptr;
   StepShape shape{heads_per_kv_, 1, multiprocessors_, rows_independent_};
   if (!caches.empty()) shape.kv_heads = caches[0]->spec().kv_heads;
-  TR_TRY(f.plan.build(plan, caches, shape));
+  Batch batch;
+  if (given.repeats() && last.of == given.bytes().data() && last.step + 1 == given.step() &&
+      f.plan.repeat(last.plan, given, caches, shape)) {
+    batch.plan = given;
+  } else {
+    TR_TRY(check_plan(given, caches));
+    f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
+    batch.plan = given.at(f.plan_bytes);
+    TR_TRY(f.plan.build(batch.plan, caches, shape));
+  }
+  next_ = (index + 1) % kRing;
+  f.of = given.bytes().data();
+  f.step = given.step();
+  f.open = true;
+  f.sampled = f.drawn = false;
+  const PlanView& plan = batch.plan;
   const StepCounts& c = f.plan.counts;
   size_t partial = 0;
   size_t kv_heads = 1;
@@ -344,6 +367,8 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   const size_t result_bytes =
       logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
   TR_TRY(f.results.grow(result_bytes, "results"));
+  auto* const drawn = reinterpret_cast<Drawn*>(f.results.data());
+  f.plan.seal(ring_[next_].plan, {drawn, reinterpret_cast<TopToken*>(drawn + c.logit_rows)});
   for (const PlanCopy& copy : plan.copies()) {
     if (copy.from == copy.to) continue;
     TR_TRY(static_cast<CudaKvCache*>(caches[static_cast<size_t>(copy.group)])
@@ -351,102 +376,16 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   }
   bool moved = false;
   TR_TRY(f.plan.place(device_plan_, device_blocks_, moved));
-  if (moved) drop_graphs();
+  if (moved) {
+    drop_graphs();
+    plan_next_ = nullptr;
+  }
   unplaced_ = &f.plan;
   batch.device = device_plan_.as();
   batch.rows = c.rows;
   batch.sequences = c.sequences;
   batch.ring = index;
   return batch;
-}
-
-// What a recorded pass depends on beside its shape: where the plan's arrays lie.
-uint64_t CudaBackend::graph_key(const Batch& batch, uint64_t shape_key) const {
-  const StepCounts& c = plan_of(batch).counts;
-  return shape_key ^ (c.rope_positions ? 1ULL << 63 : 0) ^ static_cast<uint64_t>(c.groups) << 56;
-}
-
-bool CudaBackend::replay(const Batch& batch, uint64_t shape_key) {
-  use();
-  const StepCounts& c = plan_of(batch).counts;
-  if (c.span_ends || c.prefill_items > 0) return false;  // as in record()
-  const auto found = graphs_.find(graph_key(batch, shape_key));
-  if (found == graphs_.end() || found->second.exec == nullptr) return false;
-  if (const StepPlan* plan = std::exchange(unplaced_, nullptr)) {
-    if (Status s = plan->fetch(stream_); !s.ok()) fail(std::move(s));
-  }
-  flush();
-  check(cudaGraphLaunch(found->second.exec, stream_), "replaying a step");
-  return true;
-}
-
-// The first time a shape is seen its ops run as they come: kernels load, tables are made.
-void CudaBackend::record(const Batch& batch, uint64_t shape_key) {
-  flush();
-  const StepCounts& c = plan_of(batch).counts;
-  if (graphs_.size() >= kGraphsMax || c.span_ends || c.prefill_items > 0) return;
-  Graph& graph = graphs_[graph_key(batch, shape_key)];
-  if (graph.seen++ != 1) return;
-  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
-    recording_ = &graph;
-}
-
-void CudaBackend::end_record() {
-  flush();
-  if (recording_ == nullptr) return;
-  Graph* graph = std::exchange(recording_, nullptr);
-  cudaGraph_t captured = nullptr;
-  check(cudaStreamEndCapture(stream_, &captured), "recording a step");
-  if (captured == nullptr) return;
-  const int64_t before = device_bytes_used();
-  check(cudaGraphInstantiate(&graph->exec, captured, 0), "recording a step");
-  cudaGraphDestroy(captured);
-  if (graph->exec != nullptr)
-    check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
-  graph_bytes_ += device_bytes_used() - before;
-}
-
-void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
-  flush();
-  InFlight& f = ring_[batch.ring];
-  const StepPlan& plan = f.plan;
-  const auto rows = static_cast<size_t>(plan.counts.logit_rows);
-  Sampling s;
-  s.logits = a.logits;
-  s.scale = a.scale;
-  s.softcap = a.softcap;
-  s.rules = plan.counts.rules;
-  s.rows = plan.at.logit_rows;
-  s.draws = plan.at.rules;
-  s.biases = plan.at.biases;
-  s.lists = plan.at.lists;
-  s.list_count = plan.counts.lists;
-  s.slots = {last_tokens_.as<int32_t>(), tails_.as<int32_t>(), tail_counts_.as<int32_t>(),
-             plan.penalties ? counts_.as<int32_t>() : nullptr, vocab_};
-  s.changed = plan.changes ? changed_.as<float>() : nullptr;
-  s.drawn = reinterpret_cast<Drawn*>(f.results.data());
-  s.tops = reinterpret_cast<TopToken*>(f.results.data() + rows * sizeof(Drawn));
-  s.tops_stride = f.tops_stride;
-  if (!a.grammar_mask.empty()) {
-    const size_t bytes = a.grammar_mask.size_bytes();
-    const Status room = f.masks.grow(bytes, "grammar masks");
-    auto moved = device_masks_.grow(bytes, "grammar masks");
-    if (!room.ok() || !moved.ok()) return fail(room.ok() ? moved.status() : room);
-    std::memcpy(f.masks.data(), a.grammar_mask.data(), bytes);
-    check(
-        cudaMemcpyAsync(device_masks_.as(), f.masks.data(), bytes, cudaMemcpyHostToDevice, stream_),
-        "uploading grammar masks");
-    s.masks = device_masks_.as<uint32_t>();
-    s.mask_rows = static_cast<int32_t>(a.grammar_mask.size() /
-                                       ((static_cast<size_t>(a.logits.cols) + 31) / 32));
-  }
-  s.greedy = greedy_rows_.as<GreedyRow>();
-  const bool greedy = plan.greedy && !plan.changes && a.scale == 1.0F && a.softcap <= 0.0F;
-  if (plan.fresh) check(take_histories(s, stream_), "sampling: histories");
-  check(greedy ? sample_greedy(s, multiprocessors_, stream_) : cuda::sample(s, stream_),
-        "sampling");
-  check(cudaEventRecord(f.done, stream_), "ending a step");
-  f.sampled = true;
 }
 
 Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
@@ -458,11 +397,11 @@ Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
   f.open = false;
   if (!failure_.ok()) return std::exchange(failure_, Status());
   StepResult result;
-  result.step = batch.plan.step();
+  result.step = f.step;
   if (!f.sampled) return result;
-  result.tokens.reserve(batch.plan.logit_rows().size());
+  const auto rows = f.plan.logit_rows();
+  result.tokens.reserve(rows.size());
   const auto* drawn = reinterpret_cast<const Drawn*>(f.results.data());
-  const auto rows = batch.plan.logit_rows();
   const auto* tops = reinterpret_cast<const TopToken*>(drawn + rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     StepToken token{rows[i].sequence, drawn[i].token, drawn[i].logprob, drawn[i].rank, 0, 0};

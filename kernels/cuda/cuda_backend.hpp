@@ -1,16 +1,16 @@
 // One CUDA device as a Backend. All work goes to one stream, in order.
 //
 // A step's plan is rewritten for the kernels (step_plan.hpp) and uploaded before its first op.
-// Decode passes are recorded into graphs the second time a shape is seen, and replayed from then on;
-// the addresses they read stay where they are, and whatever moves one drops all graphs. Sampling
-// runs outside the graphs and writes what it drew into the host's memory. Failures of ops are kept
-// and come back from finish_step().
+// Decode passes are recorded into graphs the second time a shape is seen, and replayed from then on
+// (step_graphs.cpp): such a step is one launch, which fetches the plan, computes, and draws into the
+// host's memory. Failures of ops are kept and come back from finish_step().
 //
 // linear() keeps a product whose gate a following gated_activation() can take along; any other op
 // starts it first. The gate's own output is then never written.
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <compare>
 #include <map>
 #include <memory>
@@ -69,6 +69,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
 
   [[nodiscard]] std::vector<MemoryShare> memory_shares() const override;
   [[nodiscard]] int64_t waited_ns() const override { return waited_ns_; }
+  [[nodiscard]] int64_t recorded_ns() const override { return recorded_ns_; }
 
   void embed(const Batch& batch, const EmbedArgs& args) override;
   void inject(const Batch& batch, const InjectArgs& args) override;
@@ -91,17 +92,21 @@ class CudaBackend final : public Backend, public DeviceAccount {
   // Two steps may be in flight; a third slot lets the next be written while both are.
   static constexpr uint32_t kRing = 3;
   struct InFlight {
-    std::vector<std::byte> plan_bytes;  // the caller's plan may go away
+    const std::byte* of = nullptr;  // the caller's plan, known again when it repeats
+    uint64_t step = 0;
+    std::vector<std::byte> plan_bytes;  // that plan, if it did not: the caller's may go away
     StepPlan plan;
     PinnedArea masks, results;  // results: kernels write there
     cudaEvent_t done = nullptr;
     int32_t tops_stride = 0;
     bool sampled = false;
+    bool drawn = false;  // by the graph that its pass was
     bool open = false;  // begun and not finished
   };
   struct Graph {
     int32_t seen = 0;
     cudaGraphExec_t exec = nullptr;
+    bool draws = false;  // its tokens as well
   };
 
   struct ProductShape {
@@ -120,12 +125,17 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void fail(Status status);
   void drop_graphs();
   cudaError_t wait_for(cudaEvent_t event);  // and notes how long
+  void keep_at_hand() const;
   Status grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed = false);
   [[nodiscard]] const StepPlan& plan_of(const Batch& batch) const { return ring_[batch.ring].plan; }
   Status check_plan(const PlanView& plan, std::span<KvCache* const> caches) const;
   uint64_t graph_key(const Batch& batch, uint64_t shape_key) const;
+  bool finish_recording();
+  void start_pass();  // that a graph is
+  void draw(InFlight& f, const SampleArgs& args);
 
-  void flush();  // brings the step's plan, and starts the product that waits for its gate
+  void flush();  // starts what was put off: a pass that a graph is, the plan's upload, a product
+  void start_waiting();  // the product that waits for its gate
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
@@ -172,12 +182,17 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::array<InFlight, kRing> ring_;
   uint32_t next_ = 0;
   const StepPlan* unplaced_ = nullptr;  // of the step that has begun, until its first op
+  const void* plan_next_ = nullptr;  // PlanHead::next of the plan that the device has by then
+  int64_t cache_blocks_ = 0;  // of the caches that the next steps will have
   int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1,
           latent_heads_ = 0;
   std::unordered_map<uint64_t, Graph> graphs_;
   Graph* recording_ = nullptr;
+  Graph* ready_ = nullptr;  // a pass that waits for its drawing; recording_, or recorded
+  InFlight* ready_step_ = nullptr;  // whose pass it is
+  std::chrono::steady_clock::time_point recording_since_;
   int64_t graph_bytes_ = 0;  // of device memory that recorded graphs took
-  int64_t waited_ns_ = 0;
+  int64_t recorded_ns_ = 0, waited_ns_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
   std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
   // What timing found best: by n, k, gated, then by rows at most.

@@ -221,9 +221,15 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
 }
 
 void CudaBackend::flush() {
+  if (ready_ != nullptr) start_pass();
   if (const StepPlan* plan = std::exchange(unplaced_, nullptr)) {
     if (Status s = plan->upload(stream_); !s.ok()) fail(std::move(s));
+    plan_next_ = plan->head().next;
   }
+  start_waiting();
+}
+
+void CudaBackend::start_waiting() {
   written_.reset();
   if (!waiting_) return;
   const LinearArgs a = *std::exchange(waiting_, std::nullopt);

@@ -28,7 +28,7 @@ class Buffer final : public DeviceBuffer {
   [[nodiscard]] void* data() const override { return data_; }
   [[nodiscard]] size_t bytes() const override { return bytes_; }
   Status read(void* host, size_t begin, size_t count) const override {
-    cudaSetDevice(device_);
+    use_device(device_);
     return status_of(cudaMemcpy(host, static_cast<const std::byte*>(data_) + begin, count,
                                 cudaMemcpyDeviceToHost),
                      "reading device memory");
@@ -49,6 +49,19 @@ Status status_of(cudaError_t error, std::string_view what) {
   const std::string message =
       std::string(what) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
   return {error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device_failed, message};
+}
+
+cudaError_t use_device(int device) {
+  static thread_local int used = -1;
+  if (used == device) return cudaSuccess;
+  const cudaError_t status = cudaSetDevice(device);
+  used = status == cudaSuccess ? device : -1;
+  return status;
+}
+
+int64_t device_bytes_used() {
+  size_t free = 0, total = 0;
+  return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
 }
 
 int64_t device_bytes_held(int device) {

@@ -15,6 +15,11 @@ namespace troupe::cuda {
 // A failed call as a Status that names it; out of memory and lost devices have codes of their own.
 Status status_of(cudaError_t error, std::string_view what);
 
+// Makes a device the thread's. Nobody here does it in another way.
+cudaError_t use_device(int device);
+
+// What is in use on the thread's device, by anybody.
+int64_t device_bytes_used();
 // What this process has allocated on a device through this file.
 int64_t device_bytes_held(int device);
 

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant_
     out.token = token_of(best);
     append(p.slots, p.draws[wanted.sampling].slot, out.token);
   }
-  p.drawn[row] = out;
+  p.target->drawn[row] = out;
 }
 
 }  // namespace

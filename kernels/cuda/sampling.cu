@@ -134,7 +134,8 @@ __device__ void report(Shared& s, const Sampling& p, const LogitRow& wanted, con
     out.logprob = own - log_sum;
     out.rank = 1 + static_cast<int32_t>(above);
   }
-  TopToken* const reported = p.tops + static_cast<int64_t>(blockIdx.x) * p.tops_stride;
+  TopToken* const reported =
+      p.target->tops + static_cast<int64_t>(blockIdx.x) * p.tops_stride;
   const auto write = [&](int32_t place, unsigned long long key) {
     reported[place] = {token_of(key), logit_of(key) - log_sum};
   };
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   if (poisoned) out.logprob = NAN;
   const int32_t scored = wanted.target >= 0 ? wanted.target : out.token;
   if (wanted.top_n >= 0 && !poisoned) report(s, p, wanted, raw, scored, out);
-  if (threadIdx.x == 0) p.drawn[blockIdx.x] = out;
+  if (threadIdx.x == 0) p.target->drawn[blockIdx.x] = out;
 }
 
 __global__ void __launch_bounds__(kThreads) histories_kernel(const __grid_constant__ Sampling p) {

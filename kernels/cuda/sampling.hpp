@@ -49,6 +49,11 @@ struct TopToken {
   int32_t token;
   float logprob;
 };
+// Where what was drawn goes: memory of the host, another place each step.
+struct DrawTarget {
+  Drawn* drawn = nullptr;  // per logit row
+  TopToken* tops = nullptr;  // per logit row: Sampling::tops_stride
+};
 
 // Where the blocks of a greedy row meet; zero before the first use.
 struct GreedyRow {
@@ -69,8 +74,7 @@ struct Sampling {
   int32_t mask_rows = 0;
   SlotMemory slots;
   float* changed = nullptr;  // logit rows x vocab: rows that rules change; null when none does
-  Drawn* drawn = nullptr;  // per logit row
-  TopToken* tops = nullptr;  // per logit row: tops_stride
+  const DrawTarget* target = nullptr;  // on the device
   int32_t tops_stride = 0;
   GreedyRow* greedy = nullptr;  // per logit row; for sample_greedy()
 };

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <numeric>
 
-#include "kernels/cuda/plan_fetch.hpp"
 
 namespace troupe::cuda {
 namespace {
@@ -35,9 +34,18 @@ int32_t round_up(int64_t x, int64_t to) {
   return static_cast<int32_t>((x + to - 1) / to * to);
 }
 
+template <class T>
+void copy_in(std::byte* to, std::span<const T> from) {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
+}
+
+}  // namespace
+
 // Positions per share: enough shares to fill the device, but none so short that its start and end
 // cost more than its middle.
-int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_longest) {
+int32_t StepPlan::share_of(const PlanView& plan, const StepShape& shape,
+                           int32_t decode_longest) {
+  if (shape.rows_independent) return kShareFixed;
   int64_t positions = 0;
   for (const PlanSequence& s : plan.sequences()) {
     if (s.row_count <= decode_longest) positions += s.kv_len;
@@ -46,22 +54,18 @@ int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_lo
   return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, kDecodeShareMax);
 }
 
-template <class T>
-void copy_in(std::byte* to, std::span<const T> from) {
-  if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
-}
-
-}  // namespace
-
 size_t StepPlan::reserve(size_t bytes) {
   const size_t begin = used_;
   used_ = (used_ + bytes + 15) / 16 * 16;
   return begin;
 }
 
-Status StepPlan::prepare(int32_t rows, int32_t sequences) {
+Status StepPlan::prepare(int32_t rows, int32_t sequences, int64_t blocks) {
   constexpr size_t kRow = 64, kSequence = 512;  // more than most steps need
-  return staging_.grow(static_cast<size_t>(rows) * kRow + static_cast<size_t>(sequences) * kSequence,
+  return staging_.grow(std::max(static_cast<size_t>(rows) * kRow +
+                                    static_cast<size_t>(sequences) * kSequence +
+                                    static_cast<size_t>(blocks) * sizeof(int32_t),
+                                kPlanBytesLeast),
                        "a step's plan");
 }
 
@@ -69,6 +73,7 @@ void StepPlan::lay_out(const PlanView& plan) {
   const StepCounts& c = counts;
   const auto n = [](int32_t x) { return static_cast<size_t>(x); };
   used_ = 0;
+  offset_.head = reserve(sizeof(PlanHead));
   offset_.tokens = reserve(n(c.rows) * 4);
   offset_.slots = reserve(n(c.rows) * 4);
   offset_.positions = reserve(n(c.rows) * 4);
@@ -81,14 +86,15 @@ void StepPlan::lay_out(const PlanView& plan) {
   offset_.cache_rows = reserve(n(c.rows) * n(c.groups) * 4);
   offset_.sequences = reserve(n(c.sequences) * n(c.groups) * sizeof(AttentionSequence));
   offset_.encoders = reserve(n(c.sequences) * n(c.groups) * sizeof(AttentionSequence));
+  offset_.logit_rows = reserve(n(c.logit_rows) * sizeof(LogitRow));
+  offset_.rules = reserve(n(c.rules) * sizeof(DrawRule));
   offset_.decode_count = reserve(4);
   // From here on lengths change from step to step; a decode graph reads only the first of these.
   offset_.decode = reserve(n(c.decode_items) * n(c.groups) * sizeof(DecodeWork));
   offset_.prefill = reserve(n(c.prefill_items) * sizeof(PrefillWork));
-  offset_.logit_rows = reserve(n(c.logit_rows) * sizeof(LogitRow));
-  offset_.rules = reserve(n(c.rules) * sizeof(DrawRule));
   offset_.biases = reserve(plan.biases().size_bytes());
   offset_.lists = reserve(plan.token_lists().size_bytes());
+  plan_end_ = used_;
 }
 
 void StepPlan::fill_rows(const PlanView& plan) {
@@ -115,6 +121,7 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
   auto* sequences = host<AttentionSequence>(offset_.sequences);
   auto* encoders = host<AttentionSequence>(offset_.encoders);
   auto* rows = host<int32_t>(offset_.cache_rows);
+  table_ends_.resize(static_cast<size_t>(counts.groups) * static_cast<size_t>(counts.sequences));
   for (int32_t g = 0; g < counts.groups; ++g) {
     const int32_t tokens = caches[static_cast<size_t>(g)]->spec().block_tokens;
     for (int32_t i = 0; i < counts.sequences; ++i) {
@@ -123,6 +130,7 @@ void StepPlan::fill_groups(const PlanView& plan, std::span<KvCache* const> cache
       const auto blocks = plan.block_table(i, g);
       const auto index =
           static_cast<size_t>(g) * static_cast<size_t>(counts.sequences) + static_cast<size_t>(i);
+      table_ends_[index] = t.begin + t.count;
       sequences[index] = {s.row_begin, s.row_count, s.kv_len, t.begin, t.first_position, 1};
       encoders[index] = {s.row_begin, s.row_count, s.cross_len, t.begin, 0, 0};
       for (int32_t r = s.row_begin; r < s.row_begin + s.row_count; ++r) {
@@ -221,13 +229,12 @@ void StepPlan::fill_sampling(const PlanView& plan) {
   copy_in(staging_.data() + offset_.rules, plan.sampling());
   copy_in(staging_.data() + offset_.biases, plan.biases());
   copy_in(staging_.data() + offset_.lists, plan.token_lists());
-  logit_sequences.clear();
+  size_t row = 0;
   tops_max = 0;
   penalties = changes = fresh = false;
   greedy = true;
   for (const PlanLogitRow& l : plan.logit_rows()) {
-    host<int32_t>(offset_.gather_rows)[logit_sequences.size()] = l.row;
-    logit_sequences.push_back(l.sequence);
+    host<int32_t>(offset_.gather_rows)[row++] = l.row;
     tops_max = std::max(tops_max, l.top_n);
     greedy = greedy && l.sampling >= 0 && l.top_n < 0;
   }
@@ -257,7 +264,7 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   rows_independent_ = shape.rows_independent && !c.span_ends;
   c.decode_longest =
       c.span_ends || rows_independent_ ? 0 : std::max(kDecodeRowsMax / shape.heads_per_kv_max, 1);
-  const int32_t share = rows_independent_ ? kShareFixed : share_of(plan, shape, c.decode_longest);
+  const int32_t share = share_ = share_of(plan, shape, c.decode_longest);
   for (const PlanSequence& s : plan.sequences()) {
     const Split split = split_of(s, c.decode_longest, rows_independent_);
     if (split.prefills) {
@@ -273,10 +280,11 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
     }
   }
   lay_out(plan);
-  TR_TRY(staging_.grow(used_, "a step's plan"));
+  patches_ = 0;
   block_bytes_ = plan.blocks().size_bytes();
-  TR_TRY(block_staging_.grow((block_bytes_ + 15) / 16 * 16, "a step's block tables"));
-  copy_in(block_staging_.data(), plan.blocks());
+  const size_t whole = used_ + (block_bytes_ + 15) / 16 * 16;
+  TR_TRY(staging_.grow(std::max(whole, kPlanBytesLeast), "a step's plan"));
+  copy_in(staging_.data() + used_, plan.blocks());
   fill_rows(plan);
   fill_groups(plan, caches);
   fill_work(plan, share);
@@ -289,9 +297,9 @@ Status StepPlan::place(DeviceArea& device, DeviceArea& blocks, bool& moved) {
   TR_ASSIGN(const bool blocks_moved,
             blocks.grow(std::max(block_bytes_ * 2, size_t{1} << 16), "block tables"));
   moved = plan_moved || blocks_moved;
-  device_ = device.as<std::byte>();
-  device_blocks_ = blocks.as<std::byte>();
-  const auto put = [base = device_]<class T>(const T*& address, size_t offset, bool there = true) {
+  at.head = device.as<PlanHead>();
+  at.blocks = blocks.as<int32_t>();
+  const auto put = [base = device.as<std::byte>()]<class T>(const T*& address, size_t offset, bool there = true) {
     address = there ? reinterpret_cast<const T*>(base + offset) : nullptr;
   };
   put(at.tokens, offset_.tokens);
@@ -313,24 +321,28 @@ Status StepPlan::place(DeviceArea& device, DeviceArea& blocks, bool& moved) {
   put(at.rules, offset_.rules);
   put(at.biases, offset_.biases);
   put(at.lists, offset_.lists);
-  at.blocks = blocks.as<int32_t>();
   return ok_status();
 }
 
-Status StepPlan::upload(cudaStream_t stream) const {
-  TR_TRY(status_of(
-      cudaMemcpyAsync(device_, staging_.data(), used_, cudaMemcpyHostToDevice, stream),
-      "uploading a step's plan"));
-  if (block_bytes_ == 0) return ok_status();
-  return status_of(cudaMemcpyAsync(device_blocks_, block_staging_.data(), block_bytes_,
-                                   cudaMemcpyHostToDevice, stream),
-                   "uploading block tables");
+void StepPlan::seal(const StepPlan& next, const DrawTarget& target) {
+  const auto pieces = [](size_t bytes) { return static_cast<uint32_t>((bytes + 15) / 16); };
+  *host<PlanHead>(offset_.head) = {next.staging_.data(),         target, pieces(used_),
+                                   pieces(block_bytes_),         static_cast<uint32_t>(patches_),
+                                   static_cast<uint32_t>(plan_end_)};
 }
 
-Status StepPlan::fetch(cudaStream_t stream) const {
-  return status_of(fetch_plan({device_, staging_.data(), used_},
-                              {device_blocks_, block_staging_.data(), block_bytes_}, stream),
-                   "fetching a step's plan");
+Status StepPlan::upload(cudaStream_t stream) const {
+  const auto copy = [stream](void* to, const void* from, size_t bytes) {
+    return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream),
+                     "uploading a step's plan");
+  };
+  TR_TRY(copy(at.head, staging_.data(), used_));
+  const auto* patches = reinterpret_cast<const BlockPatch*>(staging_.data() + plan_end_);
+  for (int32_t i = 0; i < patches_; ++i) {
+    TR_TRY(copy(at.blocks + patches[i].index, &patches[i].block, sizeof(int32_t)));
+  }
+  if (block_bytes_ == 0) return ok_status();
+  return copy(at.blocks, staging_.data() + used_, block_bytes_);
 }
 
 }  // namespace troupe::cuda

@@ -1,8 +1,9 @@
 // A step's plan in the form kernels read: row arrays, sequences and work lists at addresses that
 // depend only on the counts of rows, sequences and logit rows, so that a recorded graph finds the
 // next step's plan where it found the last one's. Written to pinned memory; in front of a graph a
-// kernel fetches it, else it is copied. Block tables, whose length changes from step to step, lie by
-// themselves.
+// kernel fetches it (plan_fetch.hpp), else it is copied. Block tables, whose length changes from step
+// to step, lie by themselves and stay there: a plan that repeats the one before is made of that, and
+// brings only the blocks that are new.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,6 +16,7 @@
 #include "kernels/backend.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/device_memory.hpp"
+#include "kernels/cuda/plan_fetch.hpp"
 #include "kernels/cuda/sampling.hpp"
 
 namespace troupe::cuda {
@@ -34,6 +36,7 @@ struct StepCounts {
 
 // Device addresses of a step's arrays.
 struct StepAddresses {
+  PlanHead* head = nullptr;
   const int32_t* tokens = nullptr;
   const int32_t* slots = nullptr;
   const int32_t* positions = nullptr;
@@ -53,7 +56,7 @@ struct StepAddresses {
   const DrawRule* rules = nullptr;
   const TokenBias* biases = nullptr;
   const int32_t* lists = nullptr;
-  const int32_t* blocks = nullptr;
+  int32_t* blocks = nullptr;
 };
 
 struct StepShape {
@@ -68,17 +71,35 @@ struct StepShape {
 class StepPlan {
  public:
   // Makes room for steps of so many rows: memory that grows later waits for the device.
-  Status prepare(int32_t rows, int32_t sequences);
+  Status prepare(int32_t rows, int32_t sequences, int64_t blocks);
   Status build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape);
+  // The same for a plan that repeats the one `last` was made of. False: it must be built.
+  bool repeat(const StepPlan& last, const PlanView& plan, std::span<KvCache* const> caches,
+              const StepShape& shape);
   // Says where everything will lie once it has been brought there; `moved`: not where it last did.
   Status place(DeviceArea& device, DeviceArea& blocks, bool& moved);
-  // Brings it, as copies or by a kernel: the latter only in front of a graph (plan_fetch.hpp).
+  // Completes the head.
+  void seal(const StepPlan& next, const DrawTarget& target);
+  // Brings it, as copies: whatever is launched behind them may read it at once.
   Status upload(cudaStream_t stream) const;
-  Status fetch(cudaStream_t stream) const;
+
+  [[nodiscard]] const std::byte* staged() const { return staging_.data(); }
+  [[nodiscard]] const PlanHead& head() const {
+    return *reinterpret_cast<const PlanHead*>(staging_.data());
+  }
+  [[nodiscard]] std::span<const LogitRow> logit_rows() const {
+    return {reinterpret_cast<const LogitRow*>(staging_.data() + offset_.logit_rows),
+            static_cast<size_t>(counts.logit_rows)};
+  }
+  // Its tokens can be drawn by kernels that a graph recorded: nothing but the likeliest token, or
+  // one by a row's own rule, of every row.
+  [[nodiscard]] bool draws_alike() const {
+    return counts.logit_rows > 0 && counts.rules == counts.logit_rows && !fresh && !changes &&
+           tops_max <= 0;
+  }
 
   StepCounts counts;
   StepAddresses at;
-  std::vector<int32_t> logit_sequences;  // per logit row
   int32_t tops_max = 0;
   bool penalties = false, changes = false;
   bool fresh = false;  // some rule resets its slot or brings a history
@@ -86,14 +107,17 @@ class StepPlan {
 
  private:
   size_t reserve(size_t bytes);
-  PinnedArea staging_, block_staging_;
+  PinnedArea staging_;  // head, plan, patches, block tables
   size_t used_ = 0, block_bytes_ = 0;
-  std::byte *device_ = nullptr, *device_blocks_ = nullptr;
+  size_t plan_end_ = 0;  // where patches begin
+  int32_t patches_ = 0;
   bool rows_independent_ = false;
+  int32_t share_ = 0;  // positions at most that one item of the work list covers
+  std::vector<int32_t> table_ends_;  // groups x sequences: so far the device knows the tables
   std::vector<int32_t> order_;  // of the sequences in the work list, or of its items
   std::vector<DecodeWork> unsorted_;
   struct Offsets {
-    size_t tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality,
+    size_t head, tokens, slots, positions, prompts, row_sequence, rope_positions, span_ends, modality,
         gather_rows, cache_rows, sequences, encoders, decode_count, decode, prefill, logit_rows,
         rules, biases, lists;
   } offset_ = {};
@@ -105,6 +129,9 @@ class StepPlan {
   void sort_work(int32_t items);
   void sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles);
   void fill_sampling(const PlanView& plan);
+  void take_form(const StepPlan& last);
+  static int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_longest);
+  bool repeat_tables(const PlanView& plan, int32_t group, const KvCacheSpec& cache);
   template <class T>
   T* host(size_t offset) {
     return reinterpret_cast<T*>(staging_.data() + offset);
