@@ -1,6 +1,5 @@
-"""A client of TRP/1 in pure pyzmq and msgpack, written from docs/protocol.md alone: no Troupe code.
+"""A client of TRP/1 in pure Python (pip install pyzmq msgpack), written from docs/protocol.md alone: no Troupe code.
 
-    pip install pyzmq msgpack
     python client.py tcp://127.0.0.1:5577 "Why is the sky blue?" [max_tokens] [server_key]
 
 It streams the answer to stdout. With --resume FILE it notes how far it has come; run again after it was killed, it
