@@ -39,7 +39,8 @@ void measure(Report& report, const Ceilings& ceilings, const Shape& s, int rows,
     table.push_back({first, nullptr, first + up, nullptr});
   }
   const Memory placed = Memory::copy(table);
-  const auto rows_size = static_cast<size_t>(rows), items = rows_size * static_cast<size_t>(s.top_k);
+  const auto rows_size = static_cast<size_t>(rows),
+             items = rows_size * static_cast<size_t>(s.top_k);
   const Memory x = Memory::random(rows_size * static_cast<size_t>(s.hidden), 1.0F, 4),
                y = Memory::zeros(rows_size * static_cast<size_t>(s.hidden) * 2);
   // Random bf16 pairs read as f32: the upper one decides.
@@ -61,7 +62,8 @@ void measure(Report& report, const Ceilings& ceilings, const Shape& s, int rows,
                numbers = Memory::zeros(items * 16), count = Memory::zeros(256),
                between = Memory::zeros(items * static_cast<size_t>(s.inner) * 2),
                results = Memory::zeros(items * static_cast<size_t>(s.hidden) * 2),
-               tiles = Memory::zeros(static_cast<size_t>(expert_tiles_max(w) + s.experts) * sizeof(ExpertTile));
+               tiles = Memory::zeros(static_cast<size_t>(expert_tiles_max(w) + s.experts) *
+                                     sizeof(ExpertTile));
   w.chosen = chosen.as<ExpertWeights>();
   w.expert_of = numbers.as<int32_t>();
   w.shares = reinterpret_cast<float*>(w.expert_of + items);

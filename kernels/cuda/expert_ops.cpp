@@ -145,9 +145,8 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
       w.forced = nullptr;
     } else {
       const auto items = static_cast<size_t>(count) * static_cast<size_t>(r.top_k);
-      check(cudaMemcpyAsync(const_cast<int32_t*>(w.forced),
-                            a.forced.data() + begin * r.top_k, items * 4,
-                            cudaMemcpyHostToDevice, stream_),
+      check(cudaMemcpyAsync(const_cast<int32_t*>(w.forced), a.forced.data() + begin * r.top_k,
+                            items * 4, cudaMemcpyHostToDevice, stream_),
             "experts");
     }
     check(cuda::experts(w, stream_), "experts");

@@ -18,7 +18,8 @@ using namespace tiles;
 
 constexpr int kFewRows = 32, kManyRows = 128;  // of a tile
 constexpr int kGroupThreads = 1024;
-// Fewer rows touch most of their experts once: then a warp a row of the weight is as quick or quicker.
+// Fewer rows touch most of their experts once: then a warp a row of the weight is as quick or
+// quicker.
 constexpr int64_t kRowsLeast = 8;
 
 // ---- the order ----
@@ -112,7 +113,8 @@ __device__ __forceinline__ bool find_tile(const ExpertsWork& p, int columns, Exp
 // between[place] = curve(gate) * up. Eight rows of the gate's weight and eight of the other's come
 // by turns, so a thread has both sums of a column.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads, S::kBlocks) up_tiles(const __grid_constant__ ExpertsWork p) {
+__global__ void __launch_bounds__(kThreads, S::kBlocks)
+    up_tiles(const __grid_constant__ ExpertsWork p) {
   extern __shared__ __align__(128) char shared[];
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
@@ -128,9 +130,8 @@ __global__ void __launch_bounds__(kThreads, S::kBlocks) up_tiles(const __grid_co
 #pragma unroll
   for (int i = 0; i < Product::kInputs; ++i) {
     const int place = tile.begin + own + i * kRowsAtOnce;
-    x.rows[i] = place < tile.end
-                    ? begin_of(p.tiles.order[place] / p.routing.top_k, p.input.stride)
-                    : kNone;
+    x.rows[i] =
+        place < tile.end ? begin_of(p.tiles.order[place] / p.routing.top_k, p.input.stride) : kNone;
   }
   typename Product::Weights rows = {static_cast<const T*>(w.gate_up), {}};
 #pragma unroll
@@ -167,7 +168,8 @@ __global__ void __launch_bounds__(kThreads, S::kBlocks) up_tiles(const __grid_co
 
 // results[place] = the expert's second product.
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads, S::kBlocks) down_tiles(const __grid_constant__ ExpertsWork p) {
+__global__ void __launch_bounds__(kThreads, S::kBlocks)
+    down_tiles(const __grid_constant__ ExpertsWork p) {
   extern __shared__ __align__(128) char shared[];
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
@@ -252,8 +254,8 @@ cudaError_t multiply_tiles(const ExpertsWork& p, cudaStream_t stream) {
   };
   TR_CUDA_TRY(allow_shared(up_tiles<T, S>, kShared));
   TR_CUDA_TRY(allow_shared(down_tiles<T, S>, kShared));
-  TR_CUDA_TRY(launch(up_tiles<T, S>, {blocks(p.inner, kColumns / 2), dim3(kThreads), kShared},
-                     stream, p));
+  TR_CUDA_TRY(
+      launch(up_tiles<T, S>, {blocks(p.inner, kColumns / 2), dim3(kThreads), kShared}, stream, p));
   return launch(down_tiles<T, S>, {blocks(p.output.cols, kColumns), dim3(kThreads), kShared},
                 stream, p);
 }

@@ -8,8 +8,8 @@
 namespace troupe::cuda {
 namespace {
 
-// One block: nobody may write the head before everybody knows where to read. Most plans are one piece
-// a thread.
+// One block: nobody may write the head before everybody knows where to read. Most plans are one
+// piece a thread.
 constexpr int kThreads = kPlanBytesLeast / sizeof(uint4), kAhead = 4;
 constexpr int kHeadPieces = sizeof(PlanHead) / sizeof(uint4);
 static_assert(sizeof(PlanHead) % sizeof(uint4) == 0 && kThreads <= 1024);

@@ -10,7 +10,7 @@
 
 namespace troupe::cuda::drawing {
 
-constexpr int32_t kListed = 512;         // so many can be asked for
+constexpr int32_t kListed = 512;  // so many can be asked for
 constexpr float kUnit = 1099511627776.0F;  // 2^40
 
 struct Weigh {
@@ -87,9 +87,10 @@ __device__ inline int32_t draw_listed(Shared& s, const DrawRule& r, const Weigh&
   if (by_count ? r.top_k > kListed : r.top_p >= 1.0F && r.min_p <= 0.0F) return kNotListed;
   const bool by_share = r.top_p < 1.0F;
   unsigned long long row_sum = 0;
-  const Listing list = list_best(s, w.logits, w.n, by_count ? r.top_k : kListed, best, [&](float x) {
-    if (by_share && !by_count) row_sum += w.of(x);
-  });
+  const Listing list =
+      list_best(s, w.logits, w.n, by_count ? r.top_k : kListed, best, [&](float x) {
+        if (by_share && !by_count) row_sum += w.of(x);
+      });
   if (list.count > kListMax) return kNotListed;
   const auto place = static_cast<int32_t>(threadIdx.x);
   const bool among = place < (by_count ? min(list.count, r.top_k) : list.count);

@@ -1,8 +1,8 @@
 // Steps as graphs: recording a pass, drawing along, running it again. And drawing by itself.
 //
-// What a graph reads beside its plan lies where it lay when it was recorded: whatever moves it drops
-// all graphs. A graph ends with the drawing that follows the pass, so that a step is one launch; it is
-// launched when that is asked for, or whatever else comes first.
+// What a graph reads beside its plan lies where it lay when it was recorded: whatever moves it
+// drops all graphs. A graph ends with the drawing that follows the pass, so that a step is one
+// launch; it is launched when that is asked for, or whatever else comes first.
 #include <chrono>
 #include <cstring>
 #include <utility>

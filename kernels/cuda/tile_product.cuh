@@ -87,8 +87,12 @@ class TileProduct {
   }
 
  private:
-  static __device__ __forceinline__ int warp() { return static_cast<int>(threadIdx.x) / 32; }
-  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
+  static __device__ __forceinline__ int warp() {
+    return static_cast<int>(threadIdx.x) / 32;
+  }
+  static __device__ __forceinline__ int lane() {
+    return static_cast<int>(threadIdx.x) % 32;
+  }
   [[nodiscard]] __device__ __forceinline__ int row_of(int band, int half) const {
     return warp() / S::kAcross * (S::kBands * 16) + band * 16 + half * 8 + lane() / 4;
   }
@@ -120,13 +124,13 @@ class TileProduct {
       uint32_t a[S::kBands][4], b[S::kStrips / 2][4];
 #pragma unroll
       for (int i = 0; i < S::kBands; ++i)
-        ptx::load_matrix(a[i], input + place_in_stage(down + i * 16 + lane() % 16,
-                                                      k * 2 + lane() / 16));
+        ptx::load_matrix(a[i],
+                         input + place_in_stage(down + i * 16 + lane() % 16, k * 2 + lane() / 16));
 #pragma unroll
       for (int j = 0; j < S::kStrips / 2; ++j)
-        ptx::load_matrix(b[j], weight + place_in_stage(across + j * 16 + lane() / 16 * 8 +
-                                                           lane() % 8,
-                                                       k * 2 + lane() / 8 % 2));
+        ptx::load_matrix(b[j],
+                         weight + place_in_stage(across + j * 16 + lane() / 16 * 8 + lane() % 8,
+                                                 k * 2 + lane() / 8 % 2));
 #pragma unroll
       for (int i = 0; i < S::kBands; ++i) {
 #pragma unroll

@@ -2,12 +2,12 @@
 // 7.5 and later: prompts where prefill_attention (Hopper, one kind of view) does not go. Any head
 // size up to 576, soft caps, slopes, sinks, windows, spans, latent caches, encoders, packed rows.
 //
-// A block takes 64 query rows of one head and walks over the tokens that any of them sees, a tile at
-// a time; each of its four warps owns 16 rows with a running softmax. The next keys are copied while
-// the softmax runs, the values while the scores are made. Rows of several sequences may meet in a
-// block: each sequence then has a walk of its own, so that what one has in its cache reaches no
-// other, not even multiplied by nothing. Tiles lie at multiples of their size, so that a row's sums
-// depend on what it sees alone. Values wider than a block takes are shared by blocks.
+// A block takes 64 query rows of one head and walks over the tokens that any of them sees, a tile
+// at a time; each of its four warps owns 16 rows with a running softmax. The next keys are copied
+// while the softmax runs, the values while the scores are made. Rows of several sequences may meet
+// in a block: each sequence then has a walk of its own, so that what one has in its cache reaches
+// no other, not even multiplied by nothing. Tiles lie at multiples of their size, so that a row's
+// sums depend on what it sees alone. Values wider than a block takes are shared by blocks.
 #include <climits>
 
 #include "kernels/cuda/convert.cuh"
@@ -80,13 +80,12 @@ class Block {
   __device__ void run() {
     look_at_rows();
     __syncthreads();
-    copy_rows<S::kKey, kRows>(queries_, static_cast<const T*>(p_.query.data), p_.shape.head_dim,
-                              [&](int row) {
-                                return held_.sequence[row] < 0
-                                           ? int64_t{kNowhere}
-                                           : (first_row_ + row) * p_.query.stride +
-                                                 head_ * p_.shape.head_dim;
-                              });
+    copy_rows<S::kKey, kRows>(
+        queries_, static_cast<const T*>(p_.query.data), p_.shape.head_dim, [&](int row) {
+          return held_.sequence[row] < 0
+                     ? int64_t{kNowhere}
+                     : (first_row_ + row) * p_.query.stride + head_ * p_.shape.head_dim;
+        });
     ptx::commit_copies();
     for (int first = 0, next = 0; first < kRows; first = next) {
       const int sequence = held_.sequence[first];
@@ -132,20 +131,19 @@ class Block {
   }
   __device__ __forceinline__ void copy_keys(int tile) {
     const Rows keys = keys_of(p_, kv_head_);
-    copy_rows<S::kKey, S::kTokens>(
-        keys_, static_cast<const T*>(keys.data), p_.shape.head_dim, [&](int i) {
-          const int64_t place = held_.places[tile % 2][i];
-          return place < 0 ? place : place * keys.stride;
-        });
+    copy_rows<S::kKey, S::kTokens>(keys_, static_cast<const T*>(keys.data), p_.shape.head_dim,
+                                   [&](int i) {
+                                     const int64_t place = held_.places[tile % 2][i];
+                                     return place < 0 ? place : place * keys.stride;
+                                   });
   }
   __device__ __forceinline__ void copy_values(int tile) {
     const Rows values = values_of(p_, kv_head_, value_dim_);
-    copy_rows<S::kValue, S::kTokens>(
-        values_, static_cast<const T*>(values.data) + first_value_, value_dim_ - first_value_,
-        [&](int i) {
-          const int64_t place = held_.places[tile % 2][i];
-          return place < 0 ? place : place * values.stride;
-        });
+    copy_rows<S::kValue, S::kTokens>(values_, static_cast<const T*>(values.data) + first_value_,
+                                     value_dim_ - first_value_, [&](int i) {
+                                       const int64_t place = held_.places[tile % 2][i];
+                                       return place < 0 ? place : place * values.stride;
+                                     });
   }
 
   // Rows [first, next) of the block, which are of one sequence.
@@ -210,8 +208,8 @@ class Block {
 #pragma unroll 2
     for (int k = 0; k < kKeys; ++k) {
       uint32_t a[4];
-      ptx::load_matrix(
-          a, piece_at<S::kKey>(queries_, warp() * 16 + lane() % 16, k * 2 + lane() / 16));
+      ptx::load_matrix(a,
+                       piece_at<S::kKey>(queries_, warp() * 16 + lane() % 16, k * 2 + lane() / 16));
 #pragma unroll
       for (int n = 0; n < kStrips; n += 2) {
         uint32_t b[4];
@@ -243,7 +241,7 @@ class Block {
           const int token = first_token + n * 8 + lane() % 4 * 2 + e;
           float& score = scores_[n][half * 2 + e];
           score = token >= begin_[half] && token < end_[half] ? bend(score, token, half, slope)
-                                                               : -INFINITY;
+                                                              : -INFINITY;
           top = fmaxf(top, score);
         }
       }
@@ -338,10 +336,10 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, class S>
 cudaError_t run(const PlainAttention& p, cudaStream_t stream) {
   const auto value_dim = static_cast<unsigned>(p.output.cols / p.shape.heads);
-  const LaunchShape shape = {dim3(static_cast<unsigned>((p.query.rows + kRows - 1) / kRows),
-                                  static_cast<unsigned>(p.shape.heads),
-                                  (value_dim + S::kValue - 1) / S::kValue),
-                             dim3(kThreads), S::kBytes};
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>((p.query.rows + kRows - 1) / kRows),
+           static_cast<unsigned>(p.shape.heads), (value_dim + S::kValue - 1) / S::kValue),
+      dim3(kThreads), S::kBytes};
   TR_CUDA_TRY(allow_shared(tiled_attention_kernel<T, S>, S::kBytes));
   return launch(tiled_attention_kernel<T, S>, shape, stream, p);
 }
