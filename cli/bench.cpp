@@ -1,5 +1,6 @@
 // troupe bench: latency, throughput, prefill and serving of any model, through the C ABI like any
-// user. Greedy unless asked otherwise, end of sequence ignored, so that lengths are exact; prompts are random token ids.
+// user. Greedy unless asked otherwise, end of sequence ignored, so that lengths are exact; prompts
+// are random token ids.
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -92,10 +93,11 @@ std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, in
                                    std::string& problem) {
   std::vector<WorkloadResult> runs;
   for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
-    auto run = run_workload(
-        handle, jobs,
-        {.vocab = vocab, .seed = bench.seed + static_cast<uint64_t>(r + 2), .sampling = bench.sampling},
-        interrupt);
+    auto run = run_workload(handle, jobs,
+                            {.vocab = vocab,
+                             .seed = bench.seed + static_cast<uint64_t>(r + 2),
+                             .sampling = bench.sampling},
+                            interrupt);
     problem = run.problem;
     if (r >= 0) runs.push_back(std::move(run));
   }
@@ -119,14 +121,16 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
       row["decode_tokens_per_s"] = median_of(runs, decode_rate);
       row["inter_token_ms_p50"] = percentile(all_gaps_ms(runs.back()), 0.5);
       row["inter_token_ms_p99"] = percentile(all_gaps_ms(runs.back()), 0.99);
-      row["host_us_per_step"] =
-          median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
-      row["host_us_planning"] =
-          median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
-      row["host_us_recording"] =
-          median_of(runs, [](const WorkloadResult& r) { return r.host_us.recording; });
-      row["host_us_telling"] =
-          median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
+      if (const double all = median_of(runs, [](const WorkloadResult& r) { return r.host_us.all; });
+          all >= 0.0) {  // it was measured
+        row["host_us_per_step"] = all;
+        row["host_us_planning"] =
+            median_of(runs, [](const WorkloadResult& r) { return r.host_us.planning; });
+        row["host_us_recording"] =
+            median_of(runs, [](const WorkloadResult& r) { return r.host_us.recording; });
+        row["host_us_telling"] =
+            median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
+      }
     }
     row["spread"] = spread_of(runs);
     measured.figures.push_back(std::move(row));
@@ -213,9 +217,10 @@ Measured measure_prefill(const Bench& bench, troupe_engine* handle, int32_t voca
 }
 
 int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interrupt) {
-  // Random prompts repeat between runs of one seed. How a served model is set up is not ours to say, so
-  // it gets prompts that it has not seen.
-  const bool remote = bench.engine.model.starts_with("tcp://") || bench.engine.model.starts_with("ipc://");
+  // Random prompts repeat between runs of one seed. How a served model is set up is not ours to
+  // say, so it gets prompts that it has not seen.
+  const bool remote =
+      bench.engine.model.starts_with("tcp://") || bench.engine.model.starts_with("ipc://");
   if (remote) {
     bench.seed = std::random_device()();
   } else {
