@@ -13,6 +13,7 @@
 #include "actors/local_port.hpp"
 #include "actors/test_sinks.hpp"
 #include "text/mutations.hpp"
+#include "text/test_folder.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -22,13 +23,11 @@ using json = nlohmann::ordered_json;
 using Path = json::json_pointer;
 
 // A copy of a golden folder, gone with the object. Weights are linked, not copied.
-class Copy {
+class Copy : public text::TestFolder {
  public:
   explicit Copy(const std::string& from) {
-    std::string pattern = (fs::temp_directory_path() / "troupe_mutated_XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
     for (const auto& entry : fs::directory_iterator(from)) {
-      const fs::path to = fs::path(path_) / entry.path().filename();
+      const fs::path to = fs::path(path()) / entry.path().filename();
       if (entry.path().extension() == ".json") {
         fs::copy_file(entry.path(), to);
       } else {
@@ -36,16 +35,7 @@ class Copy {
       }
     }
   }
-  Copy(const Copy&) = delete;
-  Copy& operator=(const Copy&) = delete;
-  ~Copy() { fs::remove_all(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  void write(const std::string& name, const json& value) const {
-    std::ofstream(path_ + "/" + name) << value.dump();
-  }
-
- private:
-  std::string path_;
+  void write(const std::string& name, const json& value) { TestFolder::write(name, value.dump()); }
 };
 
 // The goldens' prompts are token ids; any vocabulary of the right size opens them.
@@ -119,7 +109,7 @@ void hold(const Copy& folder, const std::string& file, const std::vector<std::st
 void mutate_all(const std::string& golden, const std::string& file, const json& whole) {
   std::vector<Path> fields;
   text::collect_fields(whole, Path(), fields);
-  const Copy folder(golden);
+  Copy folder(golden);
   folder.write("tokenizer.json", id_tokenizer(read(golden + "/config.json")["vocab_size"]));
   const long before_mib = peak_mib();
   Tally tally;

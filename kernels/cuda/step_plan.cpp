@@ -299,7 +299,8 @@ Status StepPlan::place(DeviceArea& device, DeviceArea& blocks, bool& moved) {
   moved = plan_moved || blocks_moved;
   at.head = device.as<PlanHead>();
   at.blocks = blocks.as<int32_t>();
-  const auto put = [base = device.as<std::byte>()]<class T>(const T*& address, size_t offset, bool there = true) {
+  const auto put = [base = device.as<std::byte>()]<class T>(const T*& address, size_t offset,
+                                                            bool there = true) {
     address = there ? reinterpret_cast<const T*>(base + offset) : nullptr;
   };
   put(at.tokens, offset_.tokens);

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import troupe
+from helpers import run_python
 from troupe import Engine, Sampling
 from troupe._request import as_messages
 
@@ -167,8 +168,8 @@ def test_a_fork_of_the_process_is_told_so():
             "    except troupe.TroupeError as error:\n        sys.exit(7 if error.code == 'FORKED' else 8)\n"
             "    sys.exit(9)\n"
             "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), engine.generate('still here'))\n")
-    done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
-    assert done.stdout == "7 still here\n", done
+    done = run_python(code)
+    assert done[1] == "7 still here\n", done
 
 
 def test_keyboard_interrupt_ends_a_generate():
@@ -189,4 +190,5 @@ def test_keyboard_interrupt_ends_a_generate():
 
 def test_exit_with_work_in_flight():
     code = "from troupe import Engine\ne = Engine('echo:?step_ms=5')\ns = [e.stream('x' * 500) for _ in range(20)]\n"
-    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+    done = run_python(code)
+    assert done[0] == 0, done
