@@ -6,10 +6,7 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "base/relax.hpp"
 
 namespace troupe::cpu {
 namespace {
@@ -21,14 +18,6 @@ constexpr int64_t kChunksMax = int64_t{1} << 19;  // leaves room for claims beyo
 constexpr int32_t kSpins = 3000;
 // A finished op whose last chunk is on a thread that lost its core: let that thread have ours.
 constexpr int32_t kSpinsBeforeYield = 20000;
-
-void relax() {
-#if defined(__x86_64__)
-  _mm_pause();
-#else
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-#endif
-}
 
 uint64_t next_of(uint64_t ticket) { return ticket & kFieldMask; }
 uint64_t chunks_of(uint64_t ticket) { return (ticket >> kField) & kFieldMask; }

@@ -1,10 +1,6 @@
 // The device, its memory, and the life of a step; the ops are in cuda_ops.cpp.
 #include "kernels/cuda/cuda_backend.hpp"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -13,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/relax.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/launch.cuh"
 
@@ -32,14 +29,6 @@ void copy_widely(std::byte* to, const std::byte* from, size_t bytes) {
         [=] { std::memcpy(to + begin, from + begin, std::min(each, bytes - begin)); });
   }
   std::memcpy(to, from, std::min(each, bytes));
-}
-
-void pause_core() {
-#if defined(__x86_64__)
-  _mm_pause();
-#else
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-#endif
 }
 
 // What was in use when the process first came to a device: its context, and other programs.
@@ -146,7 +135,7 @@ void CudaBackend::keep_at_hand() const {
     const volatile std::byte* const staged = f.plan.staged();
     for (size_t at = 0; at < kPlanBytesLeast; at += kLine) (void)staged[at];
   }
-  for (int i = 0; i < kPauses; ++i) pause_core();
+  for (int i = 0; i < kPauses; ++i) relax();
 }
 
 cudaError_t CudaBackend::wait_for(cudaEvent_t event) {
