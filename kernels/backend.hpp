@@ -84,7 +84,7 @@ struct InjectArgs {
 };
 
 enum class NormKind : uint8_t { rms, layer };
-// residual += input (when there is a residual); output = norm(residual or input) * (weight + weight_offset) + bias
+// residual += input (when there is a residual: the input is spent then, and may never have been written); output = norm(residual or input) * (weight + weight_offset) + bias
 struct NormArgs {
   NormKind kind = NormKind::rms;
   Matrix input;

@@ -22,6 +22,7 @@ struct Bench {
   Ceilings ceilings;
   Report report;
   Memory gated = Memory::zeros(size_t{8192} * 14336 * 2);
+  Memory residual = Memory::zeros(size_t{64} * 4096 * 2);
 };
 
 void add(Bench& b, const Product& p, int m, const std::string& how, double us) {
@@ -95,6 +96,39 @@ void gated(Bench& b, const ProductPool& pool, const Product& p, int m, int launc
   }
 }
 
+// A product into a residual with the norm behind it: written by cuBLASLt, or its parts left apart.
+void with_norm(Bench& b, const ProductPool& pool, const Product& p, int m, int launches) {
+  const auto rows = [&](const Memory& of) { return Matrix{of.as(), DType::bf16, m, p.n, p.n}; };
+  Norm n = {rows(pool.output), rows(b.residual), {pool.input.as(), DType::bf16, 1, p.n, p.n}, {},
+            rows(b.gated)};
+  LargeGemm tuned;
+  std::vector<const void*> weights;
+  for (int i = 0; i < 12; ++i) weights.push_back(pool.weight(p, i));
+  tuned.tune(m, p.n, p.k, pool.input.as(), weights, pool.output.as(), b.stream, false);
+  add(b, p, m, "cuBLASLt and norm", microseconds(b.stream, launches, [&](int i) {
+        tuned.multiply(m, p.n, p.k, pool.input.as(), pool.weight(p, i), pool.output.as(), b.stream,
+                       false);
+        check(norm(n, b.stream), "norm");
+      }));
+  n.sums = pool.operands(p, m).partials;
+  for (const int parts : {2, 3, 4}) {
+    n.parts = parts;
+    for (const int strips : {2, 3, 4, 6, 8, 12, 16}) {
+      SkinnyGemm g{pool.operands(p, m)};
+      g.parts_apart = true;
+      g.parts = parts;
+      g.strips = strips;
+      if ((strips > 4 && (m <= 8 || m > 32)) || (strips > 8 && m <= 16)) continue;
+      add(b, p, m, "skinny " + std::to_string(strips) + " x " + std::to_string(parts) + ", norm",
+          microseconds(b.stream, launches, [&](int i) {
+            g.weight = pool.weight(p, i);
+            check(skinny_gemm(g, b.sms, b.stream), "skinny_gemm");
+            check(norm(n, b.stream), "norm");
+          }));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace troupe::bench
 
@@ -118,6 +152,7 @@ int main(int argc, char** argv) {
       if (m <= kSkinnyRowsMax) skinny(b, pool, p, m, launches);
       wide(b, pool, p, m, launches);
       if (p.gated) gated(b, pool, p, m, launches);
+      if (p.n <= p.k && m <= 64) with_norm(b, pool, p, m, launches);
     }
   }
   b.report.write(argc > 1 ? argv[1] : nullptr);

@@ -5,13 +5,15 @@
 // (step_graphs.cpp): such a step is one launch, which fetches the plan, computes, and draws into the
 // host's memory. Failures of ops are kept and come back from finish_step().
 //
-// linear() keeps a product whose gate a following gated_activation() can take along; any other op
-// starts it first. The gate's own output is then never written.
+// linear() keeps a product whose gate a following gated_activation() can take along, or whose parts
+// a following norm() can add up (norm_product.cpp); any other op starts it first. The product's own
+// output is then never written.
 #pragma once
 
 #include <array>
 #include <chrono>
 #include <compare>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +21,7 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -135,7 +138,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void draw(InFlight& f, const SampleArgs& args);
 
   void flush();  // starts what was put off: a pass that a graph is, the plan's upload, a product
-  void start_waiting();  // the product that waits for its gate
+  void start_waiting();  // the product that waits for its gate or norm
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
@@ -144,6 +147,12 @@ class CudaBackend final : public Backend, public DeviceAccount {
   [[nodiscard]] LargeCut large_cut_of(const GemmOperands& gemm) const;
   static bool is_ours(const LargeCut& cut) { return cut.index() != 0; }
   cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);
+  // How a product is cut whose parts the norm behind it adds up; null: it is better written whole.
+  [[nodiscard]] const SkinnyCut* apart_cut_of(const GemmOperands& gemm) const;
+  [[nodiscard]] bool norm_takes_waiting(const NormArgs& args) const;
+  cudaError_t leave_parts(const GemmOperands& gemm, const SkinnyCut& cut);
+  static size_t norm_room(const ProductShape& shape);  // bytes that tune_apart() writes to
+  void tune_apart(const ProductShape& shape, Bench& bench);
   [[nodiscard]] GemmOperands operands_of(const LinearPart& weight, const Matrix& input,
                                          const Matrix& output) const;
   [[nodiscard]] GemmOperands operands_of(const Bench& bench) const;
@@ -153,8 +162,9 @@ class CudaBackend final : public Backend, public DeviceAccount {
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
   void remember_product(const LinearPart& part);
   [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
-  template <class Launch>
-  double time_launches(const Bench& bench, const Launch& launch);
+  // Milliseconds of one launch(weight), the best of some rounds over all weights.
+  double time_launches(const Bench& bench,
+                       const std::function<cudaError_t(const void*)>& launch);
   double time_cut(const Bench& bench, const SkinnyCut& cut);
   double time_large(const Bench& bench, const LargeCut& cut);
   void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
@@ -197,6 +207,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
   // What timing found best: by n, k, gated, then by rows at most.
   std::map<std::tuple<int64_t, int64_t, bool>, std::map<int64_t, LargeCut>> larges_;
+  std::map<std::tuple<int, int, int>, SkinnyCut> aparts_;  // by n, k and rows at most
   std::set<ProductShape> products_;  // placed since products were last tuned
   std::optional<LinearArgs> waiting_;
   // What the last rope_write() wrote into the cache, until any other op: attention may read it

@@ -242,9 +242,10 @@ void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   if (a.select == RowSelect::all) {
     SkinnyGemm gated{operands_of(w, a.input, a.output)};
     gated.gated_silu = true;
-    const bool may_gate = w.group_size == 2 && a.output.dtype == w.values.dtype &&
-                          (takes_skinny(gated) || is_ours(large_cut_of(gated)));
-    if (may_gate) {
+    const bool one_type = a.output.dtype == w.values.dtype;
+    const bool may_gate =
+        w.group_size == 2 && one_type && (takes_skinny(gated) || is_ours(large_cut_of(gated)));
+    if (may_gate || (one_type && apart_cut_of(operands_of(w, a.input, a.output)) != nullptr)) {
       waiting_ = a;
       return;
     }
@@ -320,14 +321,6 @@ void CudaBackend::inject(const Batch& batch, const InjectArgs& a) {
     from.rows = to.rows = in.count;
     check(copy_rows({from, to, nullptr, 0}, stream_), "inject");
   }
-}
-
-void CudaBackend::norm(const NormArgs& a) {
-  flush();
-  check(cuda::norm({a.input, a.residual, a.weight, a.bias, a.output, a.kind == NormKind::layer,
-                    a.weight_offset, a.eps, a.group},
-                   stream_),
-        "norm");
 }
 
 void CudaBackend::add(const AddArgs& a) {

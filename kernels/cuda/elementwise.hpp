@@ -25,7 +25,14 @@ struct Norm {
   float weight_offset = 0.0F;
   float eps = 1e-5F;
   int32_t group = 0;  // columns normalised together; 0: all
+  // The input is what so many planes of input.rows x input.cols sums, one behind the other, add up
+  // to, rounded as it would have been written; input.data is not read. 0: there are none.
+  const float* sums = nullptr;
+  int32_t parts = 0;
 };
+// Whether norm() takes its input in parts for these.
+bool norm_adds_parts(const Norm& args);
+constexpr int kNormPartsMax = 4;
 cudaError_t norm(const Norm& args, cudaStream_t stream);
 
 // output = input * scale (+ addend)

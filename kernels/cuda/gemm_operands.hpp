@@ -23,6 +23,9 @@ struct GemmOperands {
   // Sums of tiles that several blocks share; one per stream, counters zero before the first use.
   float* partials = nullptr;
   uint32_t* counters = nullptr;
+  // Parts of k are not added up: `partials` gets a plane of m x n sums of each, in the order of k,
+  // and nothing goes to the output. For whoever reads the product next and can add (norm.cu).
+  bool parts_apart = false;
 };
 
 }  // namespace troupe::cuda

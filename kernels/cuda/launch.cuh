@@ -1,5 +1,6 @@
 // How every kernel is launched: on a stream, allowed to start while the one before it still runs
-// (ptx/grid.cuh says what that asks of a kernel).
+// (ptx/grid.cuh says what that asks of a kernel), with all of a multiprocessor's memory as shared
+// memory: one that was left another share of it would have to come to rest first.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,15 +32,15 @@ cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStre
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = runs_hopper_code() ? 1 : 0;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = shape.cluster;
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  attributes[2].id = cudaLaunchAttributeClusterDimension;
+  attributes[2].val.clusterDim = {shape.cluster, 1, 1};
   config.attrs = attributes;
-  config.numAttrs = shape.cluster > 1 ? 2 : runs_hopper_code() ? 1 : 0;
+  config.numAttrs = !runs_hopper_code() ? 0 : shape.cluster > 1 ? 3 : 2;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
 }
 

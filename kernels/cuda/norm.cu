@@ -1,8 +1,9 @@
 // Residual addition and RMS or layer norm in one pass over the row.
 //
 // norm_row keeps a row in registers: one block a row, 16 bytes a thread and step, one read and one
-// write of everything. norm_group serves rows cut into groups (q and k norms) and rows that are not
-// whole 16-byte pieces: one warp a group, two passes.
+// write of everything. What it reads may be parts of a product's sums, which it adds up. norm_group
+// serves rows cut into groups (q and k norms) and rows that are not whole 16-byte pieces: one warp a
+// group, two passes.
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.cuh"
@@ -55,7 +56,41 @@ __device__ __forceinline__ float block_sum(float x) {
   return x;
 }
 
-template <class T, int kPieces>
+// 16 bytes of a row whose parts a product left apart.
+template <class T>
+__device__ __forceinline__ Piece<T> add_parts(const Norm& n, int64_t row, int piece) {
+  constexpr int kFloats = Piece<T>::kCount / 4;
+  const int64_t quads = n.input.cols / 4, plane = n.input.rows * quads;
+  const auto* from = reinterpret_cast<const float4*>(n.sums) + row * quads + piece * kFloats;
+  float4 part[kNormPartsMax][kFloats];
+#pragma unroll
+  for (int k = 0; k < kNormPartsMax; ++k) {
+#pragma unroll
+    for (int f = 0; f < kFloats; ++f) {
+      if (k < n.parts) part[k][f] = __ldcg(from + k * plane + f);
+    }
+  }
+  Piece<T> out;
+#pragma unroll
+  for (int f = 0; f < kFloats; ++f) {
+    float4 sum = part[0][f];
+#pragma unroll
+    for (int k = 1; k < kNormPartsMax; ++k) {
+      if (k >= n.parts) continue;
+      sum.x += part[k][f].x;
+      sum.y += part[k][f].y;
+      sum.z += part[k][f].z;
+      sum.w += part[k][f].w;
+    }
+    out.at()[f * 4] = from_float<T>(sum.x);
+    out.at()[f * 4 + 1] = from_float<T>(sum.y);
+    out.at()[f * 4 + 2] = from_float<T>(sum.z);
+    out.at()[f * 4 + 3] = from_float<T>(sum.w);
+  }
+  return out;
+}
+
+template <class T, int kPieces, bool kParts>
 __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params p) {
   using P = Piece<T>;
   const Norm& n = p.n;
@@ -80,11 +115,15 @@ __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params 
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     const int piece = i * blockDim.x + threadIdx.x;
-    P x = {};
-    if (piece < pieces) x.bits = reinterpret_cast<const uint4*>(input)[piece];
-    if (residual != nullptr && piece < pieces) {
-      P r;
+    P x = {}, r = {};
+    if (piece < pieces && residual != nullptr)
       r.bits = reinterpret_cast<const uint4*>(residual)[piece];
+    if constexpr (kParts) {
+      if (piece < pieces) x = add_parts<T>(n, row, piece);
+    } else if (piece < pieces) {
+      x.bits = reinterpret_cast<const uint4*>(input)[piece];
+    }
+    if (residual != nullptr && piece < pieces) {
 #pragma unroll
       for (int e = 0; e < P::kCount; ++e) {
         x.at()[e] = from_float<T>(to_float(x.at()[e]) + to_float(r.at()[e]));
@@ -215,6 +254,21 @@ bool aligned(const Matrix& m) {
                 static_cast<size_t>(m.stride) * dtype_bytes(m.dtype) % 16 == 0);
 }
 
+// Whether rows are taken whole, in pieces of 16 bytes.
+bool takes_whole_rows(const Norm& n) {
+  const auto count = static_cast<int64_t>(16 / dtype_bytes(n.input.dtype));
+  return (n.group == 0 || n.group == n.input.cols) && n.input.cols % count == 0 &&
+         n.input.cols / count <= 4096 && aligned(n.residual) && aligned(n.output) &&
+         (n.parts > 0 || aligned(n.input));
+}
+
+template <class T, bool kParts>
+auto kernel_of(int per_thread) {
+  return per_thread == 1   ? norm_row<T, 1, kParts>
+         : per_thread == 2 ? norm_row<T, 2, kParts>
+                           : norm_row<T, 4, kParts>;
+}
+
 template <class T>
 cudaError_t run(const Norm& n, cudaStream_t stream) {
   constexpr int kCount = Piece<T>::kCount;
@@ -226,9 +280,7 @@ cudaError_t run(const Norm& n, cudaStream_t stream) {
   Params p = {n, n.group == 0 ? columns : n.group, 1, as_pieces(n.weight), as_pieces(n.bias)};
   p.groups = columns / p.group;
   const int pieces = columns / kCount;
-  const bool whole = p.groups == 1 && columns % kCount == 0 && pieces <= 4096 && aligned(n.input) &&
-                     aligned(n.residual) && aligned(n.output);
-  if (!whole) {
+  if (!takes_whole_rows(n)) {
     const int64_t items = n.input.rows * p.groups;
     return launch(norm_group<T>, {dim3(static_cast<unsigned>((items + 7) / 8)), dim3(256)}, stream,
                   p);
@@ -237,9 +289,10 @@ cudaError_t run(const Norm& n, cudaStream_t stream) {
   const int threads = ((pieces + per_thread - 1) / per_thread + 31) / 32 * 32;
   LaunchShape shape = {dim3(static_cast<unsigned>(n.input.rows)),
                        dim3(static_cast<unsigned>(threads))};
-  const auto kernel = per_thread == 1   ? norm_row<T, 1>
-                      : per_thread == 2 ? norm_row<T, 2>
-                                        : norm_row<T, 4>;
+  auto kernel = kernel_of<T, false>(per_thread);
+  if constexpr (sizeof(T) == 2) {
+    if (n.parts > 0) kernel = kernel_of<T, true>(per_thread);
+  }
   if (n.input.rows <= kRowsSpread && runs_hopper_code()) {
     shape.shared_bytes = kMoreThanHalf;
     TR_CUDA_TRY(allow_shared(kernel, kMoreThanHalf));
@@ -249,7 +302,13 @@ cudaError_t run(const Norm& n, cudaStream_t stream) {
 
 }  // namespace
 
+bool norm_adds_parts(const Norm& n) {
+  return n.parts > 0 && n.parts <= kNormPartsMax && n.input.dtype != DType::f32 &&
+         takes_whole_rows(n);
+}
+
 cudaError_t norm(const Norm& args, cudaStream_t stream) {
+  if (args.parts > 0 && !norm_adds_parts(args)) return cudaErrorInvalidValue;
   if (args.input.rows == 0) return cudaSuccess;
   TR_DISPATCH_FLOAT(args.input.dtype, return run<T>(args, stream));
 }

@@ -77,6 +77,21 @@ class ProductOnDevice {
     EXPECT_LT(relative_error(got, want), c_.f32 ? 1e-5 : 5e-3) << name_of(c_) << " " << how;
   }
 
+  // What a product left apart adds up to.
+  void expect_parts_of_the_plain_product(int parts) const {
+    const auto sums = partials_.read();
+    std::vector<float> got, want;
+    for (size_t row = 0; row < m_; row = next_row(row)) {
+      for (size_t at = row * n_; at < (row + 1) * n_; ++at) {
+        got.push_back(0.0F);
+        for (size_t part = 0; part < static_cast<size_t>(parts); ++part)
+          got.back() += sums[part * m_ * n_ + at];
+      }
+      append_plain(row, want);
+    }
+    EXPECT_LT(relative_error(got, want), 1e-5) << name_of(c_) << " in " << parts << " parts";
+  }
+
   void expect_no_counter_left() const {
     for (const uint32_t counter : counters_.read())
       ASSERT_EQ(counter, 0U) << "a counter was left by " << name_of(c_);

@@ -37,6 +37,7 @@ struct Params {
   float* partials;
   uint32_t* counters;  // per tile; before them the next free chunk and how many blocks are done
   bool output_f32, gated;
+  int64_t plane;  // parts stay apart, each in a plane of so many sums; 0: they meet
 };
 
 template <class T>
@@ -90,6 +91,22 @@ __device__ __forceinline__ void write_tile(const Params& p, int tile, const floa
     for (int c = 0; c < 2; ++c) {
       write_pair<T>(p, strip, j * 8 + t * 2 + c, sum[j * 4 + c], sum[j * 4 + 2 + c]);
     }
+  }
+}
+
+// Leaves a part of a tile where whoever reads the product adds it up.
+template <int kN>
+__device__ __forceinline__ void leave_part(const Params& p, int chunk, const float (&sum)[kN / 2]) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (warp >= p.strips) return;
+  const int lane = static_cast<int>(threadIdx.x) % 32, t = lane % 4;
+  const int column = (chunk / p.parts * p.strips + warp) * 16 + lane / 4;
+  float* plane = static_cast<float*>(p.output) + chunk % p.parts * p.plane;
+#pragma unroll
+  for (int j = 0; j < kN / 2; ++j) {
+    const int row = j / 4 * 8 + t * 2 + (j & 1), half = (j & 2) * 4;
+    if (row < p.m && column + half < p.n)
+      plane[row * p.output_stride + column + half] = sum[j];
   }
 }
 
@@ -294,7 +311,9 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
 #pragma unroll
       for (int j = 0; j < kN / 2; ++j) sum[0][j] += sum[c][j];
     }
-    if (p.parts == 1) {
+    if (p.plane != 0) {
+      leave_part<kN>(p, chunk, sum[0]);
+    } else if (p.parts == 1) {
       write_tile<T, kN>(p, chunk, sum[0]);
     } else {
       share_tile<T, kN, kGroups>(p, chunk, sum[0]);
@@ -364,6 +383,12 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.gated = a.gated_silu;
   p.partials = a.partials;
   p.counters = a.counters;
+  if (a.parts_apart) {
+    if (p.parts != a.parts) return cudaErrorInvalidValue;
+    p.output = a.partials;
+    p.output_stride = a.n;
+    p.plane = int64_t{a.m} * a.n;
+  }
   const int chunks = p.tiles * p.parts;
   const auto grid = static_cast<unsigned>(chunks < multiprocessors ? chunks : multiprocessors);
   // The instruction reads 64 rows per group, also where a tile has fewer.
@@ -418,7 +443,8 @@ bool skinny_gemm_fits(const SkinnyGemm& a) {
   return a.m >= 1 && a.m <= kSkinnyRowsMax && a.n >= 1 && a.k >= 8 && a.k % 8 == 0 &&
          a.input_stride % 8 == 0 && reinterpret_cast<uintptr_t>(a.input) % 16 == 0 &&
          reinterpret_cast<uintptr_t>(a.weight) % 16 == 0 && a.dtype != DType::f32 &&
-         (!a.gated_silu || a.n % 16 == 0);
+         (!a.gated_silu || a.n % 16 == 0) &&
+         (!a.parts_apart || (a.parts > 0 && !a.gated_silu && a.bias == nullptr));
 }
 
 cudaError_t skinny_gemm(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {

@@ -49,6 +49,42 @@ TEST(SkinnyGemm, GatesInPlaceOfASecondKernel) {
   check({2, 32, 64, DType::f16, false, true});
 }
 
+TEST(SkinnyGemm, LeavesPartsApart) {
+  TR_NEEDS_SM90();
+  for (const int m : {1, 8, 13, 16, 30, 32, 33, 64}) {
+    for (const int parts : {1, 2, 3, 4}) {
+      for (const int strips : {2, 4, 8, 16}) {
+        const ProductCase c{m, 1000, 1288, parts % 2 == 0 ? DType::bf16 : DType::f16};
+        const ProductOnDevice product(c, skinny_gemm_partials_bytes(m), skinny_gemm_counters(c.n));
+        SkinnyGemm g{product.operands()};
+        g.parts_apart = true;
+        g.parts = parts;
+        g.strips = strips;
+        for (int repeat = 0; repeat < 2; ++repeat)
+          TR_CUDA_OK(skinny_gemm(g, multiprocessors(), nullptr));
+        TR_CUDA_OK(cudaDeviceSynchronize());
+        product.expect_parts_of_the_plain_product(parts);
+        product.expect_no_counter_left();
+      }
+    }
+  }
+}
+
+// Parts can be left apart neither by a gate nor beside a bias, nor where there are fewer steps.
+TEST(SkinnyGemm, RefusesPartsThatCannotStayApart) {
+  TR_NEEDS_SM90();
+  const ProductOnDevice product({2, 64, 64}, skinny_gemm_partials_bytes(2),
+                                skinny_gemm_counters(64));
+  SkinnyGemm g{product.operands()};
+  g.parts_apart = true;
+  EXPECT_EQ(skinny_gemm(g, multiprocessors(), nullptr), cudaErrorInvalidValue);
+  g.parts = 2;
+  EXPECT_EQ(skinny_gemm(g, multiprocessors(), nullptr), cudaErrorInvalidValue);
+  g.parts = 1;
+  g.gated_silu = true;
+  EXPECT_EQ(skinny_gemm(g, multiprocessors(), nullptr), cudaErrorInvalidValue);
+}
+
 TEST(SkinnyGemm, EveryVariantAgrees) {
   TR_NEEDS_SM90();
   for (const int m : {1, 12, 24, 60}) {

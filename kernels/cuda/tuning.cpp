@@ -7,16 +7,15 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/tuning.hpp"
 #include "kernels/cuda/elementwise.hpp"
 
 namespace troupe::cuda {
 namespace {
 
-// Between two of these the upper one's choice serves. At 64 rows a cut that wins alone loses in a
-// step (5.83 against 5.57 ms, 8B): there only cuBLASLt's candidates are timed, and the rule from
-// shapes says which kernel takes what.
-constexpr int kRowsSkinny[] = {8, 16, 32};
+// Above kRowsSkinny: at 64 rows a cut of skinny_gemm that wins alone loses in a step (5.83 against
+// 5.57 ms, 8B), so only cuBLASLt's candidates are timed, and the rule from shapes says which kernel
+// takes what.
 // For more, the first guess of cuBLASLt held against timings taken at the chip's power limit.
 constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, kRowsTimed};
 // Long prompts: here cuBLASLt's first guess is held against wide_gemm and gated_gemm. Up to
@@ -29,10 +28,9 @@ constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;
 constexpr int64_t kCountsLoaded = 16;
-constexpr double kNever = 1e30;
 // One after the other, launches of ours overlap as they do not between a step's other kernels: what
 // wins alone by less than this loses in a step (o at 64 rows: 12,005 against 12,270 tok/s).
-constexpr double kOverlapMs = 0.002, kOursWorthwhile = 0.99;
+constexpr double kOverlapMs = 0.002;
 // A gate apart costs a launch and three passes over the inner rows, at about this speed.
 constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 
@@ -55,13 +53,6 @@ std::vector<SkinnyCut> cuts(int rows) {
 
 }  // namespace
 
-struct CudaBackend::Bench {
-  std::vector<const void*> weights;
-  Gemm gemm;
-  bool gated = false;
-  cudaEvent_t begin = nullptr, end = nullptr;
-};
-
 void CudaBackend::remember_product(const LinearPart& part) {
   const Matrix& w = part.values;
   if (w.dtype == DType::f32 || w.rows * w.cols < kElementsLeast) return;
@@ -77,9 +68,8 @@ const SkinnyCut* CudaBackend::cut_of(const SkinnyGemm& g) const {
   return nullptr;
 }
 
-// Milliseconds of one launch(weight), the best of some rounds over all weights.
-template <class Launch>
-double CudaBackend::time_launches(const Bench& b, const Launch& launch) {
+double CudaBackend::time_launches(const Bench& b,
+                                  const std::function<cudaError_t(const void*)>& launch) {
   const int launches = b.gemm.m > kRowsLarge[std::size(kRowsLarge) - 1] ? 2 : kLaunches;
   double best = kNever;
   for (int round = 0; round < kRounds; ++round) {
@@ -206,6 +196,7 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
       best = cut;
     }
     cuts_[{static_cast<int>(s.n), static_cast<int>(s.k), s.gated, rows}] = best;
+    tune_apart(s, b);
   }
   for (const int64_t rows : kRowsLarge) {
     if (rows > rows_most) break;
@@ -265,6 +256,7 @@ Status CudaBackend::tune_products() {
     const bool head = s.n == vocab_;
     output = std::max(output, static_cast<size_t>(s.n) * (head ? 4 : 2) *
                                   static_cast<size_t>(head ? logit_rows_max_ : rows_max_));
+    output = std::max(output, norm_room(s));
   }
   if (weight == 0) return ok_status();
   weight = std::max(weight, kWeightPool);
