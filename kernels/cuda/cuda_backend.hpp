@@ -6,8 +6,9 @@
 // host's memory. Failures of ops are kept and come back from finish_step().
 //
 // linear() keeps a product whose gate a following gated_activation() can take along, or whose parts
-// a following norm() can add up (norm_product.cpp); any other op starts it first. The product's own
-// output is then never written.
+// a following norm() can add up (norm_product.cpp), and the head's when its likeliest tokens are all
+// that sample() will ask for; any other op starts it first. The product's own output is then never
+// written.
 #pragma once
 
 #include <array>
@@ -138,7 +139,14 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void draw(InFlight& f, const SampleArgs& args);
 
   void flush();  // starts what was put off: a pass that a graph is, the plan's upload, a product
-  void start_waiting();  // the product that waits for its gate or norm
+  void start_pass_or_upload();  // all of that but a product
+  void start_waiting();  // the product that waits for its gate, its norm or its tokens to be drawn
+  bool waits_for(const Matrix& output) const;
+  bool may_gate(const LinearArgs& args) const;
+  bool may_leave_parts(const LinearArgs& args) const;
+  bool may_draw(const StepPlan& plan, const LinearArgs& args) const;
+  GemmOperands likeliest_of(const LinearArgs& args) const;
+  cudaError_t draw_from_product(const Sampling& sampling);
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
@@ -167,7 +175,8 @@ class CudaBackend final : public Backend, public DeviceAccount {
                        const std::function<cudaError_t(const void*)>& launch);
   double time_cut(const Bench& bench, const SkinnyCut& cut);
   double time_large(const Bench& bench, const LargeCut& cut);
-  void tune_large(const ProductShape& shape, Bench& bench, double others_ms);
+  double tune_few(const Bench& bench, double others_ms);
+  double tune_large(const Bench& bench, double others_ms);
   Status go_first();
   Status load_guesses(const Bench& bench, int64_t rows_most);
   Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
@@ -204,9 +213,10 @@ class CudaBackend final : public Backend, public DeviceAccount {
   int64_t graph_bytes_ = 0;  // of device memory that recorded graphs took
   int64_t recorded_ns_ = 0, waited_ns_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<DeviceBuffer>> expert_tables_;
-  std::map<std::tuple<int, int, bool, int>, SkinnyCut> cuts_;  // by n, k, gated and rows at most
-  // What timing found best: by n, k, gated, then by rows at most.
-  std::map<std::tuple<int64_t, int64_t, bool>, std::map<int64_t, LargeCut>> larges_;
+  // What timing found best: by n, k and what becomes of the sums, then by rows at most.
+  using ProductKey = std::tuple<int64_t, int64_t, SumsTo>;
+  std::map<ProductKey, std::map<int64_t, SkinnyCut>> cuts_;
+  std::map<ProductKey, std::map<int64_t, LargeCut>> larges_;
   std::map<std::tuple<int, int, int>, SkinnyCut> aparts_;  // by n, k and rows at most
   std::set<ProductShape> products_;  // placed since products were last tuned
   std::optional<LinearArgs> waiting_;

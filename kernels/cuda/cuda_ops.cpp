@@ -160,6 +160,7 @@ cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
     slice.output = static_cast<std::byte*>(g.output) +
                    static_cast<size_t>(begin * g.output_stride) *
                        (g.output_f32 ? sizeof(float) : dtype_bytes(g.dtype));
+    if (g.likeliest != nullptr) slice.likeliest = g.likeliest + begin;
     TR_CUDA_TRY(skinny_gemm(slice, multiprocessors_, stream_));
   }
   return cudaSuccess;
@@ -167,7 +168,7 @@ cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
 
 CudaBackend::LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
   if (g.m <= kSkinnyRowsBest || rows_independent_) return {};  // cut_of() says who takes few rows
-  const auto shape = larges_.find({g.n, g.k, g.gated_silu});
+  const auto shape = larges_.find({g.n, g.k, g.sums_to()});
   if (shape == larges_.end()) return {};
   const auto found = shape->second.lower_bound(g.m);
   if (found == shape->second.end()) return {};
@@ -221,12 +222,16 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
 }
 
 void CudaBackend::flush() {
+  start_pass_or_upload();
+  start_waiting();
+}
+
+void CudaBackend::start_pass_or_upload() {
   if (ready_ != nullptr) start_pass();
   if (const StepPlan* plan = std::exchange(unplaced_, nullptr)) {
     if (Status s = plan->upload(stream_); !s.ok()) fail(std::move(s));
     plan_next_ = plan->head().next;
   }
-  start_waiting();
 }
 
 void CudaBackend::start_waiting() {
@@ -236,16 +241,53 @@ void CudaBackend::start_waiting() {
   product(a.weight->parts[0], a.input, a.output);
 }
 
+bool CudaBackend::waits_for(const Matrix& output) const {
+  return waiting_ && waiting_->output.data == output.data && waiting_->output.rows == output.rows &&
+         waiting_->output.cols == output.cols;
+}
+
+bool CudaBackend::may_gate(const LinearArgs& a) const {
+  const LinearPart& w = a.weight->parts[0];
+  if (w.group_size != 2 || a.output.dtype != w.values.dtype) return false;
+  SkinnyGemm gated{operands_of(w, a.input, a.output)};
+  gated.gated_silu = true;
+  return takes_skinny(gated) || is_ours(large_cut_of(gated));
+}
+
+bool CudaBackend::may_leave_parts(const LinearArgs& a) const {
+  const LinearPart& w = a.weight->parts[0];
+  return a.output.dtype == w.values.dtype &&
+         apart_cut_of(operands_of(w, a.input, a.output)) != nullptr;
+}
+
+// ---- the head, when likeliest tokens are all that is asked for ----
+
+GemmOperands CudaBackend::likeliest_of(const LinearArgs& a) const {
+  GemmOperands g = operands_of(a.weight->parts[0], a.input, a.output);
+  g.likeliest = greedy_rows_.as<GreedyRow>();
+  return g;
+}
+
+bool CudaBackend::may_draw(const StepPlan& plan, const LinearArgs& a) const {
+  if (!plan.draws_greedily() || a.output.cols != vocab_ || a.output.dtype != DType::f32 ||
+      a.output.rows != plan.counts.logit_rows)
+    return false;
+  const GemmOperands g = likeliest_of(a);
+  return is_ours(large_cut_of(g)) || takes_skinny(SkinnyGemm{g});
+}
+
+cudaError_t CudaBackend::draw_from_product(const Sampling& s) {
+  const GemmOperands g = likeliest_of(*std::exchange(waiting_, std::nullopt));
+  const LargeCut cut = large_cut_of(g);
+  TR_CUDA_TRY(is_ours(cut) ? run_large(g, cut) : run_skinny(SkinnyGemm{g}));
+  return give_likeliest(s, stream_);
+}
+
 void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
   flush();
   const LinearPart& w = a.weight->parts[0];
   if (a.select == RowSelect::all) {
-    SkinnyGemm gated{operands_of(w, a.input, a.output)};
-    gated.gated_silu = true;
-    const bool one_type = a.output.dtype == w.values.dtype;
-    const bool may_gate =
-        w.group_size == 2 && one_type && (takes_skinny(gated) || is_ours(large_cut_of(gated)));
-    if (may_gate || (one_type && apart_cut_of(operands_of(w, a.input, a.output)) != nullptr)) {
+    if (may_gate(a) || may_leave_parts(a) || may_draw(plan_of(batch), a)) {
       waiting_ = a;
       return;
     }
@@ -274,9 +316,7 @@ void CudaBackend::head_linear(const HeadLinearArgs& a) {
 }
 
 void CudaBackend::gated_activation(const ActivationArgs& a) {
-  if (waiting_ && a.kind == Activation::silu && waiting_->output.data == a.input.data &&
-      waiting_->output.rows == a.input.rows && a.input.cols == waiting_->output.cols &&
-      a.output.dtype == a.input.dtype) {
+  if (a.kind == Activation::silu && waits_for(a.input) && a.output.dtype == a.input.dtype) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     SkinnyGemm g{operands_of(waited.weight->parts[0], waited.input, a.output)};
     g.gated_silu = true;

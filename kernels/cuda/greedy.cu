@@ -1,7 +1,7 @@
 // The likeliest token of rows that nothing else is asked of. One multiprocessor reads a row of
 // logits slower than the rest of a small step takes, so several blocks share it: each offers its
 // best token under a key that orders tokens as sampling does, and the last to come takes the
-// largest.
+// largest. Where the head's product has found them (likeliest.cuh) they only have to be given out.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/sampling_row.cuh"
@@ -10,6 +10,18 @@ namespace troupe::cuda {
 namespace {
 
 constexpr int kThreads = 512, kAhead = 4, kPartsMax = 16;
+constexpr int kRowsOfBlock = 32;  // in give_kernel
+
+// A row's best token, to whoever waits for it.
+__device__ __forceinline__ void give(const Sampling& p, int64_t row, unsigned long long best) {
+  const bool poisoned = isnan(logit_of(best));
+  Drawn out = {-1, 0, poisoned ? NAN : 0.0F};
+  if (!poisoned && logit_of(best) > -INFINITY) {
+    out.token = token_of(best);
+    append(p.slots, p.draws[p.rows[row].sampling].slot, out.token);
+  }
+  p.target->drawn[row] = out;
+}
 
 __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant__ Sampling p) {
   __shared__ unsigned long long of_warp[kThreads / 32];
@@ -56,13 +68,17 @@ __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant_
   __threadfence();
   best = atomicExch(&shared.best, 0ULL);
   shared.arrived = 0;
-  Drawn out = {-1, 0, best == kPoisonedKey ? NAN : 0.0F};
-  const LogitRow wanted = p.rows[row];
-  if (best != kPoisonedKey && logit_of(best) > -INFINITY) {
-    out.token = token_of(best);
-    append(p.slots, p.draws[wanted.sampling].slot, out.token);
-  }
-  p.target->drawn[row] = out;
+  give(p, row, best);
+}
+
+__global__ void __launch_bounds__(kRowsOfBlock) give_kernel(const __grid_constant__ Sampling p) {
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x;
+  if (row >= p.logits.rows) return;
+  const unsigned long long best = p.greedy[row].best;
+  p.greedy[row].best = 0;
+  give(p, row, best);
 }
 
 }  // namespace
@@ -75,6 +91,12 @@ cudaError_t sample_greedy(const Sampling& p, int multiprocessors, cudaStream_t s
   return launch(greedy_kernel,
                 {dim3(static_cast<unsigned>(bounded), static_cast<unsigned>(rows)), dim3(kThreads)},
                 stream, p);
+}
+
+cudaError_t give_likeliest(const Sampling& p, cudaStream_t stream) {
+  if (p.logits.rows == 0) return cudaSuccess;
+  const auto blocks = static_cast<unsigned>((p.logits.rows + kRowsOfBlock - 1) / kRowsOfBlock);
+  return launch(give_kernel, {dim3(blocks), dim3(kRowsOfBlock)}, stream, p);
 }
 
 }  // namespace troupe::cuda

@@ -55,7 +55,7 @@ struct DrawTarget {
   TopToken* tops = nullptr;  // per logit row: Sampling::tops_stride
 };
 
-// Where the blocks of a greedy row meet; zero before the first use.
+// Where blocks that look for a row's likeliest token meet; zero before the first use, and left so.
 struct GreedyRow {
   unsigned long long best;
   uint32_t arrived;
@@ -76,7 +76,7 @@ struct Sampling {
   float* changed = nullptr;  // logit rows x vocab: rows that rules change; null when none does
   const DrawTarget* target = nullptr;  // on the device
   int32_t tops_stride = 0;
-  GreedyRow* greedy = nullptr;  // per logit row; for sample_greedy()
+  GreedyRow* greedy = nullptr;  // per logit row; for sample_greedy() and give_likeliest()
 };
 
 // Resets and histories of the rules; before sample().
@@ -84,5 +84,8 @@ cudaError_t take_histories(const Sampling& args, cudaStream_t stream);
 cudaError_t sample(const Sampling& args, cudaStream_t stream);
 // The same for rows that are all drawn greedily from logits as they are, with nothing reported.
 cudaError_t sample_greedy(const Sampling& args, int multiprocessors, cudaStream_t stream);
+// The same where a product has left the keys of the best tokens (GemmOperands::likeliest): logits
+// are not read.
+cudaError_t give_likeliest(const Sampling& args, cudaStream_t stream);
 
 }  // namespace troupe::cuda

@@ -17,6 +17,7 @@
 
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/likeliest.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/ring.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
@@ -34,6 +35,7 @@ struct Params {
   const void* bias;
   void* output;
   int64_t output_stride;
+  GreedyRow* likeliest;
   float* partials;
   uint32_t* counters;  // per tile; before them the next free chunk and how many blocks are done
   bool output_f32, gated;
@@ -80,8 +82,29 @@ struct Stage {
   int weight_box;
 };
 
+// The instruction reads 64 weight rows per group, also where a tile has fewer: so many bytes behind
+// the last stage.
+__host__ __device__ constexpr int behind(int groups, int strips) {
+  return (groups * 4 - strips) * 16 * 128;
+}
+
 template <class T, int kN>
-__device__ __forceinline__ void write_tile(const Params& p, int tile, const float (&sum)[kN / 2]) {
+__device__ __forceinline__ void note_tile(const Params& p, int tile, const float (&sum)[kN / 2],
+                                          likeliest::Found<kN>& found) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (warp >= p.strips) return;
+  const int token = (tile * p.strips + warp) * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+  const auto pair = likeliest::TokenPair::from(token, p.n, static_cast<const T*>(p.bias));
+  constexpr int kPiece = kN < 32 ? kN : 32;
+#pragma unroll
+  for (int row = 0; row < kN; row += kPiece)
+    found.template note<kPiece>(warp, row, sum + row / 2, pair);
+}
+
+template <class T, int kN>
+__device__ __forceinline__ void end_tile(const Params& p, int tile, const float (&sum)[kN / 2],
+                                         likeliest::Found<kN>& found) {
+  if (p.likeliest != nullptr) return note_tile<T, kN>(p, tile, sum, found);
   const int warp = static_cast<int>(threadIdx.x) / 32, strip = tile * p.strips + warp;
   if (warp >= p.strips) return;
   const int t = static_cast<int>(threadIdx.x) % 4;
@@ -110,9 +133,16 @@ __device__ __forceinline__ void leave_part(const Params& p, int chunk, const flo
   }
 }
 
+// Those of a block who multiply.
+template <int kThreads>
+__device__ __forceinline__ void meet() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+}
+
 // Leaves a part of a tile in memory; the last part to come adds all of them up.
 template <class T, int kN, int kGroups>
-__device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
+__device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2],
+                           likeliest::Found<kN>& found) {
   constexpr int kThreads = kGroups * 128;
   constexpr int kShare = kThreads * (kN / 2);
   __shared__ bool last;
@@ -120,7 +150,7 @@ __device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
   float* mine = p.partials + static_cast<int64_t>(chunk) * kShare + threadIdx.x;
 #pragma unroll
   for (int i = 0; i < kN / 2; ++i) __stcg(mine + i * kThreads, sum[i]);
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+  meet<kThreads>();
   if (threadIdx.x == 0) {
     __threadfence();
     uint32_t* counter = p.counters + 2 + tile;
@@ -128,7 +158,7 @@ __device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
     if (last) *counter = 0;
     __threadfence();
   }
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+  meet<kThreads>();
   if (!last) return;
   const float* share = p.partials + static_cast<int64_t>(tile) * p.parts * kShare + threadIdx.x;
 #pragma unroll
@@ -137,7 +167,7 @@ __device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2]) {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) sum[i] += __ldcg(share + i * kThreads);
   }
-  write_tile<T, kN>(p, tile, sum);
+  end_tile<T, kN>(p, tile, sum, found);
 }
 
 constexpr int kNone = -1;
@@ -267,6 +297,10 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   ptx::wait_for_earlier_kernels();
   const Stage<kN, kBoxes> stage(p.strips);
   const uint8_t* rows = stages + warp / 4 * 64 * 128;
+  likeliest::Found<kN> found(stages + p.stages * stage.bytes() + behind(kGroups, p.strips),
+                             kGroups * 4);
+  if (p.likeliest != nullptr) found.clear(threadIdx.x);
+  if (p.likeliest != nullptr) meet<kGroups * 128>();
   // An instruction of so few columns is over long before its sums can be added to again, so the
   // boxes of a step go to sums of their own.
   constexpr int kChains = kN <= 32 || kBoxes < 2 ? kBoxes : 2;
@@ -314,11 +348,14 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
     if (p.plane != 0) {
       leave_part<kN>(p, chunk, sum[0]);
     } else if (p.parts == 1) {
-      write_tile<T, kN>(p, chunk, sum[0]);
+      end_tile<T, kN>(p, chunk, sum[0], found);
     } else {
-      share_tile<T, kN, kGroups>(p, chunk, sum[0]);
+      share_tile<T, kN, kGroups>(p, chunk, sum[0], found);
     }
   }
+  if (p.likeliest == nullptr) return;
+  meet<kGroups * 128>();
+  found.hand_over(threadIdx.x, p.likeliest, p.m);
 #endif
 }
 
@@ -381,6 +418,7 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.output_stride = a.output_stride;
   p.output_f32 = a.output_f32;
   p.gated = a.gated_silu;
+  p.likeliest = a.likeliest;
   p.partials = a.partials;
   p.counters = a.counters;
   if (a.parts_apart) {
@@ -391,15 +429,15 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   }
   const int chunks = p.tiles * p.parts;
   const auto grid = static_cast<unsigned>(chunks < multiprocessors ? chunks : multiprocessors);
-  // The instruction reads 64 rows per group, also where a tile has fewer.
   const int bytes = Stage<kN, kBoxes>(cut.strips).bytes();
-  const int behind = (kGroups * 4 - cut.strips) * 16 * 128;
-  const int fit = (kSharedMax - 2048 - behind) / bytes;
+  const int found = a.likeliest != nullptr ? likeliest::Found<kN>::bytes(kGroups * 4) : 0;
+  const int rest = behind(kGroups, cut.strips) + found;
+  const int fit = (kSharedMax - 2048 - rest) / bytes;
   p.stages = fit < kStagesMax ? fit : kStagesMax;
   // More than half of a multiprocessor's memory: two blocks of one product on one multiprocessor
   // would leave another without any, and all would wait for these two.
   constexpr size_t kMoreThanHalf = 116 << 10;
-  const size_t needed = static_cast<size_t>(bytes * p.stages + behind + 1024);
+  const size_t needed = static_cast<size_t>(bytes * p.stages + rest + 1024);
   const size_t shared = needed < kMoreThanHalf ? kMoreThanHalf : needed;
   const auto kernel = skinny_gemm_kernel<T, kN, kGroups, kBoxes>;
   TR_CUDA_TRY(allow_shared(kernel, kSharedMax));

@@ -60,7 +60,6 @@ void CudaBackend::record(const Batch& batch, uint64_t shape_key) {
 }
 
 void CudaBackend::end_record() {
-  start_waiting();
   ready_ = recording_;  // and goes on until the tokens are drawn
 }
 
@@ -83,7 +82,11 @@ bool CudaBackend::finish_recording() {
 
 void CudaBackend::start_pass() {
   Graph* const graph = std::exchange(ready_, nullptr);
-  if (graph == nullptr || (recording_ == graph && !finish_recording())) return;
+  if (graph == nullptr) return;
+  if (recording_ == graph) {
+    start_waiting();  // it is of this pass
+    if (!finish_recording()) return;
+  }
   const StepPlan& plan = ready_step_->plan;
   // Most often the plan before has said so.
   const void* const staged = plan.staged();
@@ -99,6 +102,9 @@ void CudaBackend::start_pass() {
 
 void CudaBackend::draw(InFlight& f, const SampleArgs& a) {
   const StepPlan& plan = f.plan;
+  const bool greedy = plan.draws_greedily() && a.scale == 1.0F && a.softcap <= 0.0F;
+  const bool from_product = greedy && waits_for(a.logits);
+  if (!from_product) start_waiting();
   Sampling s;
   s.logits = a.logits;
   s.scale = a.scale;
@@ -128,8 +134,8 @@ void CudaBackend::draw(InFlight& f, const SampleArgs& a) {
                                        ((static_cast<size_t>(a.logits.cols) + 31) / 32));
   }
   s.greedy = greedy_rows_.as<GreedyRow>();
-  const bool greedy = plan.greedy && !plan.changes && a.scale == 1.0F && a.softcap <= 0.0F;
   if (plan.fresh) check(take_histories(s, stream_), "sampling: histories");
+  if (from_product) return check(draw_from_product(s), "linear with the likeliest tokens");
   check(greedy ? sample_greedy(s, multiprocessors_, stream_) : cuda::sample(s, stream_),
         "sampling");
 }
@@ -140,7 +146,7 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
     draw(f, a);
     recording_->draws = true;
   }
-  flush();
+  start_pass_or_upload();
   if (!f.drawn) draw(f, a);
   f.drawn = true;
   check(cudaEventRecord(f.done, stream_), "ending a step");

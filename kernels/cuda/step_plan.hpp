@@ -98,12 +98,15 @@ class StepPlan {
            tops_max <= 0;
   }
 
+  // Nothing is asked of any logit row but its likeliest token.
+  [[nodiscard]] bool draws_greedily() const { return greedy && !changes; }
+
   StepCounts counts;
   StepAddresses at;
   int32_t tops_max = 0;
   bool penalties = false, changes = false;
   bool fresh = false;  // some rule resets its slot or brings a history
-  bool greedy = false;  // every logit row is drawn greedily, unchanged, with nothing reported
+  bool greedy = false;  // every logit row is drawn greedily, with nothing reported
 
  private:
   size_t reserve(size_t bytes);

@@ -1,14 +1,15 @@
 // Once, when a model has been placed: the products that its steps will ask for are timed. Few rows:
 // every way to cut skinny_gemm, against cuBLASLt; more rows: every algorithm that cuBLASLt offers
-// (cublaslt.hpp). Weights and inputs are noise in memory of its own, given back at the end; where
-// there is no room for it nothing is tuned, and the choices made from shapes alone hold.
+// (cublaslt.hpp). The head is timed with its logits written and with tokens in their place. Weights
+// and inputs are noise in memory of its own, given back at the end; where there is no room for it
+// nothing is tuned, and the choices made from shapes alone hold.
 #include <algorithm>
 #include <iterator>
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/tuning.hpp"
 #include "kernels/cuda/elementwise.hpp"
+#include "kernels/cuda/tuning.hpp"
 
 namespace troupe::cuda {
 namespace {
@@ -27,12 +28,16 @@ constexpr int64_t kRowsTower[] = {256, 1024, 4096};
 constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr int kLaunches = 8, kRounds = 3;
+constexpr int64_t kManyOutputs = 65536;  // a product of so many shows its speed at once
 constexpr int64_t kCountsLoaded = 16;
 // One after the other, launches of ours overlap as they do not between a step's other kernels: what
 // wins alone by less than this loses in a step (o at 64 rows: 12,005 against 12,270 tok/s).
 constexpr double kOverlapMs = 0.002;
 // A gate apart costs a launch and three passes over the inner rows, at about this speed.
 constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
+// So do logits, read again for the likeliest of each row: what giving out tokens costs either way
+// is left out.
+constexpr double kReadLaunchMs = 0.002, kReadBytesPerMs = 2e9;
 
 std::vector<SkinnyCut> cuts(int rows) {
   std::vector<SkinnyCut> all;
@@ -51,6 +56,19 @@ std::vector<SkinnyCut> cuts(int rows) {
   return all;
 }
 
+// What the sums of a product of another's cost beside it, where ours takes that along.
+double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs) {
+  const auto sums = static_cast<double>(rows * outputs);
+  switch (sums_to) {
+    case SumsTo::gate:
+      return kGateLaunchMs + 3.0 * sums / kGateBytesPerMs;
+    case SumsTo::likeliest:
+      return kReadLaunchMs + 4.0 * sums / kReadBytesPerMs;
+    default:
+      return 0.0;
+  }
+}
+
 }  // namespace
 
 void CudaBackend::remember_product(const LinearPart& part) {
@@ -62,15 +80,18 @@ void CudaBackend::remember_product(const LinearPart& part) {
 const SkinnyCut* CudaBackend::cut_of(const SkinnyGemm& g) const {
   for (const int rows : kRowsSkinny) {
     if (g.m > rows) continue;
-    const auto found = cuts_.find({g.n, g.k, g.gated_silu, rows});
-    return found == cuts_.end() ? nullptr : &found->second;
+    const auto shape = cuts_.find({g.n, g.k, g.sums_to()});
+    if (shape == cuts_.end()) return nullptr;
+    const auto found = shape->second.find(rows);
+    return found == shape->second.end() ? nullptr : &found->second;
   }
   return nullptr;
 }
 
 double CudaBackend::time_launches(const Bench& b,
                                   const std::function<cudaError_t(const void*)>& launch) {
-  const int launches = b.gemm.m > kRowsLarge[std::size(kRowsLarge) - 1] ? 2 : kLaunches;
+  const bool is_long = b.gemm.m > kRowsTimed || b.gemm.n >= kManyOutputs;
+  const int launches = is_long ? 2 : kLaunches;
   double best = kNever;
   for (int round = 0; round < kRounds; ++round) {
     cudaEventRecord(b.begin, stream_);
@@ -100,8 +121,9 @@ GemmOperands CudaBackend::operands_of(const Bench& b) const {
   g.input_stride = b.gemm.input_stride;
   g.output = b.gemm.output;
   g.output_f32 = b.gemm.output_dtype == DType::f32;
-  g.gated_silu = b.gated;
-  g.output_stride = b.gated ? b.gemm.n / 2 : b.gemm.n;
+  g.gated_silu = b.sums_to == SumsTo::gate;
+  g.likeliest = b.sums_to == SumsTo::likeliest ? greedy_rows_.as<GreedyRow>() : nullptr;
+  g.output_stride = g.gated_silu ? b.gemm.n / 2 : b.gemm.n;
   g.partials = partials_.as<float>();
   g.counters = counters_.as<uint32_t>();
   return g;
@@ -132,8 +154,25 @@ double CudaBackend::time_large(const Bench& b, const LargeCut& cut) {
   });
 }
 
-// Keeps our best kernel and its cut for b.gemm.m rows, where it beats the others.
-void CudaBackend::tune_large(const ProductShape& s, Bench& b, double others_ms) {
+// Keeps the quickest cut of skinny_gemm for b.gemm.m rows, where it beats the others. Says what the
+// best takes.
+double CudaBackend::tune_few(const Bench& b, double others_ms) {
+  SkinnyCut best = {false, 0, 0};
+  double best_ms = others_ms;
+  for (const SkinnyCut& cut : cuts(static_cast<int>(b.gemm.m))) {
+    const double ms = time_cut(b, cut);
+    if (ms >= best_ms) continue;
+    best_ms = ms;
+    best = cut;
+  }
+  cuts_[{b.gemm.n, b.gemm.k, b.sums_to}][b.gemm.m] = best;
+  return best_ms;
+}
+
+// Keeps our best kernel and its cut for b.gemm.m rows, where it beats the others. Says what the
+// best takes.
+double CudaBackend::tune_large(const Bench& b, double others_ms) {
+  const bool gated = b.sums_to == SumsTo::gate;
   LargeCut best;
   double best_ms = others_ms * kOursWorthwhile;
   const auto consider = [&](const LargeCut& cut) {
@@ -146,20 +185,21 @@ void CudaBackend::tune_large(const ProductShape& s, Bench& b, double others_ms) 
   const bool prompt = m > kRowsRested;
   // 64 rows are half of the smaller tile: what wins alone there lost in a step.
   for (const int rows : {128, 256}) {
-    if (s.gated && (rows == 256 ? m > 128 : m > 64 && m <= kRowsTimed)) consider(GatedTile{rows});
+    if (gated && (rows == 256 ? m > 128 : m > 64 && m <= kRowsTimed)) consider(GatedTile{rows});
   }
   for (const int tokens : {64, 128, 192, 256}) {
     if (tokens > most || tokens * 2 < most || (prompt && tokens != most)) continue;
     for (const int parts : {0, 1, 2, 3, 4}) {
       // Only few tiles are worth equal parts; only wide products fill clusters of four.
-      if (s.gated ? parts > 1 : parts == 1) continue;
+      if (gated ? parts > 1 : parts == 1) continue;
       if (prompt && parts > 1) continue;
       for (const int cluster : {2, 4}) {
-        if (cluster == 2 || (s.gated && !prompt)) consider(WideCut{tokens, parts, cluster});
+        if (cluster == 2 || (gated && !prompt)) consider(WideCut{tokens, parts, cluster});
       }
     }
   }
-  larges_[{s.n, s.k, s.gated}][m] = best;
+  larges_[{b.gemm.n, b.gemm.k, b.sums_to}][m] = best;
+  return is_ours(best) ? best_ms : others_ms;
 }
 
 // Prompts come with any number of rows: what cuBLASLt takes for sixteen counts an octave is loaded
@@ -180,23 +220,21 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
   t.weights = b.weights;
   t.workspace = gemm_workspace_.as();
   t.workspace_bytes = gemm_workspace_.bytes();
-  b.gated = s.gated;
+  const SumsTo usual = s.gated ? SumsTo::gate : SumsTo::output;
+  const bool is_head = b.gemm.output_dtype == DType::f32;
   for (const int rows : kRowsSkinny) {
     if (rows > rows_most || major_ != 9) break;
     b.gemm.m = rows;
     t.gemm = b.gemm;
-    TR_ASSIGN(double apart, lt_->tune(t, stream_));
-    if (s.gated) apart += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
-    SkinnyCut best = {false, 0, 0};
-    double best_ms = apart;
-    for (const SkinnyCut& cut : cuts(rows)) {
-      const double ms = time_cut(b, cut);
-      if (ms >= best_ms) continue;
-      best_ms = ms;
-      best = cut;
+    TR_ASSIGN(const double others, lt_->tune(t, stream_));
+    b.sums_to = usual;
+    const double best = tune_few(b, others + beside_ms(usual, rows, s.n));
+    if (!is_head) {
+      tune_apart(s, b);
+      continue;
     }
-    cuts_[{static_cast<int>(s.n), static_cast<int>(s.k), s.gated, rows}] = best;
-    tune_apart(s, b);
+    b.sums_to = SumsTo::likeliest;
+    tune_few(b, best + beside_ms(b.sums_to, rows, s.n));
   }
   for (const int64_t rows : kRowsLarge) {
     if (rows > rows_most) break;
@@ -204,25 +242,30 @@ Status CudaBackend::tune_product(const ProductShape& s, Bench& b, int64_t rows_m
     t.gemm = b.gemm;
     TR_ASSIGN(double others, lt_->tune(t, stream_));
     if (major_ != 9) continue;
-    others -= kOverlapMs;
-    if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
+    b.sums_to = usual;
+    others += beside_ms(usual, rows, s.n) - kOverlapMs;
     if (rows <= kSkinnyRowsMax) others = std::min(others, time_cut(b, {}));
-    tune_large(s, b, others);
+    const double best = tune_large(b, others);
+    if (!is_head) continue;
+    b.sums_to = SumsTo::likeliest;
+    others = best + beside_ms(b.sums_to, rows, s.n);
+    if (rows <= kSkinnyRowsMax) others = std::min(others, time_cut(b, {}));
+    tune_large(b, others);
   }
+  b.sums_to = usual;
   TR_TRY(load_guesses(b, rows_most));
   if (major_ == 9)
-    larges_[{s.n, s.k, s.gated}][kRowsRested] = s.gated ? LargeCut{GatedTile{}} : LargeCut{};
+    larges_[{s.n, s.k, usual}][kRowsRested] = s.gated ? LargeCut{GatedTile{}} : LargeCut{};
   for (const int64_t rows : kRowsPrompt) {
     if (rows > rows_most || major_ != 9) break;
     b.gemm.m = rows;
     Gemm g = b.gemm;
-    double others = time_launches(b, [&](const void* weight) {
+    const double others = time_launches(b, [&](const void* weight) {
       g.weight = weight;
       return lt_->multiply(g, t.workspace, t.workspace_bytes, stream_).ok() ? cudaSuccess
                                                                             : cudaErrorUnknown;
     });
-    if (s.gated) others += kGateLaunchMs + 3.0 * static_cast<double>(rows * s.n) / kGateBytesPerMs;
-    tune_large(s, b, others);
+    tune_large(b, others + beside_ms(usual, rows, s.n));
   }
   return ok_status();
 }
@@ -293,6 +336,8 @@ Status CudaBackend::tune_products() {
   cudaEventDestroy(b.begin);
   cudaEventDestroy(b.end);
   TR_TRY(status);
+  TR_TRY(status_of(cudaMemsetAsync(greedy_rows_.as(), 0, greedy_rows_.bytes(), stream_),
+                   "timing products"));
   return status_of(cudaStreamSynchronize(stream_), "timing products");
 }
 

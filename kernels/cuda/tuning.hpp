@@ -11,7 +11,7 @@ namespace troupe::cuda {
 struct CudaBackend::Bench {
   std::vector<const void*> weights;
   Gemm gemm;
-  bool gated = false;
+  SumsTo sums_to = SumsTo::output;
   cudaEvent_t begin = nullptr, end = nullptr;
 };
 

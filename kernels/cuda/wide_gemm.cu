@@ -97,19 +97,8 @@ class Producer {
   ptx::RingPlace at_;
 };
 
-template <class T, int kN, bool kGated>
-__device__ __forceinline__ void finish(const Params& p, const Segment& s, int rank,
-                                       uint8_t* staging, float (&sum)[kN / 2]) {
-  Parts<kN> parts(p, s, rank);
-  if (s.parts > 1) parts.meet(sum);
-  Writer<T, kGated> writer(p, place_of<kN>(p, s.tile, rank), staging);
-#pragma unroll
-  for (int piece = 0; piece < kN / kPiece; ++piece) {
-    if (parts.mine(piece)) writer.write(piece, sum + piece * 16);
-  }
-}
-
-template <class T, int kN, bool kGated>
+// T, kN: ToRows, ToGatedRows or ToLikeliest.
+template <class T, int kN, template <class, int> class WayOut>
 __device__ void consume(const Params& p, uint8_t* stages, uint8_t* staging, uint64_t* full,
                         uint64_t* empty) {
   using R = Ring<kN>;
@@ -125,6 +114,7 @@ __device__ void consume(const Params& p, uint8_t* stages, uint8_t* staging, uint
   };
   ptx::RingPlace at;
   Walk walk(p);
+  WayOut<T, kN> way_out(p, staging);
   Segment s;
   while (walk.next(s)) {
     float sum[kChains][kN / 2];
@@ -152,11 +142,13 @@ __device__ void consume(const Params& p, uint8_t* stages, uint8_t* staging, uint
 #pragma unroll
       for (int j = 0; j < kN / 2; ++j) sum[0][j] += sum[1][j];
     }
-    finish<T, kN, kGated>(p, s, rank, staging, sum[0]);
+    Parts<kN> parts(p, s, rank);
+    if (s.parts > 1) parts.meet(sum[0]);
+    way_out.take(place_of<kN>(p, s.tile, rank), parts, sum[0]);
   }
 }
 
-template <class T, int kN, bool kGated>
+template <class T, int kN, template <class, int> class WayOut>
 __global__ void __launch_bounds__(kThreads, 1)
     wide_gemm_kernel(const __grid_constant__ CUtensorMap weight,
                      const __grid_constant__ CUtensorMap input, const __grid_constant__ Params p) {
@@ -181,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     ptx::grow_registers<232>();
     ptx::wait_for_earlier_kernels();
-    consume<T, kN, kGated>(p, stages, staging, full, empty);
+    consume<T, kN, WayOut>(p, stages, staging, full, empty);
   }
   __syncwarp();
   ptx::cluster_meet();  // others may still arrive at this one's barriers
@@ -190,20 +182,19 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 // ---- the host ----
 
-template <int kN, bool kGated>
-constexpr size_t kSharedOf =
-    1024 + Ring<kN>::kStages* Ring<kN>::kStage + 2 * Staging<kGated>::kBytes;
+template <class T, int kN, template <class, int> class WayOut>
+constexpr size_t kSharedOf = 1024 + Ring<kN>::kStages* Ring<kN>::kStage + WayOut<T, kN>::kShared;
 
 // How many clusters run at once: the multiprocessors of a group that a cluster must fit into are
 // not always a multiple of its blocks.
 int clusters_of(int cluster, int multiprocessors) {
   if (cluster == 2) return multiprocessors / 2;
   static const int of_four = [] {
-    const auto kernel = wide_gemm_kernel<__nv_bfloat16, 256, false>;
+    const auto kernel = wide_gemm_kernel<__nv_bfloat16, 256, ToRows>;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(4);
     config.blockDim = dim3(kThreads);
-    config.dynamicSmemBytes = kSharedOf<256, false>;
+    config.dynamicSmemBytes = kSharedOf<__nv_bfloat16, 256, ToRows>;
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim = {4, 1, 1};
@@ -245,7 +236,7 @@ void cut_tiles(Params& p, const WideGemm& a, const Grid& g) {
   }
 }
 
-template <class T, int kN, bool kGated>
+template <class T, int kN, template <class, int> class WayOut>
 cudaError_t run(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
   CUtensorMap weight, input;
   TR_CUDA_TRY(
@@ -263,12 +254,13 @@ cudaError_t run(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
   p.bias = a.bias;
   p.output = a.output;
   p.output_stride = a.output_stride;
+  p.likeliest = a.likeliest;
   p.partials = reinterpret_cast<float4*>(a.partials);
   p.counters = a.counters;
   p.output_f32 = a.output_f32;
   const int busy = std::min(std::max(p.shares, p.tiles - p.cut_tiles), g.clusters);
-  const auto kernel = wide_gemm_kernel<T, kN, kGated>;
-  constexpr size_t kShared = kSharedOf<kN, kGated>;
+  const auto kernel = wide_gemm_kernel<T, kN, WayOut>;
+  constexpr size_t kShared = kSharedOf<T, kN, WayOut>;
   TR_CUDA_TRY(allow_shared(kernel, kShared));
   return launch(kernel,
                 {dim3(static_cast<unsigned>(busy * p.cluster)), dim3(kThreads), kShared,
@@ -276,23 +268,29 @@ cudaError_t run(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
                 stream, weight, input, p);
 }
 
-template <class T, bool kGated>
+template <class T, template <class, int> class WayOut>
 cudaError_t choose(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
   switch (a.cut.tokens) {
     case 64:
-      return run<T, 64, kGated>(a, multiprocessors, stream);
+      return run<T, 64, WayOut>(a, multiprocessors, stream);
     case 128:
-      return run<T, 128, kGated>(a, multiprocessors, stream);
+      return run<T, 128, WayOut>(a, multiprocessors, stream);
     case 192:
-      return run<T, 192, kGated>(a, multiprocessors, stream);
+      return run<T, 192, WayOut>(a, multiprocessors, stream);
     default:
-      return run<T, 256, kGated>(a, multiprocessors, stream);
+      return run<T, 256, WayOut>(a, multiprocessors, stream);
   }
 }
 template <class T>
 cudaError_t choose(const WideGemm& a, int multiprocessors, cudaStream_t stream) {
-  return a.gated_silu ? choose<T, true>(a, multiprocessors, stream)
-                      : choose<T, false>(a, multiprocessors, stream);
+  switch (a.sums_to()) {
+    case SumsTo::gate:
+      return choose<T, ToGatedRows>(a, multiprocessors, stream);
+    case SumsTo::likeliest:
+      return choose<T, ToLikeliest>(a, multiprocessors, stream);
+    default:
+      return choose<T, ToRows>(a, multiprocessors, stream);
+  }
 }
 
 }  // namespace

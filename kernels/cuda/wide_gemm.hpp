@@ -1,5 +1,6 @@
 // output[m, n] = input[m, k] * weight[n, k]^T for tens of rows and more, with the gate of a gated
-// activation inside when asked. sm_90a; cuBLASLt is the other way, and timing chooses (tuning.cpp).
+// activation inside when asked, or the likeliest tokens in the place of an output. sm_90a; cuBLASLt
+// is the other way, and timing chooses (tuning.cpp).
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,11 +1,13 @@
 // What wide_gemm's blocks work on and what becomes of their sums: tiles and parts of tiles, sums
-// that several blocks share, rows on their way out.
+// that several blocks share, rows on their way out, likeliest tokens.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/likeliest.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
 
 namespace troupe::cuda::wide {
 
@@ -26,6 +28,7 @@ struct Params {
   const void* bias;
   void* output;
   int64_t output_stride;
+  GreedyRow* likeliest;
   float4* partials;
   uint32_t* counters;  // two per cut tile and block of its cluster: parts left, parts read
   bool output_f32;
@@ -314,6 +317,85 @@ class Parts {
   const int parts_, part_, thread_, stride_;
   uint32_t* counter_;
   float4* base_;
+};
+
+// ---- ways out: what a block does with the tiles it completes ----
+
+template <class T, int kN, bool kGated>
+class ToOutput {
+ public:
+  static constexpr int kShared = 2 * Staging<kGated>::kBytes;
+  __device__ ToOutput(const Params& p, uint8_t* staging) : p_(p), staging_(staging) {}
+
+  __device__ __forceinline__ void take(const Place& place, const Parts<kN>& parts,
+                                       float (&sum)[kN / 2]) {
+    Writer<T, kGated> writer(p_, place, staging_);
+#pragma unroll
+    for (int piece = 0; piece < kN / kPiece; ++piece) {
+      if (parts.mine(piece)) writer.write(piece, sum + piece * 16);
+    }
+  }
+
+ private:
+  const Params& p_;
+  uint8_t* staging_;
+};
+template <class T, int kN>
+using ToRows = ToOutput<T, kN, false>;
+template <class T, int kN>
+using ToGatedRows = ToOutput<T, kN, true>;
+
+template <class T, int kN>
+class ToLikeliest {
+ public:
+  static constexpr int kWarps = kConsumers / 32;
+  using Found = likeliest::Found<kN>;
+  using Known = likeliest::Known<kN>;
+  static constexpr int kShared = Found::bytes(kWarps) + Known::kBytes;
+  __device__ ToLikeliest(const Params& p, uint8_t* memory)
+      : p_(p),
+        thread_(static_cast<int>(threadIdx.x) - 128),
+        found_(memory, kWarps),
+        known_(memory + Found::bytes(kWarps)) {
+    found_.clear(thread_);
+  }
+
+  __device__ __forceinline__ void take(const Place& place, const Parts<kN>& parts,
+                                       float (&sum)[kN / 2]) {
+    ptx::wgmma_settled(sum);
+    if (place.column != column_) {
+      column_ = place.column;
+      ask();
+    }
+    if (thread_ < kN) known_.set(thread_, asked_);
+    meet_consumers();
+    const int warp = thread_ / 32, token = place.row + warp * 16 + thread_ % 32 / 4;
+    const auto pair = likeliest::TokenPair::from(token, p_.n, static_cast<const T*>(p_.bias));
+#pragma unroll
+    for (int piece = 0; piece < kN / kPiece; ++piece) {
+      const int row = piece * kPiece;
+      const float* sums = sum + piece * 16;
+      if (!parts.mine(piece) || column_ + row >= p_.m || !known_.is_reached(row, sums, pair))
+        continue;
+      found_.template note<kPiece>(warp, row, sums, pair);
+    }
+    meet_consumers();
+    found_.hand_over(thread_, p_.likeliest + column_, p_.m - column_);
+    ask();  // long before the next tile is multiplied
+  }
+
+ private:
+  __device__ __forceinline__ void ask() {
+    if (thread_ < kN && column_ + thread_ < p_.m)
+      asked_ = Known::ask(p_.likeliest[column_ + thread_]);
+  }
+
+  const Params& p_;
+  const int thread_;
+  Found found_;
+  Known known_;
+  int column_ = -1;  // the first input row of the tiles at hand
+  uint32_t asked_ = 0;
 };
 
 }  // namespace troupe::cuda::wide

@@ -184,6 +184,8 @@ std::vector<Breakage> breakages() {
   for (const char* op : {"sample token", "sample logprob", "sample rank", "sample softcap"}) {
     all.push_back({op, Fault::off, "sample_greedy"});
   }
+  all.push_back({"linear", Fault::skip, "sample_head"});
+  all.push_back({"sample token", Fault::off, "sample_head"});
   all.push_back({"sample token", Fault::off, "sample_draw"});
   all.push_back({"sample token", Fault::off, "sample_top"});
   all.push_back({"sample token", Fault::off, "sample_feedback"});

@@ -46,6 +46,7 @@ void packed_attention_keys_case(Lab& lab);
 
 // sample_cases.cpp
 void sample_greedy_case(Lab& lab);
+void sample_head_case(Lab& lab);
 void sample_rules_case(Lab& lab);
 void sample_draw_case(Lab& lab);
 void sample_top_case(Lab& lab);

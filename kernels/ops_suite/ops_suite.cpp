@@ -42,6 +42,7 @@ constexpr OpsCase kCases[] = {
     {"experts_many", experts_many_case},
     {"experts_groups", experts_groups_case},
     {"sample_greedy", sample_greedy_case},
+    {"sample_head", sample_head_case},
     {"sample_rules", sample_rules_case},
     {"sample_draw", sample_draw_case},
     {"sample_top", sample_top_case},

@@ -2,6 +2,7 @@
 // within rounding a backend may take either, so draws are compared by their share of agreement.
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/ops_suite/cases.hpp"
 #include "kernels/ops_suite/lab.hpp"
@@ -102,6 +103,49 @@ void sample_greedy_case(Lab& lab) {
     d.draft.logit_rows[1].top_n = -1;
     compare_tokens(lab, sample(lab, d, logits(lab, d, 8.0F)), "greedy of " + std::to_string(vocab));
     compare_tokens(lab, sample(lab, d, logits(lab, d, 8.0F), {}, 0.1F, 3.0F), "scaled and capped");
+  }
+}
+
+// The head's product and the drawing behind it, as every step of decoding has them: run as they
+// come, recorded, run again; and the same pass again when more is asked of its logits.
+void sample_head_case(Lab& lab) {
+  static uint64_t shapes = uint64_t{1} << 50U;  // no other pass is of these
+  for (const auto& [vocab, rows] : {std::pair<int32_t, int32_t>{33, 1}, {1000, kSlots}, {8003, 5}}) {
+    Drawing d(lab, vocab);
+    for (int32_t slot = 0; slot < rows; ++slot) d.add(slot);
+    const LinearTwin head = lab.linear_weight({vocab}, 32, lab.toss(), false);
+    const Twin input = lab.activations(rows, 32);
+    const Twin logits = lab.poisoned(rows, vocab, DType::f32);
+    uint64_t shape = shapes++;
+    const auto draw = [&](const std::string& what, float scale, float softcap) {
+      const BatchTwin batch = lab.begin(d.draft, {});
+      if (!lab.test.replay(batch.test, shape)) {
+        lab.test.record(batch.test, shape);
+        lab.test.linear(batch.test, {.input = input.test, .weight = &head.test, .output = logits.test});
+        lab.test.end_record();
+      }
+      lab.plain().linear(batch.plain, {.input = input.plain, .weight = &head.plain, .output = logits.plain});
+      lab.test.sample(batch.test, {logits.test, scale, softcap, {}});
+      lab.plain().sample(batch.plain, {logits.plain, scale, softcap, {}});
+      compare_tokens(lab, lab.finish(batch), what + " of " + std::to_string(vocab));
+    };
+    const auto thrice = [&](const std::string& what, float scale = 1.0F, float softcap = 0.0F) {
+      for (int time = 0; time < 3; ++time) draw(what, scale, softcap);
+    };
+    draw("head, first token", 1.0F, 0.0F);
+    for (PlanSampling& s : d.draft.sampling) s.reset = 0;
+    thrice("head");
+    d.draft.logit_rows[0].top_n = 0;
+    thrice("head, reported");
+    d.draft.logit_rows[0].top_n = -1;
+    d.draft.biases.push_back({.token = vocab / 2, .bias = 100.0F});
+    d.draft.sampling[0].bias_count = 1;
+    thrice("head, under rules");
+    d.draft.biases.clear();
+    d.draft.sampling[0].bias_count = 0;
+    thrice("head, again");
+    shape = shapes++;
+    thrice("head, scaled and capped", 0.1F, 3.0F);
   }
 }
 

@@ -36,6 +36,14 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// What is reckoned from sums after this stays behind the wait in front of it: the compiler knows of
+// no other tie between the two.
+template <int kCount>
+__device__ __forceinline__ void wgmma_settled(float (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+}
+
 // Gives registers of a warpgroup back, or takes more.
 template <int kRegisters>
 __device__ __forceinline__ void shrink_registers() {

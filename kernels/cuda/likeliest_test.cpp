@@ -1,0 +1,250 @@
+// Tokens drawn in a product's own sums beside those that sample_greedy() finds in the logits that
+// the same product writes: the same ones, to the last tie.
+#include <limits>
+
+#include "kernels/cuda/product_test.hpp"
+#include "kernels/cuda/sampling.hpp"
+#include "kernels/cuda/skinny_gemm.hpp"
+#include "kernels/cuda/wide_gemm.hpp"
+
+namespace troupe::cuda {
+namespace {
+
+using namespace testing;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// What makes a head's logits hard to tell apart.
+enum class Kind { any, ties, poisoned, barred };
+
+struct HeadCase {
+  int m, n, k;
+  Kind kind = Kind::any;
+  DType dtype = DType::bf16;
+};
+
+std::string name_of(const HeadCase& c) {
+  return "m " + std::to_string(c.m) + " n " + std::to_string(c.n) + " k " + std::to_string(c.k) +
+         " kind " + std::to_string(static_cast<int>(c.kind)) + " " + dtype_name(c.dtype);
+}
+
+// What is drawn, and what slots remember of it.
+struct Result {
+  std::vector<int32_t> tokens, last, tails, counts;
+  std::vector<bool> poisoned;
+};
+
+class Head {
+ public:
+  explicit Head(const HeadCase& c)
+      : c_(c),
+        m_(static_cast<size_t>(c.m)),
+        rng_(static_cast<unsigned>(c.m * 7919 + c.n * 31 + c.k)),
+        input_(packed(inputs(), c.dtype)),
+        weight_(packed(values((static_cast<size_t>(c.n) + 15) / 16 * 16 * k()), c.dtype)),
+        bias_(packed(biases(), c.dtype)),
+        logits_(m_ * static_cast<size_t>(c.n)),
+        partials_(std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
+                           wide_gemm_partials_bytes(multiprocessors())) /
+                  sizeof(float)),
+        counters_(std::max(skinny_gemm_counters(c.n), wide_gemm_counters(multiprocessors()))),
+        best_(m_),
+        drawn_(m_),
+        target_(std::vector<DrawTarget>{{drawn_.get(), nullptr}}),
+        rows_(logit_rows()),
+        rules_(rules()),
+        last_(m_),
+        tails_(m_ * kTail),
+        counts_(m_) {
+    counters_.zero();
+    best_.zero();
+  }
+
+  [[nodiscard]] GemmOperands operands(bool along) const {
+    GemmOperands g;
+    g.m = c_.m;
+    g.n = c_.n;
+    g.k = c_.k;
+    g.dtype = c_.dtype;
+    g.weight = weight_.get();
+    g.input = input_.get();
+    g.input_stride = c_.k;
+    g.bias = c_.kind == Kind::barred ? bias_.get() : nullptr;
+    g.output = logits_.get();
+    g.output_stride = c_.n;
+    g.output_f32 = true;
+    g.likeliest = along ? best_.get() : nullptr;
+    g.partials = partials_.get();
+    g.counters = counters_.get();
+    return g;
+  }
+
+  // Draws `times` in a row from slots that are empty.
+  template <class Multiply>
+  Result draw(bool along, int times, const Multiply& multiply) {
+    last_.zero();
+    tails_.zero();
+    counts_.zero();
+    Sampling s;
+    s.logits = {logits_.get(), DType::f32, c_.m, c_.n, c_.n};
+    s.rows = rows_.get();
+    s.draws = rules_.get();
+    s.slots = {last_.get(), tails_.get(), counts_.get(), nullptr, c_.n};
+    s.target = target_.get();
+    s.greedy = best_.get();
+    for (int i = 0; i < times; ++i) {
+      EXPECT_EQ(multiply(operands(along)), cudaSuccess);
+      EXPECT_EQ(along ? give_likeliest(s, nullptr) : sample_greedy(s, multiprocessors(), nullptr),
+                cudaSuccess);
+    }
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    Result r;
+    for (const Drawn& d : drawn_.read()) {
+      r.tokens.push_back(d.token);
+      r.poisoned.push_back(std::isnan(d.logprob));
+    }
+    r.last = last_.read();
+    r.tails = tails_.read();
+    r.counts = counts_.read();
+    for (const GreedyRow& row : best_.read()) EXPECT_EQ(row.best, 0U) << "a key was left";
+    return r;
+  }
+
+ private:
+  [[nodiscard]] size_t k() const { return static_cast<size_t>(c_.k); }
+
+  // Numbers of one bit make sums that are equal more often than not.
+  std::vector<float> values(size_t count) {
+    std::vector<float> out = random_values(count, 1.0F, c_.dtype, rng_);
+    if (c_.kind == Kind::ties) {
+      for (float& x : out) x = x > 1.2F ? 1.0F : x < -1.2F ? -1.0F : 0.0F;
+    }
+    return out;
+  }
+  std::vector<float> inputs() {
+    std::vector<float> x = values(m_ * k());
+    // Every third row, one with a NaN, one with sums of both infinities and of NaN.
+    for (size_t row = 0; c_.kind == Kind::poisoned && row < m_; row += 3)
+      x[row * k() + row % k()] = row % 2 == 0 ? NAN : kInfinity;
+    // All logits of a row are alike.
+    if (c_.kind == Kind::ties) std::fill_n(x.begin(), k(), 0.0F);
+    return x;
+  }
+  // Of even rows nothing may be drawn but the last tokens; minus zeros among them.
+  std::vector<float> biases() {
+    std::vector<float> b(static_cast<size_t>(c_.n), -kInfinity);
+    const int allowed = c_.m % 2 == 0 ? 5 : 0;
+    for (int i = 0; i < allowed && i < c_.n; ++i) b[static_cast<size_t>(c_.n - 1 - i)] = -0.0F;
+    return b;
+  }
+  [[nodiscard]] std::vector<LogitRow> logit_rows() const {
+    std::vector<LogitRow> all;
+    for (int i = 0; i < c_.m; ++i) all.push_back({i, i, c_.m - 1 - i, -1, -1});
+    return all;
+  }
+  [[nodiscard]] std::vector<DrawRule> rules() const {
+    std::vector<DrawRule> all(m_);
+    for (int i = 0; i < c_.m; ++i) all[static_cast<size_t>(i)].slot = c_.m - 1 - i;
+    return all;
+  }
+
+  const HeadCase c_;
+  const size_t m_;
+  std::mt19937 rng_;
+  OnDevice<uint16_t> input_, weight_, bias_;
+  OnDevice<float> logits_, partials_;
+  OnDevice<uint32_t> counters_;
+  OnDevice<GreedyRow> best_;
+  OnDevice<Drawn> drawn_;
+  OnDevice<DrawTarget> target_;
+  OnDevice<LogitRow> rows_;
+  OnDevice<DrawRule> rules_;
+  OnDevice<int32_t> last_, tails_, counts_;
+};
+
+template <class Multiply>
+void compare(const HeadCase& c, const std::string& how, const Multiply& multiply) {
+  Head head(c);
+  constexpr int kTimes = 2;
+  const Result want = head.draw(false, kTimes, multiply), got = head.draw(true, kTimes, multiply);
+  EXPECT_EQ(got.tokens, want.tokens) << name_of(c) << " " << how;
+  EXPECT_EQ(got.poisoned, want.poisoned) << name_of(c) << " " << how;
+  EXPECT_EQ(got.last, want.last) << name_of(c) << " " << how;
+  EXPECT_EQ(got.tails, want.tails) << name_of(c) << " " << how;
+  EXPECT_EQ(got.counts, want.counts) << name_of(c) << " " << how;
+  const auto drawn = [&](int32_t t) { return t >= 0; };
+  const auto count = std::count_if(got.tokens.begin(), got.tokens.end(), drawn);
+  const bool none = c.kind == Kind::barred && c.m % 2 == 1;
+  EXPECT_EQ(count > 0, !none && !(c.kind == Kind::poisoned && c.m == 1)) << name_of(c);
+}
+
+void check_wide(const HeadCase& c, const WideCut& cut) {
+  const int sms = multiprocessors();
+  if (!wide_cut_fits({{.m = c.m, .n = c.n, .k = c.k}, cut}, sms)) return;  // a small device
+  compare(c, "tokens " + std::to_string(cut.tokens) + " parts " + std::to_string(cut.parts),
+          [&](const GemmOperands& g) {
+            return wide_gemm({g, cut}, sms, nullptr);
+          });
+}
+
+void check_skinny(const HeadCase& c, int strips = -1, int parts = -1, bool fixed = false) {
+  compare(c, "strips " + std::to_string(strips) + " parts " + std::to_string(parts),
+          [&](const GemmOperands& g) {
+            SkinnyGemm s{g};
+            s.strips = strips;
+            s.parts = parts;
+            s.fixed_cut = fixed;
+            return skinny_gemm(s, multiprocessors(), nullptr);
+          });
+}
+
+constexpr Kind kKinds[] = {Kind::any, Kind::ties, Kind::poisoned, Kind::barred};
+
+TEST(Likeliest, OfWideProducts) {
+  TR_NEEDS_SM90();
+  for (const int m : {1, 17, 33, 64, 65, 129, 200, 256, 300, 512}) {
+    for (const int tokens : {64, 128, 192, 256}) {
+      const Kind kind = kKinds[(m + tokens / 64) % 4];
+      check_wide({m, 1000, 136, kind}, {tokens, 0});
+      check_wide({m, 1032, 264, kind, DType::f16}, {tokens, m % 3 + 1, 4});
+    }
+  }
+}
+
+// Few enough for compute-sanitizer.
+TEST(Likeliest, OfOddSizes) {
+  TR_NEEDS_SM90();
+  check_wide({65, 1000, 72, Kind::ties}, {128, 0});
+  check_wide({130, 40, 1000, Kind::barred}, {64, 2});
+  check_wide({3, 24, 264}, {192, 3, 4});
+  check_wide({300, 280, 136, Kind::poisoned}, {256, 0});
+  check_skinny({5, 203, 200, Kind::ties}, 3, 2);
+  check_skinny({40, 130, 72, Kind::poisoned});
+}
+
+// More tiles than clusters: shares that begin and end inside tiles, several columns.
+TEST(Likeliest, OfWideProductsThatGoRound) {
+  TR_NEEDS_SM90();
+  for (const Kind kind : kKinds) {
+    check_wide({70, 32000, 200, kind}, {128, 0});
+    check_wide({256, 24008, 128, kind}, {256, 0});
+    check_wide({300, 24008, 64, kind}, {192, 0});
+    check_wide({500, 16000, 72, kind}, {256, 1});
+  }
+}
+
+TEST(Likeliest, OfFewRows) {
+  TR_NEEDS_SM90();
+  for (const int m : {1, 2, 8, 9, 16, 17, 32, 33, 64}) {
+    const Kind kind = kKinds[m % 4];
+    check_skinny({m, 1, 8});
+    check_skinny({m, 1003, 1000, kind, DType::f16});
+    check_skinny({m, 32003, 136, kKinds[(m + 1) % 4]});
+    check_skinny({m, 70000, 64, kKinds[(m + 2) % 4]});
+    for (const int strips : {1, 3, 6, 8, 14, 16}) check_skinny({m, 1200, 1096, kind}, strips, 3);
+    check_skinny({m, 1003, 520, kind}, -1, -1, true);
+  }
+}
+
+}  // namespace
+}  // namespace troupe::cuda
