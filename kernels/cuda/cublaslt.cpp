@@ -18,7 +18,10 @@ cudaDataType_t data_type(DType t) {
 }
 
 constexpr int kCandidatesMax = 24, kCandidatesLong = 8;
-constexpr size_t kRounds = 3;
+// All that are not far behind the best are timed so often; those that are close, so much oftener: a
+// wrong choice among them costs a step of 256 sequences up to 1 %.
+constexpr size_t kRounds = 3, kRoundsClose = 11;
+constexpr double kFar = 1.1, kClose = 1.05;
 constexpr int64_t kRowsLoaded = 256;
 constexpr double kNever = 1e30;
 // Another algorithm has to be better by this much: timings of equal ones differ by less.
@@ -256,21 +259,25 @@ Result<double> CublasLt::tune(const Tuning& t, cudaStream_t stream) {
   // Round by round, not one after the other: the chip grows warm and slow while they are timed.
   std::vector<std::vector<double>> times(static_cast<size_t>(count));
   double best = kNever;
-  for (size_t round = 0; round < kRounds; ++round) {
+  const size_t rounds = is_long ? kRounds : kRoundsClose;
+  for (size_t round = 0; round < rounds; ++round) {
+    const double behind = round < kRounds ? kFar : kClose;
     for (size_t i = 0; i < times.size(); ++i) {
       const auto& c = candidates[i];
       if (c.state != CUBLAS_STATUS_SUCCESS || c.workspaceSize > t.workspace_bytes) continue;
       if (round == 0) milliseconds(c.algo, 1);  // its code is loaded
-      if (round > 0 && *std::min_element(times[i].begin(), times[i].end()) > best * 1.1) continue;
+      if (times[i].size() < round) continue;
+      if (round > 0 && *std::min_element(times[i].begin(), times[i].end()) > best * behind)
+        continue;
       times[i].push_back(milliseconds(c.algo, launches));
       best = std::min(best, times[i].back());
     }
   }
   best = kNever;
   for (size_t i = 0; i < times.size(); ++i) {
-    if (times[i].size() < kRounds) continue;
+    if (times[i].size() < rounds) continue;
     std::sort(times[i].begin(), times[i].end());
-    const double middle = times[i][kRounds / 2];
+    const double middle = times[i][rounds / 2];
     if (middle >= best * kWorthwhile) continue;
     best = middle;
     plans_->tuned[shape_of(g)][g.m] = candidates[i].algo;
