@@ -159,6 +159,7 @@ void collect(Self self, const Stage& stage) {
   if (state.flights.empty()) return;
   help(self, stage);
   if (state.device == nullptr) return;
+  state.device->reuse(std::move(state.flights.front()->result));  // of the job's step before
   Result<StepResult> result = state.device->collect();
   if (!result.ok()) return die(self, stage, result.status());
   const StepJobPtr job = std::move(state.flights.front());

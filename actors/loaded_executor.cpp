@@ -32,6 +32,7 @@ class LoadedExecutor final : public engine::StepExecutor {
   Status forward(std::span<const std::byte> plan) override { return core_->forward(plan); }
   Status sample(std::span<const uint32_t> mask) override { return core_->sample(mask); }
   Result<StepResult> collect() override { return core_->collect(); }
+  void reuse(StepResult&& read) override { core_->reuse(std::move(read)); }
   // What a backend has allocated is told apart here.
   [[nodiscard]] std::vector<MemoryShare> memory() const override {
     std::vector<MemoryShare> shares = core_->memory();

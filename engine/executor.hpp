@@ -27,6 +27,8 @@ class StepExecutor {
   virtual Status sample(std::span<const uint32_t> grammar_mask) = 0;
   // Waits for the oldest step sent off. After a failure the executor is of no further use.
   virtual Result<StepResult> collect() = 0;
+  // A result that everybody has read: its memory may serve one to come.
+  virtual void reuse(StepResult&&) {}
 
   // What lies on the device now, by what took it; empty: not told apart.
   [[nodiscard]] virtual std::vector<MemoryShare> memory() const { return {}; }

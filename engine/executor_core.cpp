@@ -83,6 +83,12 @@ Status ExecutorCore::forward(std::span<const std::byte> bytes) {
   TR_ASSERT(flights_.size() < kFlightsMax);
   Flight flight;
   TR_TRY(tables_.take(bytes));
+  const PlanView* const repeated = tables_.repeated();
+  flight.repeats = repeated != nullptr && backend_.repeat_step(*repeated, cache_views_, flight.batch);
+  if (flight.repeats) {
+    flights_.push_back(flight);
+    return ok_status();
+  }
   const PlanView& plan = tables_.complete();
   TR_TRY(find_injects(plan));
   TR_ASSIGN(flight.batch, backend_.begin_step(plan, cache_views_));
@@ -97,7 +103,7 @@ Status ExecutorCore::sample(std::span<const uint32_t> grammar_mask) {
   if (flights_.empty() || flights_.back().sampled) return internal_error("sample: no step to sample");
   Flight& flight = flights_.back();
   flight.sampled = true;
-  if (flight.batch.plan.logit_rows().empty()) return ok_status();
+  if (flight.repeats || flight.batch.plan.logit_rows().empty()) return ok_status();
   SampleArgs args = model_.sampling(flight.logits);
   args.grammar_mask = grammar_mask;
   backend_.sample(flight.batch, args);

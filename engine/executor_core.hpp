@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/executor.hpp"
@@ -31,6 +32,7 @@ class ExecutorCore final : public StepExecutor {
   Status forward(std::span<const std::byte> plan) override;
   Status sample(std::span<const uint32_t> grammar_mask) override;
   Result<StepResult> collect() override;
+  void reuse(StepResult&& read) override { backend_.reuse(std::move(read)); }
   [[nodiscard]] std::vector<MemoryShare> memory() const override;
   [[nodiscard]] int64_t waited_ns() const override;
   [[nodiscard]] int64_t recorded_ns() const override;
@@ -42,6 +44,7 @@ class ExecutorCore final : public StepExecutor {
     Batch batch;
     Matrix logits;
     bool sampled = false;
+    bool repeats = false;  // its drawing is under way as well
   };
 
   ExecutorCore(Backend& backend, models::Model& model, int32_t groups, int32_t block_tokens,

@@ -274,6 +274,39 @@ TEST(StepPlan, AnExecutorMovesAWholePlanOnWhereItIsWhileThereIsRoom) {
   EXPECT_LT(moves, 5) << "most steps find room";
 }
 
+TEST(StepPlan, WhoNeedsNoRowsOfARepetitionIsSparedThem) {
+  std::vector<std::byte> bytes;
+  SlotTables slots(2, 1, 4);
+  two_rows().seal(bytes);
+  ASSERT_TRUE(slots.take(bytes).ok());
+  EXPECT_EQ(slots.repeated(), nullptr) << "it has not been written out";
+  const std::byte* const where = slots.complete().bytes().data();
+  for (int32_t step = 1; step <= 3; ++step) {
+    StepPlanDraft again;
+    again.step = 7 + static_cast<uint64_t>(step);
+    again.groups = 1;
+    again.repeats = 2;
+    if (step == 1) {
+      again.sequences = {{.slot = 0, .row_count = 1, .kv_len = 9}};
+      again.tables = {{.begin = 0, .count = 1, .kept = 2}};
+      again.blocks = {13};
+    }
+    again.seal(bytes);
+    ASSERT_TRUE(slots.take(bytes).ok());
+    const PlanView* const plan = slots.repeated();
+    ASSERT_NE(plan, nullptr);
+    EXPECT_EQ(plan->bytes().data(), where);
+    EXPECT_EQ(plan->step(), 7U + static_cast<uint64_t>(step));
+    EXPECT_EQ(plan->header().max_kv_len, 8 + step);
+    EXPECT_THAT(plan->block_table(1, 0), ElementsAre(11, 12, 13));
+  }
+  const PlanView& plan = slots.complete();  // and whoever does has all that were left out
+  EXPECT_THAT(plan.positions(), ElementsAre(6, 10));
+  EXPECT_EQ(plan.sequences()[0].kv_len, 7);
+  EXPECT_EQ(plan.sampling()[0].position, 7);
+  EXPECT_EQ(slots.repeated(), nullptr);
+}
+
 TEST(StepPlan, ARepetitionOfSomethingElseIsRefused) {
   std::vector<std::byte> bytes;
   StepPlanDraft again;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace troupe::engine {
 namespace {
@@ -48,12 +49,23 @@ Status SlotTables::take(std::span<const std::byte> bytes) {
     last_.assign(bytes.begin(), bytes.end());
     rows_ = plan.at(last_);
     complete_ = false;
+    behind_ = 0;
     return ok_status();
   }
   if (rows_.bytes().empty()) return internal_error("step plan: it repeats a step, and is the first");
-  TR_TRY(advance_plan(rows_.bytes().data() == last_.data() ? last_ : plans_[at_], plan.header()));
+  TR_TRY(advance_header(bytes_of_rows(), plan.header()));
+  ++behind_;
   complete_ = complete_ && advance_tables(plan);
   return ok_status();
+}
+
+std::span<std::byte> SlotTables::bytes_of_rows() {
+  return rows_.bytes().data() == last_.data() ? last_ : plans_[at_];
+}
+
+const PlanView& SlotTables::rows() {
+  if (behind_ > 0) advance_rows(bytes_of_rows(), std::exchange(behind_, 0));
+  return rows_;
 }
 
 // The same in the complete plan that moves on. False: it must be written anew.
@@ -93,7 +105,8 @@ Status SlotTables::follow(const PlanView& plan) {
 }
 
 const PlanView& SlotTables::complete() {
-  if (complete_) return rows_;
+  const PlanView& plan = rows();
+  if (complete_) return plan;
   whole_.clear();
   blocks_.clear();
   int32_t index = 0;

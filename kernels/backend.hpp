@@ -19,7 +19,7 @@
 
 namespace troupe {
 
-inline constexpr uint32_t kBackendInterface = 2;  // raised whenever this header changes meaning
+inline constexpr uint32_t kBackendInterface = 3;  // raised whenever this header changes meaning
 
 struct DeviceInfo {
   std::string name;          // "cpu:0", "cuda:1"
@@ -286,6 +286,14 @@ class Backend {
   // The plan's bytes may go or change when this has returned; only those of a plan that repeats the
   // one before (batch.hpp) stay as they are until sample().
   virtual Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) = 0;
+  // The step before once more, its drawing included, for a plan that repeats it in the same bytes: true,
+  // and `batch` is under way. Of such a plan the header and the tables are up to date; rows are where
+  // they were or somewhere between, since whoever can do this knows them. False: nothing has happened,
+  // and begin_step() gets the whole plan.
+  virtual bool repeat_step(const PlanView& /*plan*/, std::span<KvCache* const> /*caches*/,
+                           Batch& /*batch*/) {
+    return false;
+  }
   // Forward passes of the same shape may be recorded once and replayed. replay() runs a recorded
   // one and says true; else the caller brackets the ops with record() and end_record(). The drawing
   // that follows may be part of the recording, and all of it may wait for that.
@@ -295,6 +303,8 @@ class Backend {
   virtual void sample(const Batch&, const SampleArgs&) = 0;
   // Waits for the step and gives its tokens, or the failure of any op since the last finish.
   virtual Result<StepResult> finish_step(const Batch&) = 0;
+  // A result that everybody has read: its memory may serve one to come.
+  virtual void reuse(StepResult&&) {}
   virtual Status synchronize() = 0;
 
   // ---- ops ----

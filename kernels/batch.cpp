@@ -226,29 +226,38 @@ void seal_with_tables(const PlanView& plan, std::span<const PlanTable> tables,
 }
 
 Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat) {
+  TR_TRY(advance_header(bytes, repeat));
+  advance_rows(bytes, 1);
+  return ok_status();
+}
+
+Status advance_header(std::span<std::byte> bytes, const StepPlanHeader& repeat) {
   auto& header = *reinterpret_cast<StepPlanHeader*>(bytes.data());
-  const auto sequences = writable<PlanSequence>(bytes, Section::sequences);
-  const auto draws = writable<PlanSampling>(bytes, Section::sampling);
-  const auto rows = static_cast<size_t>(repeat.repeats);
-  bool plain = static_cast<size_t>(header.rows) == rows && sequences.size() == rows && draws.size() == rows;
+  const auto count = [&header](Section s) { return header.sections[static_cast<size_t>(s)].count; };
+  const auto rows = static_cast<uint32_t>(repeat.repeats);
+  bool plain = static_cast<uint32_t>(header.rows) == rows && count(Section::sequences) == rows &&
+               count(Section::sampling) == rows;
   for (const Section s : {Section::rope_positions, Section::adapters, Section::modality, Section::span_ends,
                           Section::biases, Section::token_lists, Section::injects, Section::cross_spans}) {
-    plain &= header.sections[static_cast<size_t>(s)].count == 0;
+    plain &= count(s) == 0;
   }
   if (!plain) return broken("it repeats a step of other rows");
   header.step = repeat.step;
   header.repeats = repeat.repeats;
   ++header.max_kv_len;
   header.sections[static_cast<size_t>(Section::copies)].count = 0;
+  return ok_status();
+}
+
+void advance_rows(std::span<std::byte> bytes, int32_t steps) {
   const auto tokens = writable<int32_t>(bytes, Section::token_ids);
   std::fill(tokens.begin(), tokens.end(), kTokenFromSlot);
-  for (int32_t& p : writable<int32_t>(bytes, Section::positions)) ++p;
-  for (PlanSequence& s : sequences) ++s.kv_len;
-  for (PlanSampling& s : draws) {
-    ++s.position;
+  for (int32_t& p : writable<int32_t>(bytes, Section::positions)) p += steps;
+  for (PlanSequence& s : writable<PlanSequence>(bytes, Section::sequences)) s.kv_len += steps;
+  for (PlanSampling& s : writable<PlanSampling>(bytes, Section::sampling)) {
+    s.position += steps;
     s.reset = 0;
   }
-  return ok_status();
 }
 
 bool advance_table(std::span<std::byte> bytes, int32_t sequence, int32_t group, const PlanTable& told,

@@ -195,6 +195,9 @@ struct StepPlanDraft {
 
 // Makes of a sealed plan the one that repeats it: everything but its tables.
 Status advance_plan(std::span<std::byte> bytes, const StepPlanHeader& repeat);
+// That in two parts: what it says of itself, and its rows, by one or more steps at once.
+Status advance_header(std::span<std::byte> bytes, const StepPlanHeader& repeat);
+void advance_rows(std::span<std::byte> bytes, int32_t steps);
 // Brings one of its tables, a complete one, up to date in its place. False: there is no room for it.
 bool advance_table(std::span<std::byte> bytes, int32_t sequence, int32_t group, const PlanTable& told,
                    std::span<const int32_t> fresh, int32_t block_tokens);

@@ -9,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include "base/relax.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/launch.cuh"
 
@@ -125,28 +124,6 @@ void CudaBackend::check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) fail(status_of(error, what));
 }
 
-// Some microseconds of a wait. Milliseconds are enough for others (who share the core, or are given it
-// for a while) to push out of its caches what the next step is made of; it is looked at instead.
-void CudaBackend::keep_at_hand() const {
-  constexpr size_t kLine = 64;
-  constexpr int kPauses = 128;
-  for (const InFlight& f : ring_) {
-    if (f.of == nullptr) continue;
-    const volatile std::byte* const staged = f.plan.staged();
-    for (size_t at = 0; at < kPlanBytesLeast; at += kLine) (void)staged[at];
-  }
-  for (int i = 0; i < kPauses; ++i) relax();
-}
-
-cudaError_t CudaBackend::wait_for(cudaEvent_t event) {
-  const auto begin = std::chrono::steady_clock::now();
-  cudaError_t status = cudaEventQuery(event);
-  for (; status == cudaErrorNotReady; status = cudaEventQuery(event)) keep_at_hand();
-  const auto waited = std::chrono::steady_clock::now() - begin;
-  waited_ns_ += std::chrono::duration_cast<std::chrono::nanoseconds>(waited).count();
-  return status;
-}
-
 // Kernels' code and what the driver and cuBLASLt keep for it is what nothing else explains.
 std::vector<MemoryShare> CudaBackend::memory_shares() const {
   use();
@@ -230,7 +207,6 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
               "greedy rows", true));
   for (InFlight& f : ring_) {
     TR_TRY(f.plan.prepare(rows_max, slots, cache_blocks_));
-    TR_TRY(f.results.grow(static_cast<size_t>(logit_rows_max) * sizeof(Drawn), "results"));
   }
   // Everything a slot remembers is forgotten.
   TR_TRY(status_of(cudaMemsetAsync(last_tokens_.as(), 0xFF, n * 4, stream_), "clearing slots"));
@@ -243,6 +219,7 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   rows_max_ = rows_max;
   logit_rows_max_ = logit_rows_max;
   vocab_ = vocab;
+  for (InFlight& f : ring_) TR_TRY(f.results.prepare(logit_rows_max));
   if (!decodes_) TR_TRY(go_first());
   return tune_products();
 }
@@ -300,6 +277,37 @@ Status CudaBackend::check_plan(const PlanView& plan, std::span<KvCache* const> c
   return ok_status();
 }
 
+// Whether the plan repeats the one that the step was given, in its place.
+bool CudaBackend::follows(const InFlight& last, const PlanView& given) {
+  return given.repeats() && last.of == given.bytes().data() && last.step + 1 == given.step();
+}
+
+StepShape CudaBackend::step_shape(std::span<KvCache* const> caches) const {
+  return {heads_per_kv_, caches.empty() ? 1 : caches[0]->spec().kv_heads, multiprocessors_,
+          rows_independent_};
+}
+
+void CudaBackend::open_slot(const PlanView& given) {
+  InFlight& f = ring_[next_];
+  next_ = (next_ + 1) % kRing;
+  f.of = given.bytes().data();
+  f.step = given.step();
+  f.open = true;
+  f.sampled = f.tells = false;
+  f.graph = nullptr;
+}
+
+Batch CudaBackend::batch_of(const PlanView& plan, uint32_t index) const {
+  const StepCounts& c = ring_[index].plan.counts;
+  Batch batch;
+  batch.plan = plan;
+  batch.device = device_plan_.as();
+  batch.rows = c.rows;
+  batch.sequences = c.sequences;
+  batch.ring = index;
+  return batch;
+}
+
 Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* const> caches) {
   use();
   flush();
@@ -308,24 +316,14 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
   const InFlight& last = ring_[(index + kRing - 1) % kRing];
   if (f.open) TR_TRY(synchronize());  // nobody asked what became of it
   f.of = nullptr;
-  StepShape shape{heads_per_kv_, 1, multiprocessors_, rows_independent_};
-  if (!caches.empty()) shape.kv_heads = caches[0]->spec().kv_heads;
-  Batch batch;
-  if (given.repeats() && last.of == given.bytes().data() && last.step + 1 == given.step() &&
-      f.plan.repeat(last.plan, given, caches, shape)) {
-    batch.plan = given;
-  } else {
+  PlanView plan = given;
+  if (!follows(last, given) || !f.plan.repeat(last.plan, given, caches, step_shape(caches))) {
     TR_TRY(check_plan(given, caches));
     f.plan_bytes.assign(given.bytes().begin(), given.bytes().end());
-    batch.plan = given.at(f.plan_bytes);
-    TR_TRY(f.plan.build(batch.plan, caches, shape));
+    plan = given.at(f.plan_bytes);
+    TR_TRY(f.plan.build(plan, caches, step_shape(caches)));
   }
-  next_ = (index + 1) % kRing;
-  f.of = given.bytes().data();
-  f.step = given.step();
-  f.open = true;
-  f.sampled = f.drawn = false;
-  const PlanView& plan = batch.plan;
+  open_slot(given);
   const StepCounts& c = f.plan.counts;
   size_t partial = 0;
   size_t kv_heads = 1;
@@ -352,12 +350,8 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
                 "logits under rules"));
   }
   f.tops_stride = std::max(f.plan.tops_max, 0);
-  const auto logit_rows = static_cast<size_t>(std::max(c.logit_rows, 1));
-  const size_t result_bytes =
-      logit_rows * (sizeof(Drawn) + static_cast<size_t>(f.tops_stride) * sizeof(TopToken));
-  TR_TRY(f.results.grow(result_bytes, "results"));
-  auto* const drawn = reinterpret_cast<Drawn*>(f.results.data());
-  f.plan.seal(ring_[next_].plan, {drawn, reinterpret_cast<TopToken*>(drawn + c.logit_rows)});
+  TR_TRY(f.results.begin(c.logit_rows, f.tops_stride));
+  f.plan.seal(ring_[next_].plan, f.results.target());
   for (const PlanCopy& copy : plan.copies()) {
     if (copy.from == copy.to) continue;
     TR_TRY(static_cast<CudaKvCache*>(caches[static_cast<size_t>(copy.group)])
@@ -370,41 +364,7 @@ Result<Batch> CudaBackend::begin_step(const PlanView& given, std::span<KvCache* 
     plan_next_ = nullptr;
   }
   unplaced_ = &f.plan;
-  batch.device = device_plan_.as();
-  batch.rows = c.rows;
-  batch.sequences = c.sequences;
-  batch.ring = index;
-  return batch;
-}
-
-Result<StepResult> CudaBackend::finish_step(const Batch& batch) {
-  use();
-  flush();
-  InFlight& f = ring_[batch.ring];
-  if (!f.sampled) check(cudaEventRecord(f.done, stream_), "ending a step");
-  check(wait_for(f.done), "a step on the device");
-  f.open = false;
-  if (!failure_.ok()) return std::exchange(failure_, Status());
-  StepResult result;
-  result.step = f.step;
-  if (!f.sampled) return result;
-  const auto rows = f.plan.logit_rows();
-  result.tokens.reserve(rows.size());
-  const auto* drawn = reinterpret_cast<const Drawn*>(f.results.data());
-  const auto* tops = reinterpret_cast<const TopToken*>(drawn + rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    StepToken token{rows[i].sequence, drawn[i].token, drawn[i].logprob, drawn[i].rank, 0, 0};
-    if (rows[i].top_n >= 0 && drawn[i].logprob == drawn[i].logprob) {
-      token.top_begin = static_cast<int32_t>(result.tops.size());
-      token.top_count = std::min(rows[i].top_n, vocab_);
-      for (int32_t t = 0; t < token.top_count; ++t) {
-        const TopToken& top = tops[i * static_cast<size_t>(f.tops_stride) + static_cast<size_t>(t)];
-        result.tops.push_back({top.token, top.logprob});
-      }
-    }
-    result.tokens.push_back(token);
-  }
-  return result;
+  return batch_of(plan, index);
 }
 
 Status CudaBackend::synchronize() {

@@ -34,6 +34,7 @@
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/step_plan.hpp"
+#include "kernels/cuda/step_results.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
 #include "kernels/device_account.hpp"
 
@@ -64,11 +65,13 @@ class CudaBackend final : public Backend, public DeviceAccount {
                        int32_t vocab) override;
 
   Result<Batch> begin_step(const PlanView& plan, std::span<KvCache* const> caches) override;
+  bool repeat_step(const PlanView& plan, std::span<KvCache* const> caches, Batch& batch) override;
   bool replay(const Batch& batch, uint64_t shape_key) override;
   void record(const Batch& batch, uint64_t shape_key) override;
   void end_record() override;
   void sample(const Batch& batch, const SampleArgs& args) override;
   Result<StepResult> finish_step(const Batch& batch) override;
+  void reuse(StepResult&& read) override { spare_ = std::move(read); }
   Status synchronize() override;
 
   [[nodiscard]] std::vector<MemoryShare> memory_shares() const override;
@@ -100,11 +103,13 @@ class CudaBackend final : public Backend, public DeviceAccount {
     uint64_t step = 0;
     std::vector<std::byte> plan_bytes;  // that plan, if it did not: the caller's may go away
     StepPlan plan;
-    PinnedArea masks, results;  // results: kernels write there
+    PinnedArea masks;
+    StepResults results;
     cudaEvent_t done = nullptr;
     int32_t tops_stride = 0;
     bool sampled = false;
-    bool drawn = false;  // by the graph that its pass was
+    bool tells = false;  // drawn by the graph that its pass was: its rows say when they are there
+    cudaGraphExec_t graph = nullptr;  // that one
     bool open = false;  // begun and not finished
   };
   struct Graph {
@@ -128,7 +133,9 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void check(cudaError_t error, const char* what);
   void fail(Status status);
   void drop_graphs();
-  cudaError_t wait_for(cudaEvent_t event);  // and notes how long
+  template <class Look>
+  cudaError_t wait_until(const Look& look);
+  cudaError_t wait_for_rows(StepResults& results);
   void keep_at_hand() const;
   Status grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed = false);
   [[nodiscard]] const StepPlan& plan_of(const Batch& batch) const { return ring_[batch.ring].plan; }
@@ -136,6 +143,11 @@ class CudaBackend final : public Backend, public DeviceAccount {
   uint64_t graph_key(const Batch& batch, uint64_t shape_key) const;
   bool finish_recording();
   void start_pass();  // that a graph is
+  void launch_graph(cudaGraphExec_t graph, InFlight& f);
+  [[nodiscard]] StepShape step_shape(std::span<KvCache* const> caches) const;
+  static bool follows(const InFlight& last, const PlanView& given);
+  void open_slot(const PlanView& given);
+  [[nodiscard]] Batch batch_of(const PlanView& plan, uint32_t index) const;
   void draw(InFlight& f, const SampleArgs& args);
 
   void flush();  // starts what was put off: a pass that a graph is, the plan's upload, a product
@@ -219,6 +231,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::map<ProductKey, std::map<int64_t, LargeCut>> larges_;
   std::map<std::tuple<int, int, int>, SkinnyCut> aparts_;  // by n, k and rows at most
   std::set<ProductShape> products_;  // placed since products were last tuned
+  StepResult spare_;  // finish_step() fills it again
   std::optional<LinearArgs> waiting_;
   // What the last rope_write() wrote into the cache, until any other op: attention may read it
   // there.

@@ -15,12 +15,12 @@ constexpr int kRowsOfBlock = 32;  // in give_kernel
 // A row's best token, to whoever waits for it.
 __device__ __forceinline__ void give(const Sampling& p, int64_t row, unsigned long long best) {
   const bool poisoned = isnan(logit_of(best));
-  Drawn out = {-1, 0, poisoned ? NAN : 0.0F};
+  Drawn out = {-1, 0, poisoned ? NAN : 0.0F, 0};
   if (!poisoned && logit_of(best) > -INFINITY) {
     out.token = token_of(best);
     append(p.slots, p.draws[p.rows[row].sampling].slot, out.token);
   }
-  p.target->drawn[row] = out;
+  tell(*p.target, row, out);
 }
 
 __global__ void __launch_bounds__(kThreads) greedy_kernel(const __grid_constant__ Sampling p) {

@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   const LogitRow wanted = p.rows[blockIdx.x];
   float* raw =
       static_cast<float*>(p.logits.data) + static_cast<int64_t>(blockIdx.x) * p.logits.stride;
-  Drawn out = {-1, 0, 0.0F};
+  Drawn out = {-1, 0, 0.0F, 0};
   const bool draws = wanted.sampling >= 0;
   const bool changes = draws && changes_row(p, p.draws[wanted.sampling]);
   // A row that is drawn from as it lies is looked through once: draw() finds a NaN by itself.
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   if (poisoned) out.logprob = NAN;
   const int32_t scored = wanted.target >= 0 ? wanted.target : out.token;
   if (wanted.top_n >= 0 && !poisoned) report(s, p, wanted, raw, scored, out);
-  if (threadIdx.x == 0) p.target->drawn[blockIdx.x] = out;
+  if (threadIdx.x == 0) tell(*p.target, blockIdx.x, out);
 }
 
 __global__ void __launch_bounds__(kThreads) histories_kernel(const __grid_constant__ Sampling p) {

@@ -41,9 +41,11 @@ struct SlotMemory {
   int64_t vocab = 0;
 };
 
-struct Drawn {
+// Written in one piece: a row that bears the step's number is there, whoever looks for it.
+struct alignas(16) Drawn {
   int32_t token, rank;
   float logprob;
+  uint32_t step;
 };
 struct TopToken {
   int32_t token;
@@ -53,6 +55,7 @@ struct TopToken {
 struct DrawTarget {
   Drawn* drawn = nullptr;  // per logit row
   TopToken* tops = nullptr;  // per logit row: Sampling::tops_stride
+  uint32_t step = 0;  // Drawn::step
 };
 
 // Where blocks that look for a row's likeliest token meet; zero before the first use, and left so.

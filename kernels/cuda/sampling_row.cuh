@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx/store.cuh"
 #include "kernels/cuda/sampling.hpp"
 
 namespace troupe::cuda {
@@ -49,6 +50,17 @@ __device__ inline void append(const SlotMemory& m, int32_t slot, int32_t token) 
   }
   tail[count] = token;
   m.tail_count[slot] = count + 1;
+}
+
+// One thread of a row, when all else of it is done.
+__device__ __forceinline__ void tell(const DrawTarget& target, int64_t row, const Drawn& out) {
+  const auto word = [](uint32_t low, uint32_t high) {
+    return static_cast<uint64_t>(high) << 32 | low;
+  };
+  ptx::store_whole(
+      target.drawn + row,
+      word(static_cast<uint32_t>(out.token), static_cast<uint32_t>(out.rank)),
+      word(__float_as_uint(out.logprob), target.step));
 }
 
 }  // namespace troupe::cuda

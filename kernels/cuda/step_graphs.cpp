@@ -21,6 +21,7 @@ void CudaBackend::drop_graphs() {
     if (graph.exec != nullptr) cudaGraphExecDestroy(graph.exec);
   }
   graphs_.clear();
+  for (InFlight& f : ring_) f.graph = nullptr;
   graph_bytes_ = 0;
 }
 
@@ -87,7 +88,13 @@ void CudaBackend::start_pass() {
     start_waiting();  // it is of this pass
     if (!finish_recording()) return;
   }
-  const StepPlan& plan = ready_step_->plan;
+  ready_step_->tells = graph->draws;
+  launch_graph(graph->exec, *ready_step_);
+}
+
+void CudaBackend::launch_graph(cudaGraphExec_t graph, InFlight& f) {
+  const StepPlan& plan = f.plan;
+  f.graph = f.tells ? graph : nullptr;
   // Most often the plan before has said so.
   const void* const staged = plan.staged();
   if (plan_next_ != staged) {
@@ -95,9 +102,31 @@ void CudaBackend::start_pass() {
                           stream_),
           "saying where a plan lies");
   }
-  check(cudaGraphLaunch(graph->exec, stream_), "running a recorded step");
+  check(cudaGraphLaunch(graph, stream_), "running a recorded step");
   plan_next_ = plan.head().next;
-  ready_step_->drawn = graph->draws;
+}
+
+// A graph needs of its step what was there for the one before; what a plan changes beside it is in the
+// plan. Whatever is not so leads back to begin_step().
+bool CudaBackend::repeat_step(const PlanView& given, std::span<KvCache* const> caches,
+                              Batch& batch) {
+  use();
+  flush();
+  const uint32_t index = next_;
+  InFlight& f = ring_[index];
+  const InFlight& last = ring_[(index + kRing - 1) % kRing];
+  if (f.open || last.graph == nullptr || !follows(last, given) ||
+      !f.plan.repeat(last.plan, given, caches, step_shape(caches)) ||
+      !f.plan.lies_as(last.plan, device_plan_) ||
+      !f.results.begin(f.plan.counts.logit_rows, last.tops_stride).ok())
+    return false;
+  open_slot(given);
+  f.tops_stride = last.tops_stride;
+  f.plan.seal(ring_[next_].plan, f.results.target());
+  f.sampled = f.tells = true;
+  launch_graph(last.graph, f);
+  batch = batch_of(given, index);
+  return true;
 }
 
 void CudaBackend::draw(InFlight& f, const SampleArgs& a) {
@@ -147,10 +176,10 @@ void CudaBackend::sample(const Batch& batch, const SampleArgs& a) {
     recording_->draws = true;
   }
   start_pass_or_upload();
-  if (!f.drawn) draw(f, a);
-  f.drawn = true;
-  check(cudaEventRecord(f.done, stream_), "ending a step");
   f.sampled = true;
+  if (f.tells) return;
+  draw(f, a);
+  check(cudaEventRecord(f.done, stream_), "ending a step");
 }
 
 }  // namespace troupe::cuda

@@ -43,13 +43,8 @@ void copy_in(std::byte* to, std::span<const T> from) {
 
 // Positions per share: enough shares to fill the device, but none so short that its start and end
 // cost more than its middle.
-int32_t StepPlan::share_of(const PlanView& plan, const StepShape& shape,
-                           int32_t decode_longest) {
+int32_t StepPlan::share_for(const StepShape& shape, int64_t positions) const {
   if (shape.rows_independent) return kShareFixed;
-  int64_t positions = 0;
-  for (const PlanSequence& s : plan.sequences()) {
-    if (s.row_count <= decode_longest) positions += s.kv_len;
-  }
   const int64_t slots = int64_t{shape.multiprocessors} * 2;
   return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, kDecodeShareMax);
 }
@@ -264,7 +259,11 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   rows_independent_ = shape.rows_independent && !c.span_ends;
   c.decode_longest =
       c.span_ends || rows_independent_ ? 0 : std::max(kDecodeRowsMax / shape.heads_per_kv_max, 1);
-  const int32_t share = share_ = share_of(plan, shape, c.decode_longest);
+  positions_ = 0;
+  for (const PlanSequence& s : plan.sequences()) {
+    if (s.row_count <= c.decode_longest) positions_ += s.kv_len;
+  }
+  const int32_t share = share_ = share_for(shape, positions_);
   for (const PlanSequence& s : plan.sequences()) {
     const Split split = split_of(s, c.decode_longest, rows_independent_);
     if (split.prefills) {
@@ -323,6 +322,12 @@ Status StepPlan::place(DeviceArea& device, DeviceArea& blocks, bool& moved) {
   put(at.biases, offset_.biases);
   put(at.lists, offset_.lists);
   return ok_status();
+}
+
+bool StepPlan::lies_as(const StepPlan& last, const DeviceArea& device) {
+  if (used_ > device.bytes()) return false;
+  at = last.at;
+  return true;
 }
 
 void StepPlan::seal(const StepPlan& next, const DrawTarget& target) {

@@ -73,11 +73,14 @@ class StepPlan {
   // Makes room for steps of so many rows: memory that grows later waits for the device.
   Status prepare(int32_t rows, int32_t sequences, int64_t blocks);
   Status build(const PlanView& plan, std::span<KvCache* const> caches, const StepShape& shape);
-  // The same for a plan that repeats the one `last` was made of. False: it must be built.
+  // The same for a plan that repeats the one `last` was made of; looks at its header and tables, and
+  // knows the rows from `last`. False: it must be built.
   bool repeat(const StepPlan& last, const PlanView& plan, std::span<KvCache* const> caches,
               const StepShape& shape);
   // Says where everything will lie once it has been brought there; `moved`: not where it last did.
   Status place(DeviceArea& device, DeviceArea& blocks, bool& moved);
+  // Whether one that repeats `last` lies where that does, and may: place() would move nothing.
+  [[nodiscard]] bool lies_as(const StepPlan& last, const DeviceArea& device);
   // Completes the head.
   void seal(const StepPlan& next, const DrawTarget& target);
   // Brings it, as copies: whatever is launched behind them may read it at once.
@@ -116,6 +119,7 @@ class StepPlan {
   int32_t patches_ = 0;
   bool rows_independent_ = false;
   int32_t share_ = 0;  // positions at most that one item of the work list covers
+  int64_t positions_ = 0;  // that sequences which decode attend to
   std::vector<int32_t> table_ends_;  // groups x sequences: so far the device knows the tables
   std::vector<int32_t> order_;  // of the sequences in the work list, or of its items
   std::vector<DecodeWork> unsorted_;
@@ -133,7 +137,8 @@ class StepPlan {
   void sort_prefill(const PlanView& plan, std::vector<PrefillWork>& tiles);
   void fill_sampling(const PlanView& plan);
   void take_form(const StepPlan& last);
-  static int32_t share_of(const PlanView& plan, const StepShape& shape, int32_t decode_longest);
+  [[nodiscard]] int32_t share_for(const StepShape& shape, int64_t positions) const;
+  [[nodiscard]] bool begins_share(int32_t share) const;
   bool repeat_tables(const PlanView& plan, int32_t group, const KvCacheSpec& cache);
   template <class T>
   T* host(size_t offset) {

@@ -32,19 +32,16 @@ bool StepPlan::repeat(const StepPlan& last, const PlanView& plan,
   const size_t tables = static_cast<size_t>(c.groups) * static_cast<size_t>(c.sequences);
   if (last.plan_end_ + tables * sizeof(BlockPatch) + 15 > staging_.bytes()) return false;
   // Are there as many items of work as before, each for the same share?
-  const int32_t share = share_of(plan, shape, c.decode_longest);
-  if (c.shares_max == 1) {
-    if (plan.header().max_kv_len > share) return false;
-  } else {
-    const auto begins_one = [share](const PlanSequence& s) { return (s.kv_len - 1) % share == 0; };
-    if (share != last.share_ ||
-        std::any_of(plan.sequences().begin(), plan.sequences().end(), begins_one))
-      return false;
-  }
+  const int64_t positions = last.positions_ + (c.decode_longest > 0 ? c.sequences : 0);
+  const int32_t share = share_for(shape, positions);
+  if (c.shares_max == 1 ? plan.header().max_kv_len > share
+                        : share != last.share_ || last.begins_share(share))
+    return false;
   take_form(last);
-  std::memcpy(host<int32_t>(offset_.tokens), plan.token_ids().data(), plan.token_ids().size_bytes());
-  std::memcpy(host<int32_t>(offset_.positions), plan.positions().data(),
-              plan.positions().size_bytes());
+  positions_ = positions;
+  std::fill_n(host<int32_t>(offset_.tokens), c.rows, kTokenFromSlot);
+  auto* const at_position = host<int32_t>(offset_.positions);
+  for (int32_t i = 0; i < c.rows; ++i) ++at_position[i];
   for (int32_t g = 0; g < c.groups; ++g) {
     if (!repeat_tables(plan, g, caches[static_cast<size_t>(g)]->spec())) return false;
   }
@@ -56,13 +53,21 @@ bool StepPlan::repeat(const StepPlan& last, const PlanView& plan,
       if (work->share + 1 == work->shares) work->end = work->sequence.kv_len;
     }
   }
-  auto* rules = host<DrawRule>(offset_.rules);
-  for (const PlanSampling& s : plan.sampling()) {
-    rules->position = s.position;
-    rules++->reset = s.reset;
+  for (DrawRule& rule : std::span(host<DrawRule>(offset_.rules), static_cast<size_t>(c.rules))) {
+    ++rule.position;
+    rule.reset = 0;
   }
   used_ += (static_cast<size_t>(patches_) * sizeof(BlockPatch) + 15) / 16 * 16;
   return true;
+}
+
+// Whether the next token of some sequence is the first of a share.
+bool StepPlan::begins_share(int32_t share) const {
+  if (counts.groups == 0) return false;
+  const auto* first =
+      reinterpret_cast<const AttentionSequence*>(staging_.data() + offset_.sequences);
+  return std::any_of(first, first + counts.sequences,
+                     [share](const AttentionSequence& s) { return s.kv_len % share == 0; });
 }
 
 // Of one group: every sequence is one token longer, and new blocks become patches.
@@ -71,6 +76,7 @@ bool StepPlan::repeat_tables(const PlanView& plan, int32_t group, const KvCacheS
   auto* sequences = host<AttentionSequence>(offset_.sequences) + first;
   auto* encoders = host<AttentionSequence>(offset_.encoders) + first;
   auto* rows = host<int32_t>(offset_.cache_rows) + first;
+  const auto* positions = host<int32_t>(offset_.positions);
   auto* patches = host<BlockPatch>(plan_end_);
   const auto limit = patches_ + counts.sequences;  // one each; more come with a plan of their own
   for (int32_t i = 0; i < counts.sequences; ++i) {
@@ -87,12 +93,16 @@ bool StepPlan::repeat_tables(const PlanView& plan, int32_t group, const KvCacheS
     ++sequences[i].kv_len;
     sequences[i].table_begin = encoders[i].table_begin = t.begin;
     sequences[i].first_position = t.first_position;
-    const int32_t relative = plan.positions()[static_cast<size_t>(i)] - t.first_position;
+    const int32_t relative = positions[i] - t.first_position;
     if (relative < 0) return false;
-    const int32_t index = relative / cache.block_tokens, place = relative % cache.block_tokens;
+    if (relative % cache.block_tokens != 0) {  // within the block of the row before
+      if (rows[i] >= 0) ++rows[i];
+      continue;
+    }
+    const int32_t index = relative / cache.block_tokens;
     // Tables of an encoder's group do not cover the sequence's own positions.
     rows[i] = index < t.count
-                  ? plan.blocks()[static_cast<size_t>(t.begin + index)] * cache.block_tokens + place
+                  ? plan.blocks()[static_cast<size_t>(t.begin + index)] * cache.block_tokens
                   : -1;
   }
   return true;

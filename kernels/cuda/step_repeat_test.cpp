@@ -86,6 +86,7 @@ class World {
     std::vector<std::byte> sealed;
     d.seal(sealed);
     seal_with_tables(PlanView().at(sealed), tables, blocks, bytes);
+    rowless = bytes;
   }
 
   // One step further. False: a table has no room.
@@ -94,6 +95,7 @@ class World {
     repeat.step = PlanView().at(bytes).step() + 1;
     repeat.repeats = sequences_;
     EXPECT_TRUE(advance_plan(bytes, repeat).ok());
+    EXPECT_TRUE(advance_header(rowless, repeat).ok());
     for (int32_t i = 0; i < sequences_; ++i) {
       const int32_t length = ++lengths_[static_cast<size_t>(i)];
       for (int32_t g = 0; g < 2; ++g) {
@@ -105,6 +107,7 @@ class World {
         const PlanTable told = {0, full ? 1 : 0, now.first_position + gone * block_tokens_, now.count - gone};
         const std::vector<int32_t> fresh(full ? 1 : 0, pick(0, kBlocks - 1));
         if (!advance_table(bytes, i, g, told, fresh, block_tokens_)) return false;
+        EXPECT_TRUE(advance_table(rowless, i, g, told, fresh, block_tokens_));
       }
     }
     return true;
@@ -112,6 +115,7 @@ class World {
   int32_t pick(int32_t from, int32_t to) { return std::uniform_int_distribution(from, to)(random_); }
 
   std::vector<std::byte> bytes;
+  std::vector<std::byte> rowless;  // the same, whose rows have stayed where they were
 
  private:
   std::mt19937_64 random_;
@@ -152,14 +156,18 @@ void hold_to_built(const Case& c, uint64_t seed) {
   int32_t repeated = 0, newest = 0;
   for (StepPlan& plan : ring) ASSERT_TRUE(plan.prepare(c.sequences, c.sequences, kBlocks).ok());
   ASSERT_TRUE(ring[0].build(PlanView().at(world.bytes), caches, shape).ok());
+  said(ring[0], area, blocks);
   known.assign(PlanView().at(world.bytes).blocks().begin(), PlanView().at(world.bytes).blocks().end());
   for (int32_t step = 0; step < 200 && world.advance(); ++step) {
     const PlanView plan = PlanView().at(world.bytes);
     StepPlan anew;
     ASSERT_TRUE(anew.build(plan, caches, shape).ok());
     StepPlan& next = ring[(newest + 1) % 3];
-    if (next.repeat(ring[newest], plan, caches, shape)) {
+    if (next.repeat(ring[newest], PlanView().at(world.rowless), caches, shape)) {
       ++repeated;
+      ASSERT_TRUE(next.lies_as(ring[newest], area));
+      EXPECT_EQ(next.at.head, area.as<PlanHead>());
+      EXPECT_EQ(next.at.decode, ring[newest].at.decode);
       DeviceArea other;
       ASSERT_EQ(said(next, area, blocks), said(anew, other, blocks)) << "step " << step;
       const auto* patches = reinterpret_cast<const BlockPatch*>(next.staged() + next.head().patches_begin);
@@ -167,6 +175,7 @@ void hold_to_built(const Case& c, uint64_t seed) {
       EXPECT_EQ(next.head().block_pieces, 0U);
     } else {
       ASSERT_TRUE(next.build(plan, caches, shape).ok());
+      said(next, area, blocks);
       known.assign(plan.blocks().begin(), plan.blocks().end());
     }
     for (int32_t i = 0; i < c.sequences; ++i) {

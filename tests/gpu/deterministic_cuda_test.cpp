@@ -3,41 +3,17 @@
 // The shape is large enough for the fast kernels: wgmma products, split attention, tiled prefill.
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <random>
 
 #include "kernels/cuda/cuda_backend.hpp"
 #include "models/test_runner.hpp"
+#include "tests/gpu/dummy_folder.hpp"
 
 namespace troupe::models::testing {
 namespace {
 
-constexpr int32_t kVocab = 4096;
-constexpr const char* kConfig = R"({
- "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
- "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 2,
- "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128,
- "max_position_embeddings": 512, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
- "vocab_size": 4096, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
- "bos_token_id": 1, "eos_token_id": 2})";
-
-class Folder {
- public:
-  Folder()
-      : path_(std::filesystem::temp_directory_path() / ("troupe-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path_);
-    std::ofstream(path_ / "config.json") << kConfig;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  [[nodiscard]] std::string path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
+constexpr int32_t kVocab = DummyFolder::kVocab;
 struct Script {
   std::vector<int32_t> tokens;  // the prompt, then what is fed token by token
   int32_t prompt = 0;
@@ -110,7 +86,7 @@ class DeterministicCuda : public ::testing::Test {
     return out;
   }
 
-  Folder folder_;
+  DummyFolder folder_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Runner> runner_;
 };
