@@ -90,12 +90,19 @@ struct DecodeAttention {
   int32_t rows_max = 1;  // query rows of any sequence in the work
   float* partials = nullptr;  // per share and kv head: 16 x (head_dim + 2)
   uint32_t* counters = nullptr;  // zero: two of the kernel's own, then per sequence and kv head
+  // In place of the work: sequences of one row each that go to clusters; few and not long ones.
+  const AttentionSequence* sequences = nullptr;
+  int32_t sequence_count = 0;
 };
+// Whether so many sequences, none of them long, are better spread over clusters.
+bool decode_spreads(const AttentionShape& shape, const PagedLayer& layer, int32_t sequences,
+                    int32_t multiprocessors);
 // For at most rows_max rows of a sequence, on a device whose blocks may have `shared_max` bytes.
 bool decode_attention_fits(const AttentionShape& shape, const PagedLayer& layer, int32_t rows_max,
                            size_t shared_max);
 size_t decode_partials_floats(int head_dim);
 constexpr int kDecodeShareMax = 2048;  // positions
+constexpr int kSpreadMost = 2048;  // positions of a sequence that goes to a cluster
 cudaError_t decode_attention(const DecodeAttention& args, int multiprocessors, cudaStream_t stream);
 
 // Single rows over a latent cache (a key's first elements are its value): DeepSeek's 512 + 64.
@@ -113,7 +120,11 @@ struct LatentAttention {
   const int32_t* blocks = nullptr;
   float* partials = nullptr;  // per share: latent_partials_floats(heads)
   uint32_t* counters = nullptr;  // per sequence and kLatentHeads heads, zero
+  // In place of the work: sequences of one row each that go to clusters; few and not long ones.
+  const AttentionSequence* sequences = nullptr;
+  int32_t sequence_count = 0;
 };
+bool latent_spreads(const AttentionShape& shape, int32_t sequences, int32_t multiprocessors);
 bool latent_attention_fits(const AttentionShape& shape, const CacheLayer& cache, size_t shared_max);
 size_t latent_partials_floats(int heads);
 cudaError_t latent_attention(const LatentAttention& args, int multiprocessors, cudaStream_t stream);

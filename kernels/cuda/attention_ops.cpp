@@ -135,6 +135,10 @@ bool CudaBackend::attend_latent(const Batch& batch, const AttentionArgs& a,
   l.shape = shape;
   l.cache = static_cast<CudaKvCache*>(a.cache)->layer(a.layer);
   set_work(l, plan, a);
+  if (plan.counts.spreads && latent_spreads(shape, plan.counts.sequences, multiprocessors_)) {
+    l.sequences = plan.at.sequences + int64_t{a.group} * plan.counts.sequences;
+    l.sequence_count = plan.counts.sequences;
+  }
   l.partials = attention_partials_.as<float>();
   l.counters = attention_counters_.as<uint32_t>();
   check(latent_attention(l, multiprocessors_, stream_), "attention");
@@ -189,6 +193,11 @@ void CudaBackend::attention(const Batch& batch, const AttentionArgs& a) {
   d.shape = shape;
   d.layer = layer;
   set_work(d, plan, a);
+  if (plan.counts.spreads &&
+      decode_spreads(shape, layer, plan.counts.sequences, multiprocessors_)) {
+    d.sequences = sequences;
+    d.sequence_count = plan.counts.sequences;
+  }
   d.rows_max = plan.counts.decode_rows_max;
   d.partials = attention_partials_.as<float>();
   d.counters = attention_counters_.as<uint32_t>();

@@ -24,6 +24,7 @@ struct Case {
   bool alibi = false, sinks = false;
   int share = 256;
   bool causal = true;
+  bool spread = false;  // over clusters, not by shares
 };
 
 // A batch whose cache blocks lie in shuffled order, on the host in f32 and on the device.
@@ -219,12 +220,17 @@ void check(const Case& c, bool prefill) {
     counters.zero();
     int32_t rows_max = 1;
     for (const Sequence& q : c.sequences) rows_max = std::max(rows_max, q.rows);
-    for (int repeat = 0; repeat < 2; ++repeat) {
-      TR_CUDA_OK(decode_attention(
-          {shape, layer, query.get(), stride, output.get(), stride, on_device.get(), 1, count.get(),
-           blocks.get(), rows_max, partials.get(), counters.get()},
-          device.multiProcessorCount, nullptr));
+    DecodeAttention a = {shape,           layer,          query.get(),       stride,
+                         output.get(),    stride,         on_device.get(),   1,
+                         count.get(),     blocks.get(),   rows_max,          partials.get(),
+                         counters.get()};
+    if (c.spread) {
+      a.sequences = sequences.get();
+      a.sequence_count = static_cast<int32_t>(c.sequences.size());
+      EXPECT_TRUE(decode_spreads(shape, layer, 1, device.multiProcessorCount));
     }
+    for (int repeat = 0; repeat < 2; ++repeat)
+      TR_CUDA_OK(decode_attention(a, device.multiProcessorCount, nullptr));
     TR_CUDA_OK(cudaDeviceSynchronize());
   }
   const auto bits = output.read();
@@ -260,6 +266,19 @@ TEST(DecodeAttention, HandsOutManyItems) {
   c.dim = 64;
   c.window = 70;
   check(c, false);
+}
+
+TEST(DecodeAttention, SpreadsSequencesOverClusters) {
+  TR_NEEDS_SM90();
+  const std::vector<Sequence> ragged = {{1, 1},   {1, 16},  {1, 63},   {1, 64},  {1, 65},
+                                        {1, 512}, {1, 513}, {1, 1000}, {1, 2048}};
+  for (Case c : {Case{ragged}, Case{ragged, 8, 8, 64, 32, DType::f16}, Case{ragged, 16, 1, 128, 64},
+                 Case{{{1, 200}}, 14, 2, 64, 128}, Case{{{1, 385}}, 32, 4, 128, 64}}) {
+    c.spread = true;
+    check(c, false);
+    c.sinks = true;
+    check(c, false);
+  }
 }
 
 TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {

@@ -7,11 +7,15 @@
 // and meet only at the end of the item; the copies run ahead into the next item. Shares leave
 // unnormalised sums; the block that finishes a sequence's last share adds them up in order. How a
 // sequence is split depends on its own length only, so its result does not depend on the batch.
+//
+// On compute capability 9.0 few sequences that are not long are spread over clusters: each block of
+// a cluster takes an eighth of a sequence, and all add up what they find in each other's memory.
 #include <algorithm>
 
 #include "kernels/cuda/decode_stream.hpp"
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 
 namespace troupe::cuda {
@@ -43,6 +47,11 @@ class Fetcher {
       : p_(p), ring_(ring), items_(items), index_(static_cast<int>(blockIdx.x)) {
     open();
   }
+  // One item and no other.
+  __device__ Fetcher(const DecodeAttention& p, uint32_t ring, const Item& only)
+      : p_(p), ring_(ring), items_(0), index_(0), item_(only) {
+    item_.valid = begin_item();
+  }
 
   // Whether the next tile was complete before this step began.
   __device__ __forceinline__ bool settled() const {
@@ -72,20 +81,24 @@ class Fetcher {
 
   // Goes to the first item from index_ on that has tiles for this warp.
   __device__ void open() {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (;; index_ += static_cast<int>(gridDim.x)) {
       item_ = load_item(p_, index_, items_);
-      if (!item_.valid) return;
-      const int tiles = (item_.work.end - item_.work.begin + kTile - 1) / kTile;
-      mine_ = tiles > warp ? (tiles - warp + kWarps - 1) / kWarps : 0;
-      if (mine_ > 0) break;
+      if (!item_.valid || begin_item()) return;
     }
+  }
+  // False: no tile of it is this warp's.
+  __device__ bool begin_item() {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int tiles = (item_.work.end - item_.work.begin + kTile - 1) / kTile;
+    mine_ = tiles > warp ? (tiles - warp + kWarps - 1) / kWarps : 0;
+    if (mine_ == 0) return false;
     tile_ = lane;
     const AttentionSequence& s = item_.work.sequence;
     if (lane < mine_) {
       blocks_ = p_.blocks[s.table_begin + (position() - s.first_position) / p_.layer.block_tokens];
     }
     tile_ = 0;
+    return true;
   }
 
   // The 16 tokens from position() on; tokens past the share's end become zeros.
@@ -116,6 +129,25 @@ class Fetcher {
   int32_t blocks_ = 0;  // of tile `lane`; a share has at most 32 tiles a warp
 };
 
+// This warp's tiles of an item, the first of which is in `slot`; gives the slot behind the last.
+template <class T, int kDim, bool kRich>
+__device__ __forceinline__ int sum_tiles(const DecodeAttention& p, const Item& item, int group,
+                                         uint32_t ring, Fetcher<T, kDim>& fetcher, int slot,
+                                         Rows<T, kDim>& rows) {
+  using L = Layout<kDim>;
+  const int first = item.work.begin + static_cast<int>(threadIdx.x) / 32 * kTile;
+  for (int at = first; at < item.work.end; at += kWarps * kTile) {
+    ptx::wait_copies<L::kStages - 2>();
+    __syncwarp();
+    fetcher.next();
+    const uint32_t tile = ring + static_cast<uint32_t>(slot * L::kStage);
+    const Weights weights = score_tile<T, kDim, L, kRich>(p, item, group, at, tile, rows);
+    sum_tile<T, kDim, L>(tile + L::kHalf, weights, rows);
+    slot = slot + 1 == L::kStages ? 0 : slot + 1;
+  }
+  return slot;
+}
+
 template <class T, int kDim>
 __global__ void __launch_bounds__(kThreads, 2)
     decode_attention_kernel(const __grid_constant__ DecodeAttention p) {
@@ -145,15 +177,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     Rows<T, kDim> rows;
     begin_rows<T, kDim>(item, group, rows);
     load_query<T, kDim>(p, item, group, rows);
-    for (int at = item.work.begin + warp * kTile; at < item.work.end; at += kWarps * kTile) {
-      ptx::wait_copies<L::kStages - 2>();
-      __syncwarp();
-      fetcher.next();
-      const uint32_t tile = ring + static_cast<uint32_t>(slot * L::kStage);
-      const Weights weights = score_tile<T, kDim, L, true>(p, item, group, at, tile, rows);
-      sum_tile<T, kDim, L>(tile + L::kHalf, weights, rows);
-      slot = slot + 1 == L::kStages ? 0 : slot + 1;
-    }
+    slot = sum_tiles<T, kDim, true>(p, item, group, ring, fetcher, slot, rows);
     leave_sums<T, kDim>(p, item, group, sets, rows);
     if (item.work.shares == 1) continue;
     __shared__ bool last;
@@ -165,8 +189,126 @@ __global__ void __launch_bounds__(kThreads, 2)
 #endif
 }
 
+// ---- clusters ----
+
+constexpr int kCluster = 8;
+
+template <int kDim>
+constexpr int cluster_bytes(int rows) {
+  return Layout<kDim>::kRings + (kWarps + 1) * set_floats<kDim>(rows) * 4;
+}
+
+// What all blocks of the cluster have: the last set of each is its own sum. Blocks take turns.
+template <class T, int kDim>
+__device__ __forceinline__ void add_cluster(const DecodeAttention& p, const Item& item, int group,
+                                            const float* own) {
+  const int rows = group * item.work.sequence.row_count, shares = item.work.shares;
+  const auto* heads = reinterpret_cast<const float2*>(own + rows * kDim);
+  for (int i = item.work.share * kThreads + static_cast<int>(threadIdx.x); i < rows * (kDim / 4);
+       i += kCluster * kThreads) {
+    const int row = i / (kDim / 4), column = i % (kDim / 4) * 4;
+    const auto* place = reinterpret_cast<const float4*>(own + row * kDim + column);
+    float2 head[kCluster];
+    float4 x[kCluster];
+    float top = kNone;
+#pragma unroll
+    for (int k = 0; k < kCluster; ++k) {
+      if (k >= shares) break;
+      head[k] = ptx::load_at(heads + row, static_cast<uint32_t>(k));
+      x[k] = ptx::load_at(place, static_cast<uint32_t>(k));
+    }
+#pragma unroll
+    for (int k = 0; k < kCluster; ++k) {
+      if (k < shares) top = fmaxf(top, head[k].x);
+    }
+    float4 sum = {};
+    float weight = 0.0F;
+#pragma unroll
+    for (int k = 0; k < kCluster; ++k) {
+      if (k >= shares) break;
+      const float factor = exp2_fast(head[k].x - top);
+      sum.x += x[k].x * factor;
+      sum.y += x[k].y * factor;
+      sum.z += x[k].z * factor;
+      sum.w += x[k].w * factor;
+      weight += head[k].y * factor;
+    }
+    write_row<T, kDim>(p, item, group, row, column, sum, top, weight);
+  }
+}
+
+// A cluster a sequence and kv head.
+template <class T, int kDim>
+__global__ void __launch_bounds__(kThreads, 2)
+    decode_cluster_kernel(const __grid_constant__ DecodeAttention p) {
+#if __CUDA_ARCH__ >= 900
+  using L = Layout<kDim>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  ptx::let_next_kernel_start();
+  const int group = p.shape.heads / p.layer.kv_heads, warp = static_cast<int>(threadIdx.x) / 32;
+  Item item;
+  item.work.sequence = p.sequences[blockIdx.x / kCluster];
+  item.kv_head = static_cast<int>(blockIdx.y);
+  const int kv_len = item.work.sequence.kv_len, round = kWarps * kTile;
+  const int each = ((kv_len + round - 1) / round + kCluster - 1) / kCluster * round;
+  item.work.share = static_cast<int>(ptx::cluster_rank());
+  item.work.shares = (kv_len + each - 1) / each;
+  item.work.begin = min(item.work.share * each, kv_len);
+  item.work.end = min(item.work.begin + each, kv_len);
+  item.valid = true;
+  const uint32_t ring = ptx::shared_address(shared) + static_cast<uint32_t>(warp * L::kWarpBytes);
+  Fetcher<T, kDim> fetcher(p, ring, item);
+  bool waited = false;
+  for (int i = 0; i < L::kStages - 1; ++i) {
+    if (!waited && !fetcher.settled()) {
+      ptx::wait_for_earlier_kernels();
+      waited = true;
+    }
+    fetcher.next();
+  }
+  if (!waited) ptx::wait_for_earlier_kernels();
+  const int row_count = group * item.work.sequence.row_count;
+  auto* sets = reinterpret_cast<float*>(shared + L::kRings);
+  float* own = sets + kWarps * set_floats<kDim>(row_count);
+  if (item.work.share < item.work.shares) {
+    Rows<T, kDim> rows;
+    begin_rows<T, kDim>(item, group, rows);
+    load_query<T, kDim>(p, item, group, rows);
+    sum_tiles<T, kDim, false>(p, item, group, ring, fetcher, 0, rows);
+    put_set<T, kDim>(sets + warp * set_floats<kDim>(row_count), row_count, rows);
+    meet();
+    const Sets warps = {sets, set_floats<kDim>(row_count), kWarps, row_count};
+    for (int i = threadIdx.x; i < row_count * (kDim / 4); i += kThreads) {
+      const int row = i / (kDim / 4), column = i % (kDim / 4) * 4;
+      const Added<1> all = add_sets<kDim, 1>(warps, row, column);
+      *reinterpret_cast<float4*>(own + row * kDim + column) = all.sum[0];
+      if (column == 0)
+        *reinterpret_cast<float2*>(own + row_count * kDim + row * 2) = {all.top[0], all.weight[0]};
+    }
+  }
+  ptx::cluster_meet();
+  add_cluster<T, kDim>(p, item, group, own);
+  ptx::wait_copies<0>();
+  ptx::cluster_meet();  // what the others read stays until they have
+#endif
+}
+
+template <class T, int kDim>
+cudaError_t spread(const DecodeAttention& args, cudaStream_t stream) {
+  const auto kernel = decode_cluster_kernel<T, kDim>;
+  const auto shared =
+      static_cast<size_t>(cluster_bytes<kDim>(args.shape.heads / args.layer.kv_heads));
+  TR_CUDA_TRY(allow_shared(kernel, shared));
+  const dim3 grid(static_cast<unsigned>(args.sequence_count) * kCluster,
+                  static_cast<unsigned>(args.layer.kv_heads));
+  return launch(kernel, {grid, dim3(kThreads), shared, kCluster}, stream, args);
+}
+
 template <class T, int kDim>
 cudaError_t run(const DecodeAttention& args, int multiprocessors, cudaStream_t stream) {
+  if constexpr (kDim < 256) {
+    if (args.sequences != nullptr) return spread<T, kDim>(args, stream);
+  }
   if (runs_hopper_code()) return stream_decode<T, kDim>(args, multiprocessors, stream);
   const auto kernel = decode_attention_kernel<T, kDim>;
   const auto shared = static_cast<size_t>(
@@ -205,6 +347,12 @@ bool decode_attention_fits(const AttentionShape& s, const PagedLayer& l, int32_t
          (s.dtype == DType::f16 || s.dtype == DType::bf16) && l.block_tokens % kTile == 0 &&
          (l.block_tokens & (l.block_tokens - 1)) == 0 && rows <= kDecodeRowsMax &&
          static_cast<size_t>(shared) <= shared_max;
+}
+
+bool decode_spreads(const AttentionShape& s, const PagedLayer& l, int32_t sequences,
+                    int32_t multiprocessors) {
+  return runs_hopper_code() && s.head_dim < 256 && s.window == 0 && s.softcap == 0.0F &&
+         s.alibi_slopes == nullptr && l.kv_heads * sequences * kCluster <= 2 * multiprocessors;
 }
 
 size_t decode_partials_floats(int head_dim) {

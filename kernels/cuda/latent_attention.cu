@@ -6,9 +6,13 @@
 // them, all read all scores and go through the softmax alike, and each sums a quarter of the
 // value's columns; so the tile is read from memory once. Shares leave unnormalised sums; the block
 // that finishes a sequence's last share adds them up in order.
+//
+// Few sequences that are not long are spread over clusters instead: each block of a cluster takes
+// an eighth of a sequence, and adds up an eighth of the columns from all others' shared memory.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 
@@ -26,7 +30,9 @@ struct Layout {
   static constexpr int kPieces = kKey / 8;  // 16-byte pieces of a key
   static constexpr int kTileBytes = kTile * kKey * 2;
   static constexpr int kScores = kHeads * (kTile + 2);  // floats, twice
-  static constexpr int kBytes = kStages * kTileBytes + 2 * kScores * 4;
+  static constexpr int kQueryRow = kKey * 2 + 16;  // rows begin on banks of their own
+  static constexpr int kQuery = kStages * kTileBytes + 2 * kScores * 4;  // where the query lies
+  static constexpr int kBytes = kQuery + kHeads * kQueryRow;
   static constexpr int kFetched = kTile * kPieces / kThreads;
   static_assert(kTile * kPieces % kThreads == 0 && kPieces % 8 == 0);
 };
@@ -80,23 +86,27 @@ __device__ void fetch(const LatentAttention& p, const DecodeWork& w, Places& pla
   ptx::commit_copies();
 }
 
+// Rows of heads that are not there may be any: nobody asks for what becomes of them.
 template <class T, int kKey>
 __device__ __forceinline__ void load_query(const LatentAttention& p, const DecodeWork& w, int head,
-                                           uint32_t (&query)[kKey / 16][4]) {
-  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = head + g + half * 8;
-    const bool there = row < p.shape.heads;
-    const auto* words = reinterpret_cast<const uint32_t*>(
-        static_cast<const T*>(p.query) + w.sequence.row_begin * p.query_stride +
-        static_cast<int64_t>(there ? row : 0) * kKey);
-#pragma unroll
-    for (int k = 0; k < kKey / 16; ++k) {
-      query[k][half] = there ? words[k * 8 + t] : 0;
-      query[k][half + 2] = there ? words[k * 8 + t + 4] : 0;
-    }
+                                           uint32_t to, uint32_t (&query)[kKey / 16][4]) {
+  using L = Layout<kKey>;
+  const T* from = static_cast<const T*>(p.query) + w.sequence.row_begin * p.query_stride;
+  for (int i = static_cast<int>(threadIdx.x); i < kHeads * L::kPieces; i += kThreads) {
+    const int row = i / L::kPieces, chunk = i % L::kPieces;
+    const bool there = head + row < p.shape.heads;
+    ptx::copy16_async(to + static_cast<uint32_t>(row * L::kQueryRow + chunk * 16),
+                      from + static_cast<int64_t>(there ? head + row : 0) * kKey + chunk * 8,
+                      there);
   }
+  ptx::commit_copies();
+  ptx::wait_copies<0>();
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const uint32_t at = to + static_cast<uint32_t>(lane % 16 * L::kQueryRow + lane / 16 * 16);
+#pragma unroll
+  for (int k = 0; k < kKey / 16; ++k)
+    ptx::load_matrix(query[k], at + static_cast<uint32_t>(k * 32));
 }
 
 // Scores of this warp's eight tokens, in powers of two, into shared memory.
@@ -295,50 +305,57 @@ __device__ void share_sums(const LatentAttention& p, const DecodeWork& w, int he
   if (last) add_shares<T, kValue>(p, w, head, first, stride);
 }
 
+// What an item's tokens come to, before anything is divided by the weights' sum.
+template <class T, int kKey, int kValue>
+__device__ __forceinline__ void sum_up(const LatentAttention& p, const DecodeWork& w, int head,
+                                       uint8_t* shared, bool& waited, Sums<kValue>& s) {
+  using L = Layout<kKey>;
+  const uint32_t ring = ptx::shared_address(shared);
+  auto* scores = reinterpret_cast<float*>(shared + kStages * L::kTileBytes);
+  const int tiles = (w.end - w.begin + kTile - 1) / kTile;
+  // Tokens of earlier steps do not depend on the kernels in front.
+  const int ahead = min(w.begin + (kStages - 1) * kTile, w.end);
+  if (!waited && ahead > w.sequence.kv_len - w.sequence.row_count) {
+    ptx::wait_for_earlier_kernels();
+    waited = true;
+  }
+  Places places = {};
+  places.look_up(p, w, 0);
+  for (int i = 0; i < kStages - 1; ++i) fetch<kKey>(p, w, places, ring, i);
+  if (!waited) ptx::wait_for_earlier_kernels();
+  waited = true;
+  uint32_t query[kKey / 16][4];
+  load_query<T, kKey>(p, w, head, ring + L::kQuery, query);
+  for (int i = 0; i < tiles; ++i) {
+    const uint32_t tile = ring + static_cast<uint32_t>(i % kStages * L::kTileBytes);
+    float* of_tile = scores + i % 2 * L::kScores;
+    ptx::wait_copies<kStages - 2>();
+    __syncthreads();
+    score_tile<T, kKey>(p, w, tile, w.begin + i * kTile, query, of_tile);
+    fetch<kKey>(p, w, places, ring, i + kStages - 1);
+    __syncthreads();
+    take_tile<T, kKey, kValue>(tile, of_tile, s);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 1);
+    s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 2);
+  }
+}
+
 template <class T, int kKey, int kValue>
 __global__ void __launch_bounds__(kThreads, 1)
     latent_attention_kernel(const __grid_constant__ LatentAttention p) {
-  using L = Layout<kKey>;
   extern __shared__ __align__(128) uint8_t shared[];
   ptx::let_next_kernel_start();
-  const uint32_t ring = ptx::shared_address(shared);
-  auto* scores = reinterpret_cast<float*>(shared + kStages * L::kTileBytes);
   const int items = *p.work_count, head = static_cast<int>(blockIdx.y) * kHeads;
   bool waited = false;
   for (int index = static_cast<int>(blockIdx.x); index < items;
        index += static_cast<int>(gridDim.x)) {
     const DecodeWork w = p.work[index * p.work_stride];
-    const int tiles = (w.end - w.begin + kTile - 1) / kTile;
-    __syncthreads();  // the ring and the scores are free
-    // Tokens of earlier steps do not depend on the kernels in front.
-    const int ahead = min(w.begin + (kStages - 1) * kTile, w.end);
-    if (!waited && ahead > w.sequence.kv_len - w.sequence.row_count) {
-      ptx::wait_for_earlier_kernels();
-      waited = true;
-    }
-    Places places = {};
-    places.look_up(p, w, 0);
-    for (int i = 0; i < kStages - 1; ++i) fetch<kKey>(p, w, places, ring, i);
-    if (!waited) ptx::wait_for_earlier_kernels();
-    waited = true;
-    uint32_t query[kKey / 16][4];
-    load_query<T, kKey>(p, w, head, query);
+    __syncthreads();  // the ring, the scores and the query are free
     Sums<kValue> s;
-    for (int i = 0; i < tiles; ++i) {
-      const uint32_t tile = ring + static_cast<uint32_t>(i % kStages * L::kTileBytes);
-      float* of_tile = scores + i % 2 * L::kScores;
-      ptx::wait_copies<kStages - 2>();
-      __syncthreads();
-      score_tile<T, kKey>(p, w, tile, w.begin + i * kTile, query, of_tile);
-      fetch<kKey>(p, w, places, ring, i + kStages - 1);
-      __syncthreads();
-      take_tile<T, kKey, kValue>(tile, of_tile, s);
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 1);
-      s.weight[half] += __shfl_xor_sync(0xffffffff, s.weight[half], 2);
-    }
+    sum_up<T, kKey, kValue>(p, w, head, shared, waited, s);
     if (w.shares > 1) {
       share_sums<T, kValue>(p, w, head, s);
     } else {
@@ -351,12 +368,103 @@ __global__ void __launch_bounds__(kThreads, 1)
   ptx::wait_copies<0>();
 }
 
+// ---- clusters ----
+
+constexpr int kCluster = 8;
+
+// This block's columns, from what `shares` blocks of the cluster have.
+template <class T, int kValue>
+__device__ __forceinline__ void add_cluster(const LatentAttention& p, const DecodeWork& w, int head,
+                                            const float* sums, const float2* rows, int shares) {
+  constexpr int kOwn = kValue / kCluster, kEach = 8;  // columns of a block, and of a thread
+  static_assert(kHeads * kOwn == kThreads * kEach);
+  const int row = static_cast<int>(threadIdx.x) / (kOwn / kEach);
+  const int column = static_cast<int>(ptx::cluster_rank()) * kOwn +
+                     static_cast<int>(threadIdx.x) % (kOwn / kEach) * kEach;
+  float2 of[kCluster];
+  float top = kNone, weight = 0.0F;
+#pragma unroll
+  for (int i = 0; i < kCluster; ++i) {
+    if (i < shares) of[i] = ptx::load_at(rows + row, static_cast<uint32_t>(i));
+  }
+#pragma unroll
+  for (int i = 0; i < kCluster; ++i) {
+    if (i < shares) top = fmaxf(top, of[i].x);
+  }
+  float4 all[2] = {};
+#pragma unroll
+  for (int i = 0; i < kCluster; ++i) {
+    if (i >= shares) break;
+    const float factor = exp2f(of[i].x - top);
+    weight += of[i].y * factor;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const auto* at = reinterpret_cast<const float4*>(sums + row * kValue + column) + h;
+      const float4 x = ptx::load_at(at, static_cast<uint32_t>(i));
+      all[h].x += x.x * factor;
+      all[h].y += x.y * factor;
+      all[h].z += x.z * factor;
+      all[h].w += x.w * factor;
+    }
+  }
+  write_values<T, kValue>(p, w, head + row, column, all[0], weight);
+  write_values<T, kValue>(p, w, head + row, column + 4, all[1], weight);
+}
+
+// A cluster a sequence: its blocks share the tokens evenly, in whole tiles.
+template <class T, int kKey, int kValue>
+__global__ void __launch_bounds__(kThreads, 1)
+    latent_cluster_kernel(const __grid_constant__ LatentAttention p) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ float2 rows[kHeads];
+  static_assert(kHeads * kValue * 4 <= kStages * Layout<kKey>::kTileBytes);
+  ptx::let_next_kernel_start();
+  const int head = static_cast<int>(blockIdx.y) * kHeads;
+  DecodeWork w;
+  w.sequence = p.sequences[blockIdx.x / kCluster];
+  const int tiles = (w.sequence.kv_len + kTile - 1) / kTile;
+  const int each = (tiles + kCluster - 1) / kCluster * kTile;
+  w.share = static_cast<int>(ptx::cluster_rank());
+  w.shares = (w.sequence.kv_len + each - 1) / each;
+  w.begin = min(w.share * each, w.sequence.kv_len);
+  w.end = min(w.begin + each, w.sequence.kv_len);
+  bool waited = false;
+  auto* sums = reinterpret_cast<float*>(shared);
+  if (w.share < w.shares) {
+    Sums<kValue> s;
+    sum_up<T, kKey, kValue>(p, w, head, shared, waited, s);
+    ptx::wait_copies<0>();
+    __syncthreads();  // the ring is free for the sums
+    each_pair<kValue>(s, [&](int row, int column, float2 x) {
+      *reinterpret_cast<float2*>(sums + row * kValue + column) = x;
+    });
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+    if (threadIdx.x < 32 && threadIdx.x % 4 == 0) {
+      rows[g] = {s.top[0], s.weight[0]};
+      rows[g + 8] = {s.top[1], s.weight[1]};
+    }
+  }
+  if (!waited) ptx::wait_for_earlier_kernels();
+  ptx::cluster_meet();
+  add_cluster<T, kValue>(p, w, head, sums, rows, w.shares);
+  ptx::cluster_meet();  // what the others read stays until they have
+#endif
+}
+
 template <class T>
 cudaError_t run(const LatentAttention& p, int multiprocessors, cudaStream_t stream) {
   const auto kernel = latent_attention_kernel<T, 576, 512>;
   constexpr int kBytes = Layout<576>::kBytes;
   TR_CUDA_TRY(allow_shared(kernel, kBytes));
   const auto groups = static_cast<unsigned>((p.shape.heads + kHeads - 1) / kHeads);
+  if (p.sequences != nullptr) {
+    const auto spread = latent_cluster_kernel<T, 576, 512>;
+    TR_CUDA_TRY(allow_shared(spread, kBytes));
+    const LaunchShape shape = {dim3(static_cast<unsigned>(p.sequence_count) * kCluster, groups),
+                               dim3(kThreads), static_cast<size_t>(kBytes), kCluster};
+    return launch(spread, shape, stream, p);
+  }
   return launch(kernel,
                 {dim3(static_cast<unsigned>(multiprocessors), groups), dim3(kThreads),
                  static_cast<size_t>(kBytes)},
@@ -364,6 +472,11 @@ cudaError_t run(const LatentAttention& p, int multiprocessors, cudaStream_t stre
 }
 
 }  // namespace
+
+bool latent_spreads(const AttentionShape& s, int32_t sequences, int32_t multiprocessors) {
+  return runs_hopper_code() &&
+         (s.heads + kHeads - 1) / kHeads * sequences * kCluster <= multiprocessors;
+}
 
 bool latent_attention_fits(const AttentionShape& s, const CacheLayer& c, size_t shared_max) {
   return Layout<576>::kBytes <= shared_max && s.head_dim == 576 && c.key_dim == 576 &&

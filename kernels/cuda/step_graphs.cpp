@@ -31,7 +31,7 @@ uint64_t CudaBackend::graph_key(const Batch& batch, uint64_t shape_key) const {
   const StepCounts& c = plan.counts;
   const uint64_t draws = plan.draws_alike() ? (plan.greedy ? 2 : 1) : 0;
   return shape_key ^ (c.rope_positions ? 1ULL << 63 : 0) ^ (c.modality ? 1ULL << 62 : 0) ^
-         draws << 60 ^ static_cast<uint64_t>(c.groups) << 56;
+         (c.spreads ? 1ULL << 55 : 0) ^ draws << 60 ^ static_cast<uint64_t>(c.groups) << 56;
 }
 
 bool CudaBackend::replay(const Batch& batch, uint64_t shape_key) {

@@ -49,6 +49,11 @@ int32_t StepPlan::share_for(const StepShape& shape, int64_t positions) const {
   return std::clamp(round_up(positions * shape.kv_heads / slots, 64), kShareLeast, kDecodeShareMax);
 }
 
+bool StepPlan::may_spread(const PlanView& plan) const {
+  return !rows_independent_ && counts.prefill_items == 0 && counts.rows == counts.sequences &&
+         counts.decode_runs == counts.sequences && plan.header().max_kv_len <= kSpreadMost;
+}
+
 size_t StepPlan::reserve(size_t bytes) {
   const size_t begin = used_;
   used_ = (used_ + bytes + 15) / 16 * 16;
@@ -278,6 +283,7 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
       ++c.decode_runs;
     }
   }
+  c.spreads = may_spread(plan);
   lay_out(plan);
   patches_ = 0;
   block_bytes_ = plan.blocks().size_bytes();

@@ -31,6 +31,7 @@ struct StepCounts {
   int32_t prefill_items = 0;
   bool prefills_whole = true;  // no prefilling sequence has a past
   int32_t decode_longest = 0;  // sequences with at most so many rows decode
+  bool spreads = false;  // nothing but sequences of one row that are not long
   bool rope_positions = false, span_ends = false, modality = false;
 };
 
@@ -139,6 +140,7 @@ class StepPlan {
   void take_form(const StepPlan& last);
   [[nodiscard]] int32_t share_for(const StepShape& shape, int64_t positions) const;
   [[nodiscard]] bool begins_share(int32_t share) const;
+  [[nodiscard]] bool may_spread(const PlanView& plan) const;
   bool repeat_tables(const PlanView& plan, int32_t group, const KvCacheSpec& cache);
   template <class T>
   T* host(size_t offset) {

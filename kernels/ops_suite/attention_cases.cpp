@@ -29,6 +29,7 @@ struct Shape {
   bool alibi = false;
   bool sinks = false;
   bool spans = false;
+  bool norms = false;  // of queries' and keys' heads, before they are turned
 };
 
 constexpr int32_t kBlocks = 96;
@@ -116,6 +117,19 @@ class Scene {
     lab_.test.rope_write(batch.test, a);
     lab_.plain().rope_write(batch.plain, b);
   }
+  void norm_heads(const Twin& rows) {
+    const Twin weight = lab_.activations(1, shape_.key_dim);
+    NormArgs a;
+    a.eps = 1e-6F;
+    a.group = shape_.key_dim;
+    NormArgs b = a;
+    a.input = a.output = rows.test;
+    a.weight = weight.test;
+    b.input = b.output = rows.plain;
+    b.weight = weight.plain;
+    lab_.test.norm(a);
+    lab_.plain().norm(b);
+  }
   // As a model's layer does it: the rows of one projection turned, written and attended to.
   void step(const BatchTwin& batch, const RopeSpec& test, const RopeSpec& plain, const std::string& what) {
     const int64_t q = int64_t{shape_.heads} * shape_.key_dim, kv = int64_t{shape_.kv_heads} * shape_.key_dim;
@@ -124,6 +138,8 @@ class Scene {
       return Twin{all.test.columns(begin, count), all.plain.columns(begin, count)};
     };
     const Twin query = part(0, q), key = part(q, kv), value = part(q + kv, kv);
+    if (shape_.norms) norm_heads(query);
+    if (shape_.norms) norm_heads(key);
     lab_.test.rope_write(batch.test, {query.test, key.test, value.test, shape_.heads, shape_.key_dim, 0, &test,
                                       cache_.test.get(), 1, 0});
     lab_.plain().rope_write(batch.plain, {query.plain, key.plain, value.plain, shape_.heads, shape_.key_dim, 0,
@@ -235,6 +251,7 @@ void attention_decode_case(Lab& lab) {
     shape.key_dim = shape.value_dim = dim;
     shape.block_tokens = lab.one_of({16, 32, 64});
     shape.window = lab.toss() ? 0 : some(lab, 1, 100);
+    shape.norms = lab.toss();
     Scene scene(lab, shape);
     std::vector<float> frequencies;
     for (int32_t i = 0; i < dim / 2; ++i)
@@ -298,6 +315,10 @@ void attention_latent_case(Lab& lab) {
   s.key_dim = s.value_dim + lab.one_of({16, 64});
   check_attention(lab, s, {{some(lab, 1, 100), 1}});
   check_attention(lab, s, {{some(lab, 1, 40), 1}, {some(lab, 0, 20), some(lab, 2, 40)}});
+  // DeepSeek's, decoding: lengths around the ends of what backends take at once.
+  s.value_dim = 512;
+  s.key_dim = 576;
+  check_attention(lab, s, {{0, 1}, {31, 1}, {32, 1}, {some(lab, 33, 600), 1}});
 }
 
 namespace {

@@ -23,6 +23,34 @@ __device__ __forceinline__ void cluster_meet() {
           : "memory");
 }
 
+// Reads from the same place of block `rank`, which must not have left.
+__device__ __forceinline__ float4 load_at(const float4* here, uint32_t rank) {
+  float4 x;
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n"
+      "}\n"
+      : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+      : "r"(shared_address(here)), "r"(rank)
+      : "memory");
+  return x;
+}
+__device__ __forceinline__ float2 load_at(const float2* here, uint32_t rank) {
+  float2 x;
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %2, %3;\n"
+      "ld.shared::cluster.v2.f32 {%0, %1}, [there];\n"
+      "}\n"
+      : "=f"(x.x), "=f"(x.y)
+      : "r"(shared_address(here)), "r"(rank)
+      : "memory");
+  return x;
+}
+
 // Arrives at the same barrier of block `rank`.
 __device__ __forceinline__ void mbarrier_arrive_at(SharedPlace bar, uint32_t rank) {
   asm volatile(
