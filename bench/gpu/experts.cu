@@ -58,6 +58,7 @@ void measure(Report& report, const Ceilings& ceilings, const Shape& s, int rows,
   cudaDeviceProp device = {};
   BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
   w.shared_max = device.sharedMemPerBlockOptin;
+  w.multiprocessors = device.multiProcessorCount;
   const Memory chosen = Memory::zeros(items * sizeof(ExpertWeights)),
                numbers = Memory::zeros(items * 16), count = Memory::zeros(256),
                between = Memory::zeros(items * static_cast<size_t>(s.inner) * 2),

@@ -52,8 +52,27 @@ AttentionShape shape_of(const AttentionArgs& a, int32_t head_dim) {
 
 }  // namespace
 
+// The norms that were put off, if they are of these queries and keys.
+bool CudaBackend::take_norms(RopeWrite& r) {
+  if (!rope_write_norms(r)) return false;
+  HeadNorm query, key;
+  for (const NormArgs& n : norms_) {
+    const bool of_query = n.input.data == r.query.data && n.input.cols == r.query.cols;
+    if (n.group != r.head_dim || n.input.rows != r.query.rows ||
+        (!of_query && (n.input.data != r.key.data || n.input.cols != r.key.cols)))
+      return false;
+    HeadNorm& to = of_query ? query : key;
+    if (to.weight != nullptr) return false;
+    to = {n.weight.data, n.weight_offset, n.eps};
+  }
+  norms_.clear();
+  r.query_norm = query;
+  r.key_norm = key;
+  return true;
+}
+
 void CudaBackend::rope_write(const Batch& batch, const RopeWriteArgs& a) {
-  flush();
+  if (norms_.empty()) flush();  // as norms that wait saw to
   const StepPlan& plan = plan_of(batch);
   RopeWrite r;
   if (a.rope != nullptr) r.rope = rope_of(*a.rope);
@@ -77,6 +96,7 @@ void CudaBackend::rope_write(const Batch& batch, const RopeWriteArgs& a) {
     r.value_dim = spec.value_dim;
     if (spec.values_in_keys) r.value = {};
   }
+  if (!norms_.empty() && !take_norms(r)) flush();
   check(cuda::rope_write(r, stream_), "rope_write");
   if (a.cache != nullptr && a.key && a.value) written_ = a;
 }

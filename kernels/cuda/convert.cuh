@@ -54,6 +54,18 @@ __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float low, float high) {
   return *reinterpret_cast<const uint32_t*>(&h);
 }
 
+// The two that lie in a register.
+template <class T>
+__device__ __forceinline__ float2 unpack(uint32_t bits);
+template <>
+__device__ __forceinline__ float2 unpack<__half>(uint32_t bits) {
+  return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+}
+template <>
+__device__ __forceinline__ float2 unpack<__nv_bfloat16>(uint32_t bits) {  // one instruction each
+  return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000U)};
+}
+
 }  // namespace troupe::cuda
 
 // Runs the statements with `T` standing for the element type of `dtype`.

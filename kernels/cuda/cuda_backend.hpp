@@ -8,7 +8,8 @@
 // linear() keeps a product whose gate a following gated_activation() can take along, or whose parts
 // a following norm() can add up (norm_product.cpp), and the head's when its likeliest tokens are all
 // that sample() will ask for; any other op starts it first. The product's own output is then never
-// written.
+// written. norm() of a query's and a key's heads waits for rope_write(), which can take it along, and
+// experts() for an expert that all rows share (expert_ops.cpp).
 #pragma once
 
 #include <array>
@@ -29,6 +30,7 @@
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cublaslt.hpp"
 #include "kernels/cuda/device_memory.hpp"
+#include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/experts.hpp"
 #include "kernels/cuda/gated_gemm.hpp"
 #include "kernels/cuda/sampling.hpp"
@@ -152,13 +154,16 @@ class CudaBackend final : public Backend, public DeviceAccount {
 
   void flush();  // starts what was put off: a pass that a graph is, the plan's upload, a product
   void start_pass_or_upload();  // all of that but a product
-  void start_waiting();  // the product that waits for its gate, its norm or its tokens to be drawn
+  void start_waiting();  // products, norms or experts that wait for what follows
   bool waits_for(const Matrix& output) const;
   bool may_gate(const LinearArgs& args) const;
   bool may_leave_parts(const LinearArgs& args) const;
   bool may_draw(const StepPlan& plan, const LinearArgs& args) const;
   GemmOperands likeliest_of(const LinearArgs& args) const;
   cudaError_t draw_from_product(const Sampling& sampling);
+  void run_norm(const NormArgs& args);
+  bool put_off(const NormArgs& args);
+  bool take_norms(RopeWrite& to);  // that were put off
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
@@ -180,6 +185,23 @@ class CudaBackend final : public Backend, public DeviceAccount {
   bool attend_packed(const PackedAttentionArgs& args);
   void attend_plain(const Batch& batch, const AttentionArgs& args, int32_t rows_above);
   Result<const ExpertWeights*> expert_table(const ExpertsArgs& args);
+  // Experts that wait for one that all rows share: its two products, its gate between them and the
+  // sum of both, op by op.
+  struct Mixture {
+    ExpertsArgs routed;
+    std::optional<LinearArgs> up;
+    std::optional<ActivationArgs> gate;
+    std::optional<LinearArgs> down;
+  };
+  Status describe(const ExpertsArgs& args, ExpertsWork& work);
+  static void share(ExpertsWork& work, const LinearPart& up, const LinearPart& down);
+  void run_experts(const Mixture& mixture);
+  bool joins_mixture(const LinearArgs& args);
+  bool joins_mixture(const ActivationArgs& args);
+  bool joins_mixture(const AddArgs& args);
+  void start_mixture();
+  // Of all rows; may wait to be drawn from, where a plan says of what.
+  void whole_linear(const LinearArgs& args, const StepPlan* plan);
   void remember_product(const LinearPart& part);
   [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
   // Milliseconds of one launch(weight), the best of some rounds over all weights.
@@ -233,6 +255,8 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::set<ProductShape> products_;  // placed since products were last tuned
   StepResult spare_;  // finish_step() fills it again
   std::optional<LinearArgs> waiting_;
+  std::optional<Mixture> mixture_;
+  std::vector<NormArgs> norms_;  // of queries' and keys' heads, which rope_write() may take along
   // What the last rope_write() wrote into the cache, until any other op: attention may read it
   // there.
   std::optional<RopeWriteArgs> written_;

@@ -6,6 +6,7 @@
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/narrow_gemm.hpp"
 #include "kernels/cuda/portable_gemm.hpp"
 
 namespace troupe::cuda {
@@ -196,6 +197,8 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
   const bool one_type = y.dtype == w.values.dtype || y.dtype == DType::f32;
   if (const LargeCut cut = large_cut_of(operands); one_type && is_ours(cut))
     return check(run_large(operands, cut), "linear");
+  if (one_type && !rows_independent_ && narrow_gemm_fits(operands))
+    return check(narrow_gemm(operands, stream_), "linear");
   const SkinnyGemm skinny{operands};
   if (takes_skinny(skinny)) return check(run_skinny(skinny), "linear");
   // A bias of another type than the output is the portable kernel's, and so is what cuBLASLt does
@@ -236,6 +239,8 @@ void CudaBackend::start_pass_or_upload() {
 
 void CudaBackend::start_waiting() {
   written_.reset();
+  start_mixture();
+  for (const NormArgs& a : std::exchange(norms_, {})) run_norm(a);
   if (!waiting_) return;
   const LinearArgs a = *std::exchange(waiting_, std::nullopt);
   product(a.weight->parts[0], a.input, a.output);
@@ -283,16 +288,18 @@ cudaError_t CudaBackend::draw_from_product(const Sampling& s) {
   return give_likeliest(s, stream_);
 }
 
+void CudaBackend::whole_linear(const LinearArgs& a, const StepPlan* plan) {
+  flush();
+  if (!may_gate(a) && !may_leave_parts(a) && (plan == nullptr || !may_draw(*plan, a)))
+    return product(a.weight->parts[0], a.input, a.output);
+  waiting_ = a;
+}
+
 void CudaBackend::linear(const Batch& batch, const LinearArgs& a) {
+  if (joins_mixture(a)) return;
+  if (a.select == RowSelect::all) return whole_linear(a, &plan_of(batch));
   flush();
   const LinearPart& w = a.weight->parts[0];
-  if (a.select == RowSelect::all) {
-    if (may_gate(a) || may_leave_parts(a) || may_draw(plan_of(batch), a)) {
-      waiting_ = a;
-      return;
-    }
-    return product(w, a.input, a.output);
-  }
   const StepPlan& plan = plan_of(batch);
   const int32_t keep = a.select == RowSelect::vision ? 1 : 0;
   if (plan.at.modality == nullptr) {  // all rows are text
@@ -316,6 +323,7 @@ void CudaBackend::head_linear(const HeadLinearArgs& a) {
 }
 
 void CudaBackend::gated_activation(const ActivationArgs& a) {
+  if (joins_mixture(a)) return;
   if (a.kind == Activation::silu && waits_for(a.input) && a.output.dtype == a.input.dtype) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     SkinnyGemm g{operands_of(waited.weight->parts[0], waited.input, a.output)};
@@ -364,6 +372,7 @@ void CudaBackend::inject(const Batch& batch, const InjectArgs& a) {
 }
 
 void CudaBackend::add(const AddArgs& a) {
+  if (joins_mixture(a)) return;
   flush();
   check(cuda::add({a.input, a.addend, a.output, a.scale}, stream_), "add");
 }

@@ -97,6 +97,11 @@ struct Rope {
   int32_t sections[3] = {0, 0, 0};
   bool sections_interleaved = false;
 };
+// RMS norms of heads on their way: a weight of the rows' type for each element of a head.
+struct HeadNorm {
+  const void* weight = nullptr;  // null: none
+  float offset = 0.0F, eps = 1e-5F;
+};
 struct RopeWrite {
   Rope rope;
   Matrix query, key, value;  // query or value may be empty
@@ -107,8 +112,11 @@ struct RopeWrite {
   const int32_t* prompt_lengths = nullptr;  // per row
   const int32_t* cache_rows = nullptr;  // per row: block * block_tokens + token; -1: none
   CacheLayer cache;  // keys null: rotate only
+  HeadNorm query_norm, key_norm;  // where rope_write_norms()
 };
 cudaError_t rope_write(const RopeWrite& args, cudaStream_t stream);
+// Whether it can norm queries and keys before it turns them.
+bool rope_write_norms(const RopeWrite& args);
 
 // Rows of an encoder become the first tokens of one sequence's blocks.
 struct CrossWrite {

@@ -1,5 +1,6 @@
 // A mixture of experts on the CUDA backend: which kernels take it, and the memory they meet in.
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/experts.hpp"
@@ -41,7 +42,8 @@ size_t carve(ExpertsWork& w, std::byte* base) {
   carver.take(w.expert_of, items);
   carver.take(w.shares, items);
   auto* between = static_cast<std::byte*>(w.between);
-  carver.take(between, items * static_cast<size_t>(w.inner), dtype_bytes(w.dtype));
+  const auto shared = static_cast<size_t>(w.input.rows) * static_cast<size_t>(w.shared_parts);
+  carver.take(between, (items + shared) * static_cast<size_t>(w.inner), dtype_bytes(w.dtype));
   w.between = between;
   if (experts_in_tiles(w)) {
     ExpertTiles& t = w.tiles;
@@ -98,37 +100,39 @@ Result<const ExpertWeights*> CudaBackend::expert_table(const ExpertsArgs& a) {
   return placed;
 }
 
-void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
-  flush();
-  if (a.input.rows == 0) return;
+Status CudaBackend::describe(const ExpertsArgs& a, ExpertsWork& w) {
   const RoutingSpec& r = *a.routing;
+  w.input = a.input;
+  w.logits = a.router_logits;
+  w.output = a.output;
+  w.routing = {r.score == RouterScore::sigmoid,
+               r.renormalise,
+               r.experts,
+               r.top_k,
+               r.groups,
+               r.top_groups,
+               r.group_score_top,
+               r.scale,
+               static_cast<const float*>(r.correction.data)};
+  w.local = static_cast<int32_t>(a.gate_up.size());
+  w.first = a.first_expert;
+  w.curve = static_cast<Curve>(a.activation);
+  w.rows_independent = rows_independent_;
+  w.shared_max = shared_max_;
+  w.multiprocessors = multiprocessors_;
+  w.dtype = a.input.dtype;
+  if (w.local == 0) return ok_status();
+  TR_ASSIGN(w.weights, expert_table(a));
+  w.inner = static_cast<int32_t>(a.gate_up[0].out / 2);
+  w.dtype = a.gate_up[0].parts[0].values.dtype;
+  return ok_status();
+}
+
+void CudaBackend::run_experts(const Mixture& m) {
+  const ExpertsArgs& a = m.routed;
   ExpertsWork all;
-  all.input = a.input;
-  all.logits = a.router_logits;
-  all.output = a.output;
-  all.routing = {r.score == RouterScore::sigmoid,
-                 r.renormalise,
-                 r.experts,
-                 r.top_k,
-                 r.groups,
-                 r.top_groups,
-                 r.group_score_top,
-                 r.scale,
-                 static_cast<const float*>(r.correction.data)};
-  all.local = static_cast<int32_t>(a.gate_up.size());
-  all.first = a.first_expert;
-  all.curve = static_cast<Curve>(a.activation);
-  all.rows_independent = rows_independent_;
-  all.shared_max = shared_max_;
-  if (all.local > 0) {
-    auto table = expert_table(a);
-    if (!table.ok()) return fail(table.status());
-    all.weights = *table;
-    all.inner = static_cast<int32_t>(a.gate_up[0].out / 2);
-    all.dtype = a.gate_up[0].parts[0].values.dtype;
-  } else {
-    all.dtype = a.input.dtype;
-  }
+  if (Status s = describe(a, all); !s.ok()) return fail(std::move(s));
+  if (m.down) share(all, m.up->weight->parts[0], m.down->weight->parts[0]);
   const int64_t step = rows_at_once(all);
   for (int64_t begin = 0; begin < a.input.rows; begin += step) {
     const int64_t count = std::min(step, a.input.rows - begin);
@@ -144,13 +148,92 @@ void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
     if (a.forced.empty()) {
       w.forced = nullptr;
     } else {
-      const auto items = static_cast<size_t>(count) * static_cast<size_t>(r.top_k);
-      check(cudaMemcpyAsync(const_cast<int32_t*>(w.forced), a.forced.data() + begin * r.top_k,
-                            items * 4, cudaMemcpyHostToDevice, stream_),
+      const auto items = static_cast<size_t>(count * all.routing.top_k);
+      check(cudaMemcpyAsync(const_cast<int32_t*>(w.forced),
+                            a.forced.data() + begin * all.routing.top_k, items * 4,
+                            cudaMemcpyHostToDevice, stream_),
             "experts");
     }
     check(cuda::experts(w, stream_), "experts");
   }
+}
+
+// ---- an expert that all rows share ----
+
+void CudaBackend::experts(const Batch&, const ExpertsArgs& a) {
+  flush();
+  if (a.input.rows == 0) return;
+  ExpertsWork w;
+  if (Status s = describe(a, w); !s.ok()) return fail(std::move(s));
+  if (a.forced.empty() && experts_stream_fits(w)) {
+    mixture_ = Mixture{a, {}, {}, {}};
+  } else {
+    run_experts({a, {}, {}, {}});
+  }
+}
+
+// What comes first is multiplied by a weight like the chosen experts', only wider.
+bool CudaBackend::joins_mixture(const LinearArgs& a) {
+  if (!mixture_ || a.select != RowSelect::all) return false;
+  Mixture& m = *mixture_;
+  const LinearPart& w = a.weight->parts[0];
+  const bool plain = !w.bias && w.values.dtype == a.output.dtype && a.output.rows == a.input.rows;
+  if (!m.up) {
+    ExpertsWork work;
+    const bool same = a.input.data == m.routed.input.data && a.input.rows == m.routed.input.rows &&
+                      a.input.cols == m.routed.input.cols && w.group_size == 2;
+    if (!plain || !same || !describe(m.routed, work).ok() || w.values.dtype != work.dtype)
+      return false;
+    share(work, w, {});
+    if (work.shared_parts == 0 || !experts_stream_fits(work)) return false;
+    m.up = a;
+    return true;
+  }
+  const bool same = m.gate && !m.down && a.input.data == m.gate->output.data &&
+                    a.input.rows == m.gate->output.rows && a.input.cols == m.gate->output.cols &&
+                    a.output.cols == m.routed.output.cols;
+  if (!plain || !same || w.values.dtype != m.up->weight->parts[0].values.dtype) return false;
+  m.down = a;
+  return true;
+}
+
+bool CudaBackend::joins_mixture(const ActivationArgs& a) {
+  if (!mixture_ || !mixture_->up || mixture_->gate) return false;
+  const Matrix& both = mixture_->up->output;
+  if (a.kind != mixture_->routed.activation || a.input.data != both.data ||
+      a.input.rows != both.rows || a.input.cols != both.cols || a.output.dtype != both.dtype ||
+      a.output.cols * 2 != both.cols)
+    return false;
+  mixture_->gate = a;
+  return true;
+}
+
+bool CudaBackend::joins_mixture(const AddArgs& a) {
+  if (!mixture_ || !mixture_->down) return false;
+  const Matrix &own = mixture_->down->output, &all = mixture_->routed.output;
+  if (a.scale != 1.0F || a.input.data != own.data || a.input.rows != own.rows ||
+      a.addend.data != all.data || a.output.data != all.data || a.output.rows != all.rows ||
+      a.output.cols != all.cols || a.addend.stride != all.stride || a.output.stride != all.stride)
+    return false;
+  run_experts(*std::exchange(mixture_, std::nullopt));
+  return true;
+}
+
+// What has come so far of a mixture whose end never came.
+void CudaBackend::start_mixture() {
+  if (!mixture_) return;
+  const Mixture m = *std::exchange(mixture_, std::nullopt);
+  run_experts({m.routed, {}, {}, {}});
+  if (m.up) whole_linear(*m.up, nullptr);
+  if (m.gate) gated_activation(*m.gate);
+  if (m.down) whole_linear(*m.down, nullptr);
+}
+
+void CudaBackend::share(ExpertsWork& w, const LinearPart& up, const LinearPart& down) {
+  const int64_t width = up.values.rows / 2;
+  if (w.inner == 0 || width % w.inner != 0) return;
+  w.shared_parts = static_cast<int32_t>(width / w.inner);
+  w.shared = {up.values.data, nullptr, down.values.data, nullptr};
 }
 
 }  // namespace troupe::cuda

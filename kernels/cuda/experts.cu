@@ -1,10 +1,12 @@
-// Routing is one block a row. For the few rows of decoding a product is one warp a row of a chosen
-// expert's weight, which it reads once in 16-byte pieces: memory-bound work; experts_tiles.cu takes
-// more rows. Rows add up their experts' results in one order, so nothing depends on timing.
+// Routing, one block a row, and who multiplies: experts_stream.cu takes the few rows of decoding,
+// experts_tiles.cu more. What neither takes (f32, odd sizes, experts elsewhere, older devices) is
+// done here, by one warp a row of a chosen expert's weight, which it reads once in 16-byte pieces.
+// Rows add up their experts' results in one order, so nothing depends on timing.
 #include "kernels/cuda/experts.hpp"
 
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/curve.cuh"
+#include "kernels/cuda/expert_choice.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 
@@ -59,13 +61,32 @@ __device__ void keep_best_groups(const Routing& r, float* choice, bool* taken, f
   __syncwarp();
 }
 
-__device__ __forceinline__ float over_warp(float x, bool largest) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    const float y = __shfl_xor_sync(0xffffffff, x, d);
-    x = largest ? fmaxf(x, y) : x + y;
-  }
-  return x;
+using choice::over_warp;
+
+// Where products find their expert.
+__device__ __forceinline__ void leave_choice(const ExpertsWork& p, int64_t item, int expert,
+                                             float share) {
+  const int local = expert - p.first;
+  const bool here = local >= 0 && local < p.local;
+  p.shares[item] = share;
+  p.chosen[item] = here ? p.weights[local] : ExpertWeights{};
+  p.expert_of[item] = here ? local : -1;
+}
+
+__global__ void __launch_bounds__(choice::kThreads)
+    count_route_kernel(const __grid_constant__ ExpertsWork p) {
+  __shared__ __align__(16) uint32_t keys[choice::kExperts];
+  __shared__ choice::Chosen chosen[choice::kExperts];
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const int64_t row = blockIdx.x;
+  const auto k = static_cast<int>(threadIdx.x);
+  choice::choose(p.routing, static_cast<const float*>(p.logits.data) + row * p.logits.stride, keys,
+                 chosen);
+  __syncthreads();
+  if (k >= p.routing.top_k) return;
+  leave_choice(p, row * p.routing.top_k + k, chosen[k].expert,
+               choice::share_of(p.routing, chosen, k));
 }
 
 __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ ExpertsWork p) {
@@ -98,14 +119,7 @@ __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ Exper
     int e = take_best(choice, taken, 0, r.experts);
     if (p.forced != nullptr) e = p.forced[row * r.top_k + k];
     total += scores[e];
-    if (lane == 0) {
-      const int64_t item = row * r.top_k + k;
-      const int local = e - p.first;
-      p.shares[item] = scores[e] * r.scale;
-      const bool here = local >= 0 && local < p.local;
-      p.chosen[item] = here ? p.weights[local] : ExpertWeights{};
-      p.expert_of[item] = here ? local : -1;
-    }
+    if (lane == 0) leave_choice(p, row * r.top_k + k, e, scores[e] * r.scale);
   }
   __syncwarp();
   if (!r.renormalise) return;
@@ -209,7 +223,14 @@ cudaError_t experts(const ExpertsWork& p, cudaStream_t stream) {
   if (p.input.rows == 0) return cudaSuccess;
   if (p.routing.experts > kExpertsMax || p.routing.top_k > kTopMax) return cudaErrorInvalidValue;
   const auto rows = static_cast<unsigned>(p.input.rows);
-  TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
+  const bool streams = experts_stream_fits(p),
+             counted = choice::fits(p.routing) && p.forced == nullptr;
+  if (!counted) {
+    TR_CUDA_TRY(launch(route_kernel, {dim3(rows), dim3(32)}, stream, p));
+  } else if (!streams) {
+    TR_CUDA_TRY(launch(count_route_kernel, {dim3(rows), dim3(choice::kThreads)}, stream, p));
+  }
+  if (streams) return expert_streams(p, !counted, stream);
   if (experts_in_tiles(p)) return expert_tiles(p, stream);
   const auto blocks = [](int64_t n, int each) {
     return static_cast<unsigned>((n + each - 1) / each);

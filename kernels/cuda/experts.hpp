@@ -43,17 +43,26 @@ struct ExpertsWork {
   const int32_t* forced = nullptr;  // rows x top_k, or null
   bool rows_independent = false;  // one way to compute a row, however many there are
   size_t shared_max = 0;  // bytes that a block may have
+  int32_t multiprocessors = 0;
   const ExpertWeights* weights = nullptr;  // on the device, per local expert
   DType dtype = DType::bf16;
   int32_t local = 0, first = 0, inner = 0;
+  // An expert that all rows share, beside the chosen ones: shared_parts times as wide as these.
+  ExpertWeights shared;
+  int32_t shared_parts = 0;  // 0: none; only where experts_stream_fits()
   Curve curve = Curve::silu;
   ExpertWeights* chosen = nullptr;  // rows x top_k; null weights: not a local one
   int32_t* expert_of = nullptr;  // rows x top_k: among the local ones; -1: not a local one
   float* shares = nullptr;  // rows x top_k
-  void* between = nullptr;  // rows x top_k x inner, in dtype
+  void* between = nullptr;  // rows x (top_k + shared_parts) x inner, in dtype
   ExpertTiles tiles;  // where experts_in_tiles()
 };
 cudaError_t experts(const ExpertsWork& args, cudaStream_t stream);
+
+// Whether few rows stream their experts' weights through shared memory (experts_stream.cu).
+bool experts_stream_fits(const ExpertsWork& args);
+// With its routing, or, once `routed`, what follows that.
+cudaError_t expert_streams(const ExpertsWork& args, bool routed, cudaStream_t stream);
 
 // Whether tensor cores take the products (experts_tiles.cu); they need the memory of `tiles`.
 bool experts_in_tiles(const ExpertsWork& args);

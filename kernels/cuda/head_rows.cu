@@ -1,5 +1,7 @@
 // Per-head products of few rows (latent attention's way into the latent space and out of it): bound
 // by how fast a block gets its outputs' weights, so every thread has many loads under way.
+#include <type_traits>
+
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/portable_gemm.hpp"
@@ -37,7 +39,7 @@ struct RowWeights {
       }
     }
   }
-  __device__ __forceinline__ void multiply(const View& v, const float* x, T* to) const {
+  __device__ __forceinline__ void multiply(const View& v, const T*, const float* x, T* to) const {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
@@ -57,32 +59,54 @@ struct RowWeights {
   }
 };
 
-// weight[k, n]: a lane two neighbouring outputs, a warp every eighth of k.
+// weight[k, n]: a lane two neighbouring outputs, a warp every eighth of k; the first of these are
+// asked for before the kernels in front have ended.
 template <class T>
-__device__ void by_columns(const View& v, const T* weight, const float* x, T* to) {
-  __shared__ float parts[kWarps][kByColumns];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int o = static_cast<int>(blockIdx.x) * kByColumns + lane * 2;
-  float sum[2] = {};
-  if (o < v.n) {
-#pragma unroll 16
-    for (int k = warp; k < v.k; k += kWarps) {
-      const uint32_t bits = *reinterpret_cast<const uint32_t*>(weight + k * v.weight.stride + o);
-      const T* w = reinterpret_cast<const T*>(&bits);
-      sum[0] += to_float(w[0]) * x[k];
-      sum[1] += to_float(w[1]) * x[k];
+struct ColumnWeights {
+  static constexpr int kEarly = 16;
+  uint32_t bits[kEarly];
+  __device__ __forceinline__ static int output() {
+    return static_cast<int>(blockIdx.x) * kByColumns + static_cast<int>(threadIdx.x) % 32 * 2;
+  }
+  __device__ __forceinline__ static uint32_t at(const View& v, const T* weight, int k) {
+    return *reinterpret_cast<const uint32_t*>(weight + k * v.weight.stride + output());
+  }
+  __device__ __forceinline__ void load(const View& v, const T* weight) {
+#pragma unroll
+    for (int i = 0; i < kEarly; ++i) {
+      const int k = i * kWarps + static_cast<int>(threadIdx.x) / 32;
+      bits[i] = output() < v.n && k < v.k ? at(v, weight, k) : 0;
     }
   }
-  parts[warp][lane * 2] = sum[0];
-  parts[warp][lane * 2 + 1] = sum[1];
-  __syncthreads();
-  const int mine = static_cast<int>(blockIdx.x) * kByColumns + static_cast<int>(threadIdx.x);
-  if (threadIdx.x >= kByColumns || mine >= v.n) return;
-  float all = 0.0F;
+  __device__ __forceinline__ void multiply(const View& v, const T* weight, const float* x,
+                                           T* to) const {
+    __shared__ float parts[kWarps][kByColumns];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    float sum[2] = {};
+    const auto add = [&](uint32_t two, int k) {
+      const T* w = reinterpret_cast<const T*>(&two);
+      sum[0] += to_float(w[0]) * x[k];
+      sum[1] += to_float(w[1]) * x[k];
+    };
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) all += parts[w][threadIdx.x];
-  to[mine] = from_float<T>(all);
-}
+    for (int i = 0; i < kEarly; ++i) {
+      if (i * kWarps + warp < v.k) add(bits[i], i * kWarps + warp);
+    }
+    if (output() < v.n) {
+#pragma unroll 16
+      for (int k = kEarly * kWarps + warp; k < v.k; k += kWarps) add(at(v, weight, k), k);
+    }
+    parts[warp][lane * 2] = sum[0];
+    parts[warp][lane * 2 + 1] = sum[1];
+    __syncthreads();
+    const int mine = static_cast<int>(blockIdx.x) * kByColumns + static_cast<int>(threadIdx.x);
+    if (threadIdx.x >= kByColumns || mine >= v.n) return;
+    float all = 0.0F;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) all += parts[w][threadIdx.x];
+    to[mine] = from_float<T>(all);
+  }
+};
 
 template <class T, bool kTransposed>
 __global__ void __launch_bounds__(kWarps * 32) head_rows_kernel(const __grid_constant__ View v) {
@@ -91,18 +115,14 @@ __global__ void __launch_bounds__(kWarps * 32) head_rows_kernel(const __grid_con
   const int64_t head = blockIdx.y, row = blockIdx.z;
   const T* weight =
       static_cast<const T*>(v.weight.data) + head * (kTransposed ? v.k : v.n) * v.weight.stride;
-  RowWeights<T> rows;
-  if (!kTransposed) rows.load(v, weight);
+  std::conditional_t<kTransposed, ColumnWeights<T>, RowWeights<T>> early;
+  early.load(v, weight);
   ptx::wait_for_earlier_kernels();
   const T* input = static_cast<const T*>(v.input.data) + row * v.input.stride + head * v.k;
   for (int i = threadIdx.x; i < v.k; i += kWarps * 32) x[i] = to_float(input[i]);
   __syncthreads();
   T* to = static_cast<T*>(v.output.data) + row * v.output.stride + head * v.n;
-  if (kTransposed) {
-    by_columns<T>(v, weight, x, to);
-  } else {
-    rows.multiply(v, x, to);
-  }
+  early.multiply(v, weight, x, to);
 }
 
 template <class T>

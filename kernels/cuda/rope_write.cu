@@ -115,11 +115,12 @@ template <class T, class C>
 __global__ void __launch_bounds__(kThreads) rope_write_kernel(const __grid_constant__ RopeWrite p) {
   __shared__ float2 angles[kPairsMax];
   ptx::let_next_kernel_start();
-  ptx::wait_for_earlier_kernels();
   const auto row = static_cast<int>(blockIdx.x);
+  // Of the plan alone: the kernels in front do not matter.
   if (p.rope.rotary_dim > 0) make_angles(p, row, angles);
-  __syncthreads();
   const int32_t cache_row = p.cache.keys != nullptr ? p.cache_rows[row] : -1;
+  __syncthreads();
+  ptx::wait_for_earlier_kernels();
   if (present(p.query) && p.rope.rotary_dim > 0) {
     turn_heads<T, C>(p, static_cast<T*>(p.query.data) + row * p.query.stride, p.heads, p.head_dim,
                      angles, -1, nullptr);
@@ -140,6 +141,40 @@ __global__ void __launch_bounds__(kThreads) rope_write_kernel(const __grid_const
   }
 }
 
+// The weights of a head's norm that belong to a thread's two pieces.
+template <class T, int kDim>
+struct NormPieces {
+  static constexpr int kPairs = kDim / 16;
+  uint4 low, high;
+  __device__ __forceinline__ void load(const HeadNorm& norm, int piece) {
+    if (norm.weight == nullptr) return;
+    low = static_cast<const uint4*>(norm.weight)[piece];
+    high = static_cast<const uint4*>(norm.weight)[piece + kPairs];
+  }
+  // u and v are the two pieces; the head's others lie with the neighbouring lanes.
+  __device__ __forceinline__ void apply(const HeadNorm& norm, T* u, T* v) const {
+    float sum = 0.0F;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      sum += to_float(u[e]) * to_float(u[e]);
+      sum += to_float(v[e]) * to_float(v[e]);
+    }
+    const unsigned head = ((1U << kPairs) - 1) << (threadIdx.x % 32 / kPairs * kPairs);
+#pragma unroll
+    for (int d = kPairs / 2; d > 0; d /= 2) sum += __shfl_xor_sync(head, sum, d);
+    const float factor = rsqrtf(sum / static_cast<float>(kDim) + norm.eps);
+    const T* a = reinterpret_cast<const T*>(&low);
+    const T* b = reinterpret_cast<const T*>(&high);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      u[e] = from_float<T>(to_float(u[e]) * factor * (to_float(a[e]) + norm.offset));
+      v[e] = from_float<T>(to_float(v[e]) * factor * (to_float(b[e]) + norm.offset));
+    }
+  }
+};
+template <int kDim>
+constexpr bool kCanNorm = kDim == 64 || kDim == 128;  // a head's pieces share whole lanes of a warp
+
 // The usual case in 16-byte pieces: halves of a whole head turned against one another, a cache of
 // the same type. A work item is a piece of a head's first half with its partner in the second half,
 // or a piece of a value.
@@ -150,8 +185,14 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
   __shared__ float2 angles[kDim / 2];
   ptx::let_next_kernel_start();
   const auto row = static_cast<int>(blockIdx.x);
-  make_angles(p, row, angles);  // of the plan alone: the kernels in front do not matter
+  make_angles(p, row, angles);  // of the plan alone, as above
   const int64_t cache_row = p.cache.keys != nullptr ? p.cache_rows[row] : -1;
+  // A thread has the same pieces of every head that it turns.
+  NormPieces<T, kDim> query_norm, key_norm;
+  if constexpr (kCanNorm<kDim>) {
+    query_norm.load(p.query_norm, static_cast<int>(threadIdx.x) % kPairs);
+    key_norm.load(p.key_norm, static_cast<int>(threadIdx.x) % kPairs);
+  }
   __syncthreads();
   ptx::wait_for_earlier_kernels();
   const int queries = present(p.query) ? p.heads * kPairs : 0, keys = p.kv_heads * kPairs;
@@ -174,6 +215,10 @@ __global__ void __launch_bounds__(kThreads) rope_write_pieces(const __grid_const
     uint4 low = at[piece], high = at[piece + kPairs];
     T* u = reinterpret_cast<T*>(&low);
     T* v = reinterpret_cast<T*>(&high);
+    if constexpr (kCanNorm<kDim>) {
+      if (is_key && p.key_norm.weight != nullptr) key_norm.apply(p.key_norm, u, v);
+      if (!is_key && p.query_norm.weight != nullptr) query_norm.apply(p.query_norm, u, v);
+    }
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       const float2 turn = angles[piece * 8 + e];
@@ -333,6 +378,11 @@ cudaError_t by_cache(const CrossWrite& p, cudaStream_t stream) {
 }
 
 }  // namespace
+
+bool rope_write_norms(const RopeWrite& p) {
+  return p.query && p.cache.keys != nullptr && fits_pieces(p, p.query.dtype) &&
+         (p.rope.rotary_dim == 64 || p.rope.rotary_dim == 128);
+}
 
 cudaError_t rope_write(const RopeWrite& p, cudaStream_t stream) {
   const int64_t rows = p.query ? p.query.rows : p.key.rows;

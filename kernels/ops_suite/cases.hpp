@@ -23,6 +23,7 @@ void linear_parts_case(Lab& lab);
 void linear_select_case(Lab& lab);
 void head_linear_case(Lab& lab);
 void experts_case(Lab& lab);
+void experts_few_case(Lab& lab);
 void experts_many_case(Lab& lab);
 void experts_groups_case(Lab& lab);
 

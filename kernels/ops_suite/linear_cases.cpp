@@ -105,6 +105,8 @@ struct ExpertsShape {
   bool forced = false;
   int64_t hidden = 64;
   int64_t inner = 48;
+  int64_t shared = 0;  // inner rows of an expert that all rows share, added to the others
+  bool added = true;   // or left beside them
 };
 
 struct RoutingTwin {
@@ -119,6 +121,25 @@ std::vector<int32_t> forced_choice(Lab& lab, const ExpertsShape& shape, const Ro
     for (int32_t k = 0; k < spec.top_k; ++k) forced.push_back((start + k) % spec.experts);
   }
   return forced;
+}
+
+// As a model's layer does it: the shared expert is a plain feed-forward, added to what the others gave.
+void run_shared(Lab& lab, const BatchTwin& batch, const ExpertsShape& shape, const Twin& x, const Twin& y) {
+  const LinearTwin up = lab.linear_weight({shape.shared, shape.shared}, shape.hidden, false, false);
+  const LinearTwin down = lab.linear_weight({shape.hidden}, shape.shared, false, false);
+  const Twin wide = lab.poisoned(shape.rows, 2 * shape.shared);
+  const Twin active = lab.poisoned(shape.rows, shape.shared);
+  const Twin own = lab.poisoned(shape.rows, shape.hidden);
+  const auto run = [&](Backend& backend, const Batch& b, const auto& of) {
+    const auto weight = [&](const LinearTwin& w) { return &of(w); };
+    backend.linear(b, {.input = of(x), .weight = weight(up), .output = of(wide)});
+    backend.gated_activation({.kind = Activation::silu, .input = of(wide), .output = of(active)});
+    backend.linear(b, {.input = of(active), .weight = weight(down), .output = of(own)});
+    if (shape.added) backend.add({.input = of(own), .addend = of(y), .scale = 1.0F, .output = of(y)});
+  };
+  run(lab.test, batch.test, [](const auto& twin) -> const auto& { return twin.test; });
+  run(lab.plain(), batch.plain, [](const auto& twin) -> const auto& { return twin.plain; });
+  if (!shape.added) lab.compare(own, "the shared expert");
 }
 
 void check_experts(Lab& lab, const ExpertsShape& shape, const RoutingTwin& routing) {
@@ -145,6 +166,7 @@ void check_experts(Lab& lab, const ExpertsShape& shape, const RoutingTwin& routi
                                 shape.first, Activation::silu, forced, y.test});
   lab.plain().experts(batch.plain, {x.plain, router.plain, &routing.plain, gate_up[1], down[1],
                                     shape.first, Activation::silu, forced, y.plain});
+  if (shape.shared > 0) run_shared(lab, batch, shape, x, y);
   lab.compare(y, std::to_string(shape.rows) + " rows");
   lab.finish(batch);
 }
@@ -176,6 +198,24 @@ void experts_many_case(Lab& lab) {
     const int32_t local = shard ? 5 : routing.experts;
     check_experts(lab, {rows, shard ? 3 : 0, local, lab.toss(), lab.one_of<int64_t>({8, 72, 160}), lab.one_of<int64_t>({8, 56, 136})},
                   {routing, routing});
+  }
+}
+
+// Decoding: few rows, of widths that end anywhere, with an expert that all share here and there, as wide
+// as some of the others together or not.
+void experts_few_case(Lab& lab) {
+  for (int64_t rows : {1, 1, 2, 3, 7}) {
+    RoutingSpec routing;
+    routing.experts = static_cast<int32_t>(lab.one_of({3, 9, 33}));
+    routing.top_k = static_cast<int32_t>(lab.between(1, 3));
+    routing.score = lab.one_of({RouterScore::sigmoid, RouterScore::softmax});
+    routing.renormalise = lab.toss();
+    ExpertsShape shape{rows, 0, routing.experts, lab.toss()};
+    shape.hidden = lab.one_of<int64_t>({8, 264, 1096, 2080});
+    shape.inner = lab.one_of<int64_t>({8, 40, 344});
+    shape.shared = lab.one_of<int64_t>({0, 1, 2}) * shape.inner + (lab.between(0, 3) == 0 ? 8 : 0);
+    shape.added = lab.between(0, 3) > 0;
+    check_experts(lab, shape, {routing, routing});
   }
 }
 

@@ -39,6 +39,7 @@ constexpr OpsCase kCases[] = {
     {"activation", activation_case},
     {"gated_activation", gated_activation_case},
     {"experts", experts_case},
+    {"experts_few", experts_few_case},
     {"experts_many", experts_many_case},
     {"experts_groups", experts_groups_case},
     {"sample_greedy", sample_greedy_case},
