@@ -38,7 +38,7 @@ bool StepPlan::repeat(const StepPlan& last, const PlanView& plan,
                         : share != last.share_ || last.begins_share(share))
     return false;
   take_form(last);
-  counts.spreads = may_spread(plan);
+  if (may_spread(plan) != counts.spreads) return false;  // another graph's step
   positions_ = positions;
   std::fill_n(host<int32_t>(offset_.tokens), c.rows, kTokenFromSlot);
   auto* const at_position = host<int32_t>(offset_.positions);

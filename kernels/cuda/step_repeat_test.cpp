@@ -165,6 +165,9 @@ void hold_to_built(const Case& c, uint64_t seed) {
     StepPlan& next = ring[(newest + 1) % 3];
     if (next.repeat(ring[newest], PlanView().at(world.rowless), caches, shape)) {
       ++repeated;
+      // The last step's graph is run again: it must be the one for this step.
+      EXPECT_EQ(next.counts.spreads, anew.counts.spreads);
+      EXPECT_EQ(next.counts.spreads, ring[newest].counts.spreads);
       ASSERT_TRUE(next.lies_as(ring[newest], area));
       EXPECT_EQ(next.at.head, area.as<PlanHead>());
       EXPECT_EQ(next.at.decode, ring[newest].at.decode);
@@ -195,6 +198,7 @@ TEST(StepRepeat, SaysWhatAPlanBuiltAnewSays) {
     hold_to_built({1, 300, 64, false, 60}, seed);
     hold_to_built({17, 40, 16, true, 0}, seed);
     hold_to_built({8, 6000, 64, false, 40}, seed);
+    hold_to_built({8, 2047, 64, false, 40}, seed);  // one outgrows clusters on the way
     hold_to_built({40, 3000, 64, true, 0}, seed);
   }
 }
