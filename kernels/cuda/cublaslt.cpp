@@ -239,7 +239,7 @@ Result<double> CublasLt::tune(const Tuning& t, cudaStream_t stream) {
       2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
   // Long products show their speed at once; short ones are repeated over different weights.
   const bool is_long = flop > 1e11;
-  const int launches = is_long ? 1 : 6;
+  const int launches = is_long ? 1 : flop > 2e10 ? 2 : 6;
   count = std::min(count, is_long ? kCandidatesLong : kCandidatesMax);
   size_t next = 0;
   const auto milliseconds = [&](const cublasLtMatmulAlgo_t& algorithm, int times) {
