@@ -8,7 +8,15 @@ build=${TROUPE_BUILD:-build/release}
 out=${1:-build/bench-gpu}
 mkdir -p "$out"
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv
-"$build/tests/kernels_cuda_test" --gtest_brief=1
+
+# Most of the op tests' time is the plain definitions' on the CPU: they run side by side.
+shards=$(($(nproc) < 10 ? $(nproc) : 10)) tests=()
+for ((shard = 0; shard < shards; ++shard)); do
+  GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$shard "$build/tests/kernels_cuda_test" --gtest_brief=1 &
+  tests+=($!)
+done
+for test in "${tests[@]}"; do wait "$test"; done
+
 "$build/bin/bench_gpu_ops" "$out/ops.json"
 "$build/bin/bench_gpu_step" --json "$out/step.json"
 bench/gpu/shapes.py "$out/shapes"
