@@ -53,10 +53,18 @@ class Fetcher {
     item_.valid = begin_item();
   }
 
-  // Whether the next tile was complete before this step began.
-  __device__ __forceinline__ bool settled() const {
-    const AttentionSequence& s = item_.work.sequence;
-    return item_.valid && min(position() + kTile, item_.work.end) <= s.kv_len - s.row_count;
+  // As many tiles as there is room for, those of earlier steps before the kernels in front have
+  // ended; when it returns, they have.
+  __device__ __forceinline__ void start() {
+    bool waited = false;
+    for (int i = 0; i < Layout<kDim>::kStages - 1; ++i) {
+      if (!waited && !settled()) {
+        ptx::wait_for_earlier_kernels();
+        waited = true;
+      }
+      next();
+    }
+    if (!waited) ptx::wait_for_earlier_kernels();
   }
 
   // One tile, or nothing when all are done; a group of copies is committed in any case.
@@ -75,6 +83,12 @@ class Fetcher {
   }
 
  private:
+  // Whether the next tile was complete before this step began.
+  __device__ __forceinline__ bool settled() const {
+    const AttentionSequence& s = item_.work.sequence;
+    return item_.valid && min(position() + kTile, item_.work.end) <= s.kv_len - s.row_count;
+  }
+
   __device__ __forceinline__ int position() const {
     return item_.work.begin + (static_cast<int>(threadIdx.x) / 32 + tile_ * kWarps) * kTile;
   }
@@ -161,15 +175,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const uint32_t ring = ptx::shared_address(shared) + static_cast<uint32_t>(warp * L::kWarpBytes);
   auto* sets = reinterpret_cast<float*>(shared + L::kRings);
   Fetcher<T, kDim> fetcher(p, ring, items);
-  bool waited = false;
-  for (int i = 0; i < L::kStages - 1; ++i) {
-    if (!waited && !fetcher.settled()) {
-      ptx::wait_for_earlier_kernels();
-      waited = true;
-    }
-    fetcher.next();
-  }
-  if (!waited) ptx::wait_for_earlier_kernels();
+  fetcher.start();
   int slot = 0;
   for (int index = static_cast<int>(blockIdx.x);; index += static_cast<int>(gridDim.x)) {
     const Item item = load_item(p, index, items);
@@ -258,15 +264,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   item.valid = true;
   const uint32_t ring = ptx::shared_address(shared) + static_cast<uint32_t>(warp * L::kWarpBytes);
   Fetcher<T, kDim> fetcher(p, ring, item);
-  bool waited = false;
-  for (int i = 0; i < L::kStages - 1; ++i) {
-    if (!waited && !fetcher.settled()) {
-      ptx::wait_for_earlier_kernels();
-      waited = true;
-    }
-    fetcher.next();
-  }
-  if (!waited) ptx::wait_for_earlier_kernels();
+  fetcher.start();
   const int row_count = group * item.work.sequence.row_count;
   auto* sets = reinterpret_cast<float*>(shared + L::kRings);
   float* own = sets + kWarps * set_floats<kDim>(row_count);

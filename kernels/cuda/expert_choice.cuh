@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/experts.hpp"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda::choice {
 
@@ -16,15 +17,6 @@ struct Chosen {
 
 __host__ __device__ inline bool fits(const Routing& r) {
   return r.groups <= 1 && r.experts <= kExperts && r.top_k <= r.experts;
-}
-
-__device__ __forceinline__ float over_warp(float x, bool largest) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    const float y = __shfl_xor_sync(0xffffffff, x, d);
-    x = largest ? fmaxf(x, y) : x + y;
-  }
-  return x;
 }
 
 // Integers in the order of floats, NaNs at the ends.
@@ -46,11 +38,11 @@ __device__ __forceinline__ float score_of(const Routing& r, const float* logits,
     all[i] = i * 32 + lane < r.experts ? __ldcg(logits + i * 32 + lane) : -INFINITY;
     highest = fmaxf(highest, all[i]);
   }
-  highest = over_warp(highest, true);
+  highest = ptx::warp_largest(highest);
 #pragma unroll
   for (int i = 0; i < kExperts / 32; ++i)
     sum += i * 32 + lane < r.experts ? expf(all[i] - highest) : 0.0F;
-  return expf(own - highest) / over_warp(sum, false);
+  return expf(own - highest) / ptx::warp_sum(sum);
 }
 
 // chosen[0, top_k), the best first, equal ones in order; there for all after the block's next

@@ -9,6 +9,7 @@
 #include "kernels/cuda/expert_choice.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -61,7 +62,6 @@ __device__ void keep_best_groups(const Routing& r, float* choice, bool* taken, f
   __syncwarp();
 }
 
-using choice::over_warp;
 
 // Where products find their expert.
 __device__ __forceinline__ void leave_choice(const ExpertsWork& p, int64_t item, int expert,
@@ -100,13 +100,13 @@ __global__ void __launch_bounds__(32) route_kernel(const __grid_constant__ Exper
   const float* logits = static_cast<const float*>(p.logits.data) + row * p.logits.stride;
   float highest = -INFINITY;
   for (int e = lane; e < r.experts; e += 32) highest = fmaxf(highest, logits[e]);
-  highest = over_warp(highest, true);
+  highest = ptx::warp_largest(highest);
   float sum = 0.0F;
   for (int e = lane; e < r.experts; e += 32) {
     scores[e] = r.sigmoid ? 1.0F / (1.0F + expf(-logits[e])) : expf(logits[e] - highest);
     sum += scores[e];
   }
-  sum = over_warp(sum, false);
+  sum = ptx::warp_sum(sum);
   for (int e = lane; e < r.experts; e += 32) {
     if (!r.sigmoid) scores[e] /= sum;
     choice[e] = scores[e] + (r.correction != nullptr ? r.correction[e] : 0.0F);
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kWarps * 32) up_kernel(const __grid_constant__
                             rows + static_cast<int64_t>(p.inner + column) * hidden};
   float sums[2] = {};
   multiply(both, x, hidden, sums);
-  float gate = over_warp(sums[0], false), up = over_warp(sums[1], false);
+  float gate = ptx::warp_sum(sums[0]), up = ptx::warp_sum(sums[1]);
   if (w.gate_up_bias != nullptr) {
     gate += to_float(static_cast<const T*>(w.gate_up_bias)[column]);
     up += to_float(static_cast<const T*>(w.gate_up_bias)[p.inner + column]);
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(kWarps * 32) down_kernel(const __grid_constant
     if (w.down_bias != nullptr)
       bias += share * to_float(static_cast<const T*>(w.down_bias)[column]);
   }
-  sum = over_warp(sum, false) + bias;
+  sum = ptx::warp_sum(sum) + bias;
   if (threadIdx.x % 32 == 0) parts[warp] = sum;
   __syncthreads();
   if (threadIdx.x % 32 != 0 || warp % ways != 0 || column >= p.output.cols) return;

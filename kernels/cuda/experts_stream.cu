@@ -22,11 +22,11 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
 
-using choice::over_warp;
 
 constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int kLine = 32 * 16;  // bytes that a warp copies at once
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, 2) stream_up(const __grid_constant__
     float sums[2] = {};
     while (!stream.template take<T>(x, sums)) {
     }
-    float gate = over_warp(sums[0], false), up = over_warp(sums[1], false);
+    float gate = ptx::warp_sum(sums[0]), up = ptx::warp_sum(sums[1]);
     if (const T* bias = static_cast<const T*>(weight_of(item).bias)) {
       gate += to_float(bias[column]);
       up += to_float(bias[inner + column]);
@@ -332,7 +332,7 @@ __global__ void __launch_bounds__(kThreads, 2) stream_down(const __grid_constant
       if (bias != nullptr && threadIdx.x % 32 == 0) part[0] += to_float(bias[column]);
       sum += desk.shares[(row - first_row) * each + k] * part[0];
     }
-    sum = over_warp(sum, false);
+    sum = ptx::warp_sum(sum);
     if (threadIdx.x % 32 == 0)
       static_cast<T*>(w.output.data)[row * w.output.stride + column] = from_float<T>(sum);
   }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/portable_gemm.hpp"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -52,8 +53,7 @@ struct RowWeights {
 #pragma unroll
         for (int e = 0; e < 8; ++e) sum += to_float(w[e]) * x[c * 8 + e];
       }
-#pragma unroll
-      for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffff, sum, d);
+      sum = ptx::warp_sum(sum);
       if (lane == 0 && output(i) < v.n) to[output(i)] = from_float<T>(sum);
     }
   }

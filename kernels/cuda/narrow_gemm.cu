@@ -4,6 +4,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/narrow_gemm.hpp"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -53,9 +54,7 @@ __global__ void __launch_bounds__(kWarps * 32, 4)
         sum[1] += a.y * b.y;
       }
     }
-    float all = sum[0] + sum[1];
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) all += __shfl_xor_sync(0xffffffff, all, d);
+    const float all = ptx::warp_sum(sum[0] + sum[1]);
     if (lane == 0) parts[m][warp] = all;
   }
   if (kWays > 1) __syncthreads();

@@ -8,6 +8,7 @@
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -45,15 +46,11 @@ struct Piece {  // 16 bytes of a row
 __device__ __forceinline__ float block_sum(float x) {
   __shared__ float of_warp[32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
+  x = ptx::warp_sum(x);
   __syncthreads();
   if (lane == 0) of_warp[warp] = x;
   __syncthreads();
-  x = lane < warps ? of_warp[lane] : 0.0F;
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
-  return x;
+  return ptx::warp_sum(lane < warps ? of_warp[lane] : 0.0F);
 }
 
 // 16 bytes of a row whose parts a product left apart.
@@ -177,12 +174,6 @@ __global__ void __launch_bounds__(1024) norm_row(const __grid_constant__ Params 
   }
 }
 
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
-  return x;
-}
-
 template <class T>
 __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params p) {
   constexpr int kEarly = 8;
@@ -217,7 +208,7 @@ __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params
     }
     sum += n.centred ? x : x * x;
   }
-  sum = warp_sum(sum);
+  sum = ptx::warp_sum(sum);
   const T* from = residual != nullptr ? residual : input;
   float mean = 0.0F;
   if (n.centred) {
@@ -227,7 +218,7 @@ __global__ void __launch_bounds__(256) norm_group(const __grid_constant__ Params
       const float x = to_float(from[i]) - mean;
       sum += x * x;
     }
-    sum = warp_sum(sum);
+    sum = ptx::warp_sum(sum);
   }
   const float factor = rsqrtf(sum / static_cast<float>(p.group) + n.eps);
   // The weight is one per column of the row, or one group's that all groups share.

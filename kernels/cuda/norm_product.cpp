@@ -58,10 +58,10 @@ cudaError_t CudaBackend::leave_parts(const GemmOperands& g, const SkinnyCut& cut
 
 // Only a norm that takes what it reads into a residual is the product's only reader.
 bool CudaBackend::norm_takes_waiting(const NormArgs& a) const {
-  if (!waiting_ || !a.residual || waiting_->weight->parts[0].group_size == 2) return false;
-  const Matrix& y = waiting_->output;
-  return y.data == a.input.data && y.rows == a.input.rows && y.cols == a.input.cols &&
-         y.dtype == a.input.dtype && a.residual.dtype == y.dtype && a.output.dtype == y.dtype;
+  if (!waits_for(a.input) || !a.residual || waiting_->weight->parts[0].group_size == 2)
+    return false;
+  const DType dtype = waiting_->output.dtype;
+  return a.input.dtype == dtype && a.residual.dtype == dtype && a.output.dtype == dtype;
 }
 
 // Heads, each with the same weight: first a query's, then a key's.

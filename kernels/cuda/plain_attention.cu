@@ -7,6 +7,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/plain_view.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 namespace troupe::cuda {
 namespace {
@@ -60,8 +61,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     const Token<C> token = token_at<C>(p, s, kv_head, value_dim, t);
     float score = 0.0F;
     for (int e = lane; e < key_dim; e += 32) score += query[e] * to_float(token.key[e]);
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) score += __shfl_xor_sync(0xffffffff, score, d);
+    score = ptx::warp_sum(score);
     if (p.shape.softcap > 0.0F) score = p.shape.softcap * tanhf(score / p.shape.softcap);
     score += slope * static_cast<float>(t - position);
     const float higher = fmaxf(top, score);

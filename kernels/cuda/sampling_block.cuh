@@ -1,6 +1,7 @@
 // One block and one row of logits: reading it, and what the block's threads reckon together.
 #pragma once
 
+#include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/sampling_row.cuh"
 
 namespace troupe::cuda::drawing {
@@ -21,27 +22,20 @@ struct Shared {
   int32_t token;
 };
 
-template <class T>
-__device__ __forceinline__ T warp_sum(T x) {
-#pragma unroll
-  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
-  return x;
-}
-
 __device__ inline unsigned long long block_sum(Shared& s, unsigned long long x) {
-  x = warp_sum(x);
+  x = ptx::warp_sum(x);
   __syncthreads();
   if (threadIdx.x % 32 == 0) s.of_warp[threadIdx.x / 32] = x;
   __syncthreads();
-  return warp_sum(threadIdx.x % 32 < kWarps ? s.of_warp[threadIdx.x % 32] : 0ULL);
+  return ptx::warp_sum(threadIdx.x % 32 < kWarps ? s.of_warp[threadIdx.x % 32] : 0ULL);
 }
 
 __device__ inline float block_sum(Shared& s, float x) {
-  x = warp_sum(x);
+  x = ptx::warp_sum(x);
   __syncthreads();
   if (threadIdx.x % 32 == 0) s.values[threadIdx.x / 32] = x;
   __syncthreads();
-  return warp_sum(s.values[threadIdx.x % 32]);
+  return ptx::warp_sum(s.values[threadIdx.x % 32]);
 }
 
 // visit(logit, token) for every token that is this thread's, in rising order.

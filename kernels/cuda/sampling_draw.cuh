@@ -180,7 +180,7 @@ __device__ inline int32_t draw_kept(Shared& s, const Weigh& w, unsigned long lon
       mine += kept[0] + kept[1] + kept[2] + kept[3];
     }
   }
-  mine = warp_sum(mine);
+  mine = ptx::warp_sum(mine);
   __syncthreads();
   if (lane == 0) s.of_warp[warp] = mine;
   if (threadIdx.x == 0) s.token = -1;
