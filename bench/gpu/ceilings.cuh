@@ -3,7 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
@@ -56,6 +59,30 @@ inline Ceilings measure_ceilings(Report& report, cudaStream_t stream) {
   found.gemm = operations / (us * 1e-6);
   report.add({"ceiling: bf16 GEMM 8192 (cuBLASLt)", us, operations, false, kGemm});
   return found;
+}
+
+// What a bench of single kernels has: a stream on the device, what the chip gives, and its report.
+struct DeviceBench {
+  cudaStream_t stream = nullptr;
+  int sms = 0;
+  Ceilings ceilings;
+  Report report;
+
+  void open() {
+    cudaDeviceProp device = {};
+    BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
+    sms = device.multiProcessorCount;
+    std::printf("%s, %d multiprocessors\n", device.name, sms);
+    BENCH_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    ceilings = measure_ceilings(report, stream);
+  }
+};
+
+// The rows that a command line names behind the JSON file.
+inline std::vector<int> rows_of(int argc, char** argv, std::vector<int> by_default) {
+  std::vector<int> rows;
+  for (int i = 2; i < argc; ++i) rows.push_back(std::atoi(argv[i]));
+  return rows.empty() ? by_default : rows;
 }
 
 }  // namespace troupe::bench

@@ -1,6 +1,5 @@
 // The head of an 8B model and the drawing of likeliest tokens: logits written and read again, or
 // tokens drawn in the product's own sums. bench_gpu_head [JSON FILE] [ROWS ...]
-#include <cstdlib>
 #include <functional>
 
 #include "bench/gpu/ceilings.cuh"
@@ -28,11 +27,7 @@ std::vector<DrawRule> rules() {
   return all;
 }
 
-struct Bench {
-  cudaStream_t stream = nullptr;
-  int sms = 0;
-  Ceilings ceilings;
-  Report report;
+struct Bench : DeviceBench {
   Memory rows = Memory::copy(logit_rows()), draws = Memory::copy(rules());
   Memory last = Memory::zeros(kRowsMax * 4), tails = Memory::zeros(kRowsMax * kTail * 4),
          counts = Memory::zeros(kRowsMax * 4), best = Memory::zeros(kRowsMax * sizeof(GreedyRow)),
@@ -122,16 +117,9 @@ void measure(Bench& b, const ProductPool& pool, int m) {
 int main(int argc, char** argv) {
   using namespace troupe::bench;
   Bench b;
-  cudaDeviceProp device = {};
-  BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
-  b.sms = device.multiProcessorCount;
-  BENCH_CUDA(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
+  b.open();
   const ProductPool pool(b.sms);
-  b.ceilings = measure_ceilings(b.report, b.stream);
-  std::vector<int> rows;
-  for (int i = 2; i < argc; ++i) rows.push_back(std::atoi(argv[i]));
-  if (rows.empty()) rows = {1, 16, 64, 128, 192, 256, 512};
-  for (const int m : rows) measure(b, pool, m);
+  for (const int m : rows_of(argc, argv, {1, 16, 64, 128, 192, 256, 512})) measure(b, pool, m);
   b.report.write(argc > 1 ? argv[1] : nullptr);
   return 0;
 }

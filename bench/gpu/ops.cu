@@ -19,12 +19,7 @@ namespace {
 
 using namespace troupe::cuda;
 
-struct Bench {
-  cudaStream_t stream = nullptr;
-  int sms = 0;
-  Ceilings ceilings;
-  Report report;
-};
+using Bench = DeviceBench;
 
 double skinny(Bench& b, const ProductPool& pool, const Product& p, int m, int variant, int strips,
               int parts, int replays) {
@@ -367,18 +362,13 @@ void small_ops(Bench& b) {
 int main(int argc, char** argv) {
   using namespace troupe::bench;
   Bench b;
-  cudaDeviceProp device = {};
-  BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
-  b.sms = device.multiProcessorCount;
-  std::printf("%s, %d multiprocessors\n", device.name, b.sms);
-  BENCH_CUDA(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
+  b.open();
   const auto named = [&](const char* part, bool by_default = true) {
     for (int i = 2; i < argc; ++i) {
       if (std::strcmp(argv[i], part) == 0) return true;
     }
     return argc <= 2 && by_default;
   };
-  b.ceilings = measure_ceilings(b.report, b.stream);
   if (named("attention")) attention(b);
   if (named("small")) small_ops(b);
   if (named("sampling")) sampling(b);

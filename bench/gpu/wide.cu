@@ -1,7 +1,6 @@
 // Products of tens to thousands of rows, every way the backend has: bench_gpu_wide [JSON FILE]
 // [ROWS ...]. Each line is a way for one shape; a gate apart costs cuBLASLt's and is counted.
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "bench/gpu/ceilings.cuh"
@@ -16,11 +15,7 @@ namespace {
 
 using namespace troupe::cuda;
 
-struct Bench {
-  cudaStream_t stream = nullptr;
-  int sms = 0;
-  Ceilings ceilings;
-  Report report;
+struct Bench : DeviceBench {
   Memory gated = Memory::zeros(size_t{8192} * 14336 * 2);
   Memory residual = Memory::zeros(size_t{64} * 4096 * 2);
 };
@@ -135,16 +130,9 @@ void with_norm(Bench& b, const ProductPool& pool, const Product& p, int m, int l
 int main(int argc, char** argv) {
   using namespace troupe::bench;
   Bench b;
-  cudaDeviceProp device = {};
-  BENCH_CUDA(cudaGetDeviceProperties(&device, 0));
-  b.sms = device.multiProcessorCount;
-  BENCH_CUDA(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
+  b.open();
   const ProductPool pool(b.sms);
-  b.ceilings = measure_ceilings(b.report, b.stream);
-  std::vector<int> rows;
-  for (int i = 2; i < argc; ++i) rows.push_back(std::atoi(argv[i]));
-  if (rows.empty()) rows = {64, 128, 192, 256, 512, 2048, 8192};
-  for (const int m : rows) {
+  for (const int m : rows_of(argc, argv, {64, 128, 192, 256, 512, 2048, 8192})) {
     for (const Product& p : kProducts) {
       if (m > 512 && p.is_head()) continue;
       const int launches = m > 1000 ? 4 : 12;

@@ -1,12 +1,12 @@
 // Deterministic mode on a CUDA device: what a sequence's tokens are worth is the same to the last
 // bit whether it runs alone, in one chunk, or among 63 others that come and go, in many chunks.
 // The shape is large enough for the fast kernels: wgmma products, split attention, tiled prefill.
-#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
 #include <random>
 
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/test_support.hpp"
 #include "models/test_runner.hpp"
 #include "tests/gpu/dummy_folder.hpp"
 
@@ -40,9 +40,7 @@ Piece piece_of(const Script& s, int32_t lane, size_t begin, size_t count) {
 class DeterministicCuda : public ::testing::Test {
  protected:
   void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-      GTEST_SKIP() << "no CUDA device on this machine";
+    TR_NEEDS_DEVICE();
     auto backend = cuda::CudaBackend::open(0);
     ASSERT_TRUE(backend.ok()) << backend.status().message();
     backend_ = std::move(*backend);

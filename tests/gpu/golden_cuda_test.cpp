@@ -1,7 +1,6 @@
 // Every golden model (tests/golden) on a CUDA device against what transformers answered: tokens and
 // logprobs in f32, alone and batched; bf16 and f16 teacher-forced. Decoding goes through recorded
 // graphs from the second step on.
-#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/test_support.hpp"
 #include "models/test_runner.hpp"
 
 namespace troupe::models::testing {
@@ -89,11 +89,7 @@ std::vector<Case> cases_of(const json& expected) {
 
 class GoldenCuda : public ::testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-      GTEST_SKIP() << "no CUDA device on this machine";
-  }
+  void SetUp() override { TR_NEEDS_DEVICE(); }
   [[nodiscard]] std::string folder() const { return std::string(kModels) + "/" + GetParam(); }
 };
 

@@ -1,7 +1,6 @@
 // Steps that repeat the one before, as a device runs them: fetched, computed and drawn by one launch,
 // planned ahead, looked for by their rows. Held to steps that are committed one by one and written
 // out in full, in deterministic mode to the last token.
-#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -11,6 +10,7 @@
 #include "engine/scheduler.hpp"
 #include "engine/step_loop.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/test_support.hpp"
 #include "models/model.hpp"
 #include "tests/gpu/dummy_folder.hpp"
 
@@ -26,11 +26,7 @@ struct Said {
 
 class Steps : public ::testing::Test {
  protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-      GTEST_SKIP() << "no CUDA device on this machine";
-  }
+  void SetUp() override { TR_NEEDS_DEVICE(); }
 
   // Prompts of all lengths, answers of which some end long before others.
   static void submit(Scheduler& scheduler, const SamplingParams& common) {
