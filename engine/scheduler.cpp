@@ -125,7 +125,6 @@ Status Scheduler::State::admit(Job job) {
     s.job = state.get();
     s.choice = i;
     settle_terms(s, output_max);
-    s.progress.output.reserve(static_cast<size_t>(std::min(output_max, kOutputReserved)));
   }
   Prompt& said = state->spec.prompt;
   if (session != nullptr && session->root == state->root) {

@@ -14,8 +14,9 @@
 
 namespace troupe::engine {
 
-// Lists of a sequence are made for so much output at once; longer ones grow as they go.
-inline constexpr int32_t kOutputReserved = 16384;
+// Lists of a running sequence are made for so much output at once; longer ones double now and then. Most answers
+// are shorter than what their requests allow, and what was ever made for them all at once stays with the heap.
+inline constexpr int32_t kOutputReserved = 2048;
 
 // What a logit row of a step in flight was asked for.
 struct RowOwner {

@@ -1,4 +1,5 @@
-// What steady decoding asks of the heap: nothing. And what it leaves in the cache: all that was said.
+// What steady decoding asks of the heap: nothing; and a request that may say much, but does not: little. And what
+// decoding leaves in the cache: all that was said.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -6,8 +7,8 @@
 
 #include "engine/scheduler.hpp"
 
-// counting_new.cpp: calls of operator new so far.
-extern std::atomic<int64_t> allocations_counted;
+// counting_new.cpp: calls of operator new so far, and the bytes that they asked for.
+extern std::atomic<int64_t> allocations_counted, bytes_counted;
 
 namespace troupe::engine {
 namespace {
@@ -67,6 +68,24 @@ TEST(Scheduler, SteadyDecodingAllocatesNothing) {
   const int64_t before = allocations_counted.load();
   for (int32_t i = 0; i < 100; ++i) turn();
   EXPECT_EQ(allocations_counted.load() - before, 0);
+}
+
+// Who gives no max_tokens may say all that the context holds; most say little, or are cancelled. Hundreds of them
+// at once leave the heap as large as they have made it.
+TEST(Scheduler, ARequestWithoutMaxTokensTakesMemoryForAShortAnswer) {
+  constexpr int64_t kRequests = 64, kOfOne = 16 * 1024, kOfOneThatWaits = 2 * 1024;
+  Scheduler scheduler(config_of(kRequests, 1 << 20, 8000));
+  Outputs out;
+  StepPlanDraft draft;
+  draft.blocks.reserve(size_t{1} << 16);
+  const int64_t before = bytes_counted.load();
+  for (uint64_t id = 1; id <= kRequests; ++id) {
+    ASSERT_TRUE(scheduler.admit(job_of(id, std::vector<int32_t>(3, 1), -1)).ok());
+  }
+  EXPECT_LT(bytes_counted.load() - before, kRequests * kOfOneThatWaits);
+  ASSERT_TRUE(scheduler.plan(1, draft, out));
+  ASSERT_EQ(scheduler.stats().running, static_cast<uint64_t>(kRequests));
+  EXPECT_LT(bytes_counted.load() - before, kRequests * kOfOne);
 }
 
 // Blocks get their names now and then while the chorus sings: none may be missing when it ends.

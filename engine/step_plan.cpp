@@ -266,7 +266,9 @@ Entry Scheduler::State::try_enter(Sequence& s) {
 
 // What a sequence will ask of the heap, it takes when it enters.
 void Scheduler::State::reserve(Sequence& s) {
-  const int32_t tokens = s.terms.prompt_len + std::min(s.terms.output_max, kOutputReserved);
+  const int32_t output = std::min(s.terms.output_max, kOutputReserved);
+  const int32_t tokens = s.terms.prompt_len + output;
+  s.progress.output.reserve(static_cast<size_t>(output));
   s.keys.reserve(static_cast<size_t>(tokens / config.block_tokens));
   kv.reserve(s.lease.kv, tokens);
 }
