@@ -1,8 +1,6 @@
 // CogVLM2: EVA-CLIP with norms behind its branches, a 2 x 2 convolution, a gated projection, a
 // learnt row before and behind each picture. In the language model image rows have weights of their
 // own and share a position.
-#include <cmath>
-
 #include "base/limits.hpp"
 #include "vision/families/common.hpp"
 #include "vision/families/families.hpp"
@@ -14,7 +12,7 @@ TowerLayer eva_layer(const std::string& name, const TowerSizes& s) {
   TowerLayer layer;
   layer.qkv = linear(name + "attention.query_key_value", int64_t{3} * s.hidden, s.hidden);
   layer.out = linear(name + "attention.dense", s.hidden, s.hidden);
-  layer.scale = 1.0F / std::sqrt(static_cast<float>(s.hidden / s.heads));
+  layer.scale = s.attention_scale();
   layer.post_norm = models::layer_norm(name + "input_layernorm", s.hidden, s.eps);
   layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
   layer.post_ffn_norm = models::layer_norm(name + "post_attention_layernorm", s.hidden, s.eps);
@@ -43,10 +41,7 @@ void describe_cogvlm2(const models::Fields& config, VisionDescription& out) {
   const int64_t inner = config.count("intermediate_size", limits::inner);
   const std::string prefix = "model.vision.";
   Tower& t = out.tower;
-  t.hidden = s.hidden;
-  t.heads = s.heads;
-  t.patch_size = s.patch_size;
-  t.patch_values = s.channels * s.patch_size * s.patch_size;
+  set_frame(s, t);
   t.tile_side = s.side();
   if (t.tile_side % 2 != 0) vision.fail("image_size", "must be an even number of patches");
   t.patches = patch_convolution(prefix + "patch_embedding.proj", s, true);

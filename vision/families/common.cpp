@@ -54,6 +54,17 @@ TowerSizes read_tower(const Fields& vision, const TowerDefaults& d) {
   return s;
 }
 
+float TowerSizes::attention_scale() const {
+  return 1.0F / std::sqrt(static_cast<float>(hidden / heads));
+}
+
+void set_frame(const TowerSizes& s, Tower& t) {
+  t.hidden = s.hidden;
+  t.heads = s.heads;
+  t.patch_size = s.patch_size;
+  t.patch_values = s.patch_values();
+}
+
 int32_t text_hidden(const Fields& config) {
   return models::text_config(config).count("hidden_size", limits::hidden);
 }
@@ -77,6 +88,10 @@ LinearSpec linears(const std::vector<std::string>& names, int64_t out_each, int6
   return spec;
 }
 
+LinearSpec query_key_value(const std::string& prefix, const TowerSizes& s, bool bias) {
+  return linears({prefix + "q_proj", prefix + "k_proj", prefix + "v_proj"}, s.hidden, s.hidden, bias);
+}
+
 models::Dense plain_ffn(const std::string& up, const std::string& down, const TowerSizes& s) {
   models::Dense f;
   f.gated = false;
@@ -87,7 +102,7 @@ models::Dense plain_ffn(const std::string& up, const std::string& down, const To
 }
 
 LinearSpec patch_convolution(const std::string& name, const TowerSizes& s, bool bias) {
-  return linear(name, s.hidden, int64_t{s.channels} * s.patch_size * s.patch_size, bias);
+  return linear(name, s.hidden, s.patch_values(), bias);
 }
 
 PositionTable position_table(const std::string& name, const TowerSizes& s, bool with_class) {
@@ -117,19 +132,14 @@ std::vector<int32_t> read_feature_layers(const Fields& config, std::string_view 
 }
 
 void add_clip_layers(const std::string& prefix, const TowerSizes& s, Tower& t) {
-  t.hidden = s.hidden;
-  t.heads = s.heads;
-  t.patch_size = s.patch_size;
-  t.patch_values = s.channels * s.patch_size * s.patch_size;
+  set_frame(s, t);
   t.final_norm = layer_norm(prefix + "post_layernorm", s.hidden, s.eps);
   for (int32_t i = 0; i < s.layers; ++i) {
     const std::string name = prefix + "encoder.layers." + std::to_string(i) + ".";
     TowerLayer layer;
-    layer.qkv = linears({name + "self_attn.q_proj", name + "self_attn.k_proj",
-                         name + "self_attn.v_proj"},
-                        s.hidden, s.hidden);
+    layer.qkv = query_key_value(name + "self_attn.", s);
     layer.out = linear(name + "self_attn.out_proj", s.hidden, s.hidden);
-    layer.scale = 1.0F / std::sqrt(static_cast<float>(s.hidden / s.heads));
+    layer.scale = s.attention_scale();
     layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
     layer.norm = layer_norm(name + "layer_norm1", s.hidden, s.eps);
     layer.ffn_norm = layer_norm(name + "layer_norm2", s.hidden, s.eps);
@@ -170,10 +180,7 @@ void describe_pixtral(const Fields& vision, const std::string& prefix, Tower& t)
                                            .patch_size = 16});
   const double flat = vision.real("rope_theta", 1.0 + 1e-6, 1e15, 10000.0);
   const double theta = vision.object("rope_parameters").real("rope_theta", 1.0 + 1e-6, 1e15, flat);
-  t.hidden = s.hidden;
-  t.heads = s.heads;
-  t.patch_size = s.patch_size;
-  t.patch_values = s.channels * s.patch_size * s.patch_size;
+  set_frame(s, t);
   t.patches = patch_convolution(prefix + "patch_conv", s, false);
   t.first_norm = models::rms_norm(prefix + "ln_pre", s.hidden, 1e-5);
   const int32_t head_dim = s.hidden / s.heads;
@@ -192,10 +199,9 @@ void describe_pixtral(const Fields& vision, const std::string& prefix, Tower& t)
     const std::string name = prefix + "transformer.layers." + std::to_string(i) + ".";
     const std::string attention = name + "attention.";
     TowerLayer layer;
-    layer.qkv = linears({attention + "q_proj", attention + "k_proj", attention + "v_proj"},
-                        s.hidden, s.hidden, false);
+    layer.qkv = query_key_value(attention, s, false);
     layer.out = linear(attention + "o_proj", s.hidden, s.hidden, false);
-    layer.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+    layer.scale = s.attention_scale();
     layer.ffn = models::gated_ffn(name + "feed_forward.", s.hidden, s.inner, s.activation);
     layer.norm = models::rms_norm(name + "attention_norm", s.hidden, 1e-5);
     layer.ffn_norm = models::rms_norm(name + "ffn_norm", s.hidden, 1e-5);

@@ -15,6 +15,8 @@ struct TowerSizes {
   double eps = 1e-5;
   Activation activation = Activation::gelu;
   [[nodiscard]] int32_t side() const { return image_size / patch_size; }
+  [[nodiscard]] int32_t patch_values() const { return channels * patch_size * patch_size; }
+  [[nodiscard]] float attention_scale() const;  // one over the root of a head's width
 };
 struct TowerDefaults {
   int32_t hidden = 768, inner = 3072, layers = 12, heads = 12, image_size = 224, patch_size = 16;
@@ -23,6 +25,9 @@ struct TowerDefaults {
 };
 // The sizes under transformers' usual names; also refuses heads that do not divide the width.
 TowerSizes read_tower(const models::Fields& vision, const TowerDefaults& defaults);
+
+// Width, heads and patches of a tower of these sizes.
+void set_frame(const TowerSizes& s, Tower& t);
 
 // A width of the language half: hidden_size of its config.
 int32_t text_hidden(const models::Fields& config);
@@ -33,6 +38,8 @@ int32_t read_image_token(const models::Fields& config);
 models::LinearSpec linear(const std::string& name, int64_t out, int64_t in, bool bias = true);
 models::LinearSpec linears(const std::vector<std::string>& names, int64_t out_each, int64_t in,
                            bool bias = true);
+// q_proj, k_proj and v_proj under `prefix`.
+models::LinearSpec query_key_value(const std::string& prefix, const TowerSizes& s, bool bias = true);
 models::Dense plain_ffn(const std::string& up, const std::string& down, const TowerSizes& s);
 models::LinearSpec patch_convolution(const std::string& name, const TowerSizes& s, bool bias);
 PositionTable position_table(const std::string& name, const TowerSizes& s, bool with_class);

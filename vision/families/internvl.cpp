@@ -31,16 +31,43 @@ int32_t read_shuffle(const Fields& config) {
 }
 
 void describe_frame(const TowerSizes& s, int32_t shuffle, const Fields& config, Tower& t) {
-  t.hidden = s.hidden;
-  t.heads = s.heads;
-  t.patch_size = s.patch_size;
-  t.patch_values = s.channels * s.patch_size * s.patch_size;
+  set_frame(s, t);
   t.tile_side = s.side();
   if (t.tile_side % shuffle != 0) {
     config.fail("downsample_ratio", "takes blocks of " + std::to_string(shuffle) +
                                         ", which do not divide the " + std::to_string(t.tile_side) +
                                         " patches of a tile's side");
   }
+}
+
+// What the parts of a layer are called.
+struct LayerNames {
+  std::string out, norm, ffn_norm, gain, ffn_gain;
+};
+
+// All of a layer but its queries, keys and values.
+TowerLayer vit_layer(const Fields& vision, const std::string& name, const LayerNames& names,
+                     const TowerSizes& s) {
+  TowerLayer layer;
+  layer.out = linear(name + names.out, s.hidden, s.hidden);
+  layer.scale = s.attention_scale();
+  layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
+  layer.norm = vit_norm(vision, name + names.norm, s);
+  layer.ffn_norm = vit_norm(vision, name + names.ffn_norm, s);
+  layer.gain = models::vector_spec(name + names.gain, s.hidden, models::Fill::ones);
+  layer.ffn_gain = models::vector_spec(name + names.ffn_gain, s.hidden, models::Fill::ones);
+  return layer;
+}
+
+// The norms of q and k go over all heads together.
+void add_qk_norms(const std::string& prefix, const TowerSizes& s, double eps, TowerLayer& layer) {
+  layer.q_norm = models::rms_norm(prefix + "q_norm", s.hidden, eps);
+  layer.k_norm = models::rms_norm(prefix + "k_norm", s.hidden, eps);
+}
+
+void keep_layers(const Fields& config, std::string_view key, const TowerSizes& s, Tower& t) {
+  t.taken = read_feature_layers(config, key, s.layers, -1);
+  t.layers.resize(static_cast<size_t>(t.taken.front()));
 }
 
 constexpr TowerDefaults kInternVit{.hidden = 1024,
@@ -52,51 +79,75 @@ constexpr TowerDefaults kInternVit{.hidden = 1024,
                                    .eps = 1e-6,
                                    .activation = "gelu"};
 
-}  // namespace
-
-void describe_internvl(const Fields& config, VisionDescription& out) {
+void describe_tower_of_transformers(const Fields& config, const TowerSizes& s, Tower& t) {
   const Fields vision = config.object("vision_config");
-  const TowerSizes s = read_tower(vision, kInternVit);
-  const int32_t shuffle = read_shuffle(config);
-  const int32_t hidden = text_hidden(config);
-  const bool bias = vision.boolean("attention_bias", false);
   const std::string prefix = "vision_tower.";
-  Tower& t = out.tower;
-  describe_frame(s, shuffle, config, t);
   t.patches = patch_convolution(prefix + "embeddings.patch_embeddings.projection", s, true);
   t.class_token =
       models::vector_spec(prefix + "embeddings.cls_token", s.hidden, models::Fill::random);
   if (vision.boolean("use_absolute_position_embeddings", true)) {
     t.positions = position_table(prefix + "embeddings.position_embeddings", s, true);
   }
+  const LayerNames names{.out = "attention.projection_layer",
+                         .norm = "layernorm_before",
+                         .ffn_norm = "layernorm_after",
+                         .gain = "lambda_1",
+                         .ffn_gain = "lambda_2"};
+  const bool bias = vision.boolean("attention_bias", false);
   for (int32_t i = 0; i < s.layers; ++i) {
     const std::string name = prefix + "encoder.layer." + std::to_string(i) + ".";
-    const std::string attention = name + "attention.";
-    TowerLayer layer;
-    layer.qkv = linears({attention + "q_proj", attention + "k_proj", attention + "v_proj"},
-                        s.hidden, s.hidden, bias);
-    layer.out = linear(attention + "projection_layer", s.hidden, s.hidden);
-    layer.scale = 1.0F / std::sqrt(static_cast<float>(s.hidden / s.heads));
-    if (vision.boolean("use_qk_norm", false)) {  // over all heads together
-      layer.q_norm = models::rms_norm(attention + "q_norm", s.hidden, 1e-6);
-      layer.k_norm = models::rms_norm(attention + "k_norm", s.hidden, 1e-6);
-    }
-    layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
-    layer.norm = vit_norm(vision, name + "layernorm_before", s);
-    layer.ffn_norm = vit_norm(vision, name + "layernorm_after", s);
-    layer.gain = models::vector_spec(name + "lambda_1", s.hidden, models::Fill::ones);
-    layer.ffn_gain = models::vector_spec(name + "lambda_2", s.hidden, models::Fill::ones);
+    TowerLayer layer = vit_layer(vision, name, names, s);
+    layer.qkv = query_key_value(name + "attention.", s, bias);
+    if (vision.boolean("use_qk_norm", false)) add_qk_norms(name + "attention.", s, 1e-6, layer);
     t.layers.push_back(std::move(layer));
   }
   if (!vision.boolean("use_mean_pooling", true)) {
     t.final_norm = models::layer_norm(prefix + "layernorm", s.hidden, s.eps);
   }
-  const int64_t feature = config.integer("vision_feature_layer", -limits::layers, limits::layers, -1);
-  if (feature != -1) {
-    t.taken = read_feature_layers(config, "vision_feature_layer", s.layers, -1);
-    t.layers.resize(static_cast<size_t>(t.taken.front()));
+  if (config.integer("vision_feature_layer", -limits::layers, limits::layers, -1) != -1) {
+    keep_layers(config, "vision_feature_layer", s, t);
     t.final_norm = {};
   }
+}
+
+void describe_original_tower(const Fields& config, const TowerSizes& s, Tower& t) {
+  const Fields vision = config.object("vision_config");
+  const std::string prefix = "vision_model.";
+  t.patches = patch_convolution(prefix + "embeddings.patch_embedding", s, true);
+  t.class_token =
+      models::vector_spec(prefix + "embeddings.class_embedding", s.hidden, models::Fill::random);
+  // The table is that of the tower's own image size, whatever tiles the checkpoint now takes.
+  const TowerSizes own = read_tower(vision, kInternVit);
+  t.positions = position_table(prefix + "embeddings.position_embedding", own, true);
+  const LayerNames names{
+      .out = "attn.proj", .norm = "norm1", .ffn_norm = "norm2", .gain = "ls1", .ffn_gain = "ls2"};
+  const bool bias = vision.boolean("qkv_bias", false);
+  for (int32_t i = 0; i < s.layers; ++i) {
+    const std::string name = prefix + "encoder.layers." + std::to_string(i) + ".";
+    TowerLayer layer = vit_layer(vision, name, names, s);
+    layer.qkv = linear(name + "attn.qkv", int64_t{3} * s.hidden, s.hidden, bias);
+    if (vision.boolean("qk_normalization", true)) add_qk_norms(name + "attn.", s, s.eps, layer);
+    t.layers.push_back(std::move(layer));
+  }
+  keep_layers(config, "select_layer", s, t);
+}
+
+Shuffle::Order read_order(const Fields& config) {
+  const std::string version = config.text("ps_version", "v1");
+  if (version != "v1" && version != "v2") {
+    config.fail("ps_version", "is \"" + version + "\"; known are v1 and v2");
+  }
+  return version == "v1" ? Shuffle::Order::grid_by_columns : Shuffle::Order::grid;
+}
+
+}  // namespace
+
+void describe_internvl(const Fields& config, VisionDescription& out) {
+  const TowerSizes s = read_tower(config.object("vision_config"), kInternVit);
+  const int32_t shuffle = read_shuffle(config);
+  const int32_t hidden = text_hidden(config);
+  describe_frame(s, shuffle, config, out.tower);
+  describe_tower_of_transformers(config, s, out.tower);
   const std::string strategy = config.text("vision_feature_select_strategy", "default");
   if (strategy != "default") {
     config.fail("vision_feature_select_strategy", "is \"" + strategy + "\"; only default shuffles");
@@ -112,47 +163,14 @@ void describe_internvl(const Fields& config, VisionDescription& out) {
 }
 
 void describe_internvl_chat(const Fields& config, VisionDescription& out) {
-  const Fields vision = config.object("vision_config");
-  TowerSizes s = read_tower(vision, kInternVit);
+  TowerSizes s = read_tower(config.object("vision_config"), kInternVit);
   s.image_size = config.count("force_image_size", 1 << 16, s.image_size);
   const int32_t shuffle = read_shuffle(config);
   const int32_t hidden = text_hidden(config);
-  const bool bias = vision.boolean("qkv_bias", false);
-  const std::string prefix = "vision_model.";
-  Tower& t = out.tower;
-  describe_frame(s, shuffle, config, t);
-  t.patches = patch_convolution(prefix + "embeddings.patch_embedding", s, true);
-  t.class_token =
-      models::vector_spec(prefix + "embeddings.class_embedding", s.hidden, models::Fill::random);
-  // The table is that of the tower's own image size, whatever tiles the checkpoint now takes.
-  const TowerSizes own = read_tower(vision, kInternVit);
-  t.positions = position_table(prefix + "embeddings.position_embedding", own, true);
-  for (int32_t i = 0; i < s.layers; ++i) {
-    const std::string name = prefix + "encoder.layers." + std::to_string(i) + ".";
-    TowerLayer layer;
-    layer.qkv = linear(name + "attn.qkv", int64_t{3} * s.hidden, s.hidden, bias);
-    layer.out = linear(name + "attn.proj", s.hidden, s.hidden);
-    layer.scale = 1.0F / std::sqrt(static_cast<float>(s.hidden / s.heads));
-    if (vision.boolean("qk_normalization", true)) {
-      layer.q_norm = models::rms_norm(name + "attn.q_norm", s.hidden, s.eps);
-      layer.k_norm = models::rms_norm(name + "attn.k_norm", s.hidden, s.eps);
-    }
-    layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
-    layer.norm = vit_norm(vision, name + "norm1", s);
-    layer.ffn_norm = vit_norm(vision, name + "norm2", s);
-    layer.gain = models::vector_spec(name + "ls1", s.hidden, models::Fill::ones);
-    layer.ffn_gain = models::vector_spec(name + "ls2", s.hidden, models::Fill::ones);
-    t.layers.push_back(std::move(layer));
-  }
-  t.taken = read_feature_layers(config, "select_layer", s.layers, -1);
-  t.layers.resize(static_cast<size_t>(t.taken.front()));
-  const std::string version = config.text("ps_version", "v1");
-  if (version != "v1" && version != "v2") {
-    config.fail("ps_version", "is \"" + version + "\"; known are v1 and v2");
-  }
+  describe_frame(s, shuffle, config, out.tower);
+  describe_original_tower(config, s, out.tower);
   const int64_t wide = int64_t{s.hidden} * shuffle * shuffle;
-  out.projector = {Shuffle{shuffle, version == "v1" ? Shuffle::Order::grid_by_columns
-                                                    : Shuffle::Order::grid},
+  out.projector = {Shuffle{shuffle, read_order(config)},
                    Norm{models::layer_norm("mlp1.0", wide, 1e-5)},
                    Linear{linear("mlp1.1", hidden, wide)}, Activate{Activation::gelu},
                    Linear{linear("mlp1.3", hidden, hidden)}};

@@ -1,6 +1,6 @@
 // Llama 3.2 Vision (Mllama): all tiles of a picture together through a tower that knows their
 // arrangement; the last layers are gated; the projector sees some middle states beside the last.
-#include <cmath>
+#include <algorithm>
 
 #include "base/limits.hpp"
 #include "vision/families/common.hpp"
@@ -50,10 +50,9 @@ TiledPositions tiled_positions(const Fields& vision, const std::string& prefix,
 TowerLayer layer_of(const std::string& name, const TowerSizes& s, bool gated) {
   TowerLayer layer;
   const std::string attention = name + "self_attn.";
-  layer.qkv = linears({attention + "q_proj", attention + "k_proj", attention + "v_proj"}, s.hidden,
-                      s.hidden, false);
+  layer.qkv = query_key_value(attention, s, false);
   layer.out = linear(attention + "o_proj", s.hidden, s.hidden, false);
-  layer.scale = 1.0F / std::sqrt(static_cast<float>(s.hidden / s.heads));
+  layer.scale = s.attention_scale();
   layer.ffn = plain_ffn(name + "mlp.fc1", name + "mlp.fc2", s);
   layer.norm = models::layer_norm(name + "input_layernorm", s.hidden, s.eps);
   layer.ffn_norm = models::layer_norm(name + "post_attention_layernorm", s.hidden, s.eps);
@@ -79,10 +78,7 @@ void describe_mllama(const Fields& config, VisionDescription& out) {
   const int32_t hidden = text_hidden(config);
   const std::string prefix = "vision_model.";
   Tower& t = out.tower;
-  t.hidden = s.hidden;
-  t.heads = s.heads;
-  t.patch_size = s.patch_size;
-  t.patch_values = s.channels * s.patch_size * s.patch_size;
+  set_frame(s, t);
   t.tile_side = s.side();
   t.patches = patch_convolution(prefix + "patch_embedding", s, false);
   t.class_token = models::vector_spec(prefix + "class_embedding", s.hidden, Fill::random);
