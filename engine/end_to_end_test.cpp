@@ -4,17 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "engine/golden_engine.hpp"
+#include "models/golden_folders.hpp"
 
 namespace troupe::engine {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kModels = "tests/golden/models";
+using models::testing::expected_of;
+using models::testing::golden_names;
+using models::testing::kGoldenModels;
 using testing::kBlockTokens;
 using testing::kTolerance;
 using testing::Ways;
@@ -57,15 +58,14 @@ class Engine : public testing::GoldenEngine {
 class EndToEnd : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    std::ifstream file(folder() + "/expected.json");
-    const json expected = json::parse(file);
+    const json expected = expected_of(folder());
     ASSERT_FALSE(expected["cases"].empty());
     for (const json& c : expected["cases"]) {
       Case& made = cases_.emplace_back(Case{c["prompt"], c["tokens"], c["logprobs"]});
       if (c.contains("prompt_logprobs")) scored_ = &made - cases_.data();
     }
   }
-  [[nodiscard]] std::string folder() const { return std::string(kModels) + "/" + GetParam(); }
+  [[nodiscard]] std::string folder() const { return std::string(kGoldenModels) + "/" + GetParam(); }
 
   void submit_all(Engine& engine, uint64_t first_id = 1) {
     for (size_t i = 0; i < cases_.size(); ++i) {
@@ -147,8 +147,7 @@ TEST_P(EndToEnd, ThroughPreemptions) {
 
 TEST_P(EndToEnd, ScoresItsPromptInChunks) {
   if (scored_ < 0) GTEST_SKIP() << "no prompt logprobs in its golden file";
-  std::ifstream file(folder() + "/expected.json");
-  const json expected = json::parse(file)["cases"][static_cast<size_t>(scored_)]["prompt_logprobs"];
+  const json expected = expected_of(folder())["cases"][static_cast<size_t>(scored_)]["prompt_logprobs"];
   Engine engine(folder(), {.prefix_reuse = true, .step_rows = 32 + 5});
   const Case& c = cases_[static_cast<size_t>(scored_)];
   engine.submit(1, c.prompt, 0, true);
@@ -166,20 +165,8 @@ TEST_P(EndToEnd, ScoresItsPromptInChunks) {
   }
 }
 
-std::vector<std::string> model_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
-    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, EndToEnd, ::testing::ValuesIn(model_names()), [](const auto& p) {
-  std::string name = p.param;
-  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, EndToEnd, ::testing::ValuesIn(golden_names(kGoldenModels)),
+                         models::testing::test_name);
 
 }  // namespace
 }  // namespace troupe::engine

@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/golden_engine.hpp"
 #include "engine/vision_core.hpp"
+#include "models/golden_folders.hpp"
 #include "vision/decode.hpp"
 #include "vision/eyes.hpp"
 #include "vision/golden_weights.hpp"
@@ -21,8 +21,10 @@ namespace troupe::engine {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kFolders = "tests/golden/vision/models";
 constexpr const char* kFiles = "tests/golden/vision/files/";
+using models::testing::expected_of;
+using models::testing::golden_names;
+using models::testing::kGoldenEyes;
 using testing::kBlockTokens;
 
 struct Case {
@@ -35,10 +37,9 @@ struct Case {
 class Golden : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const std::string golden = std::string(kFolders) + "/" + GetParam();
+    const std::string golden = std::string(kGoldenEyes) + "/" + GetParam();
     folder_ = vision::testing::grow(golden);
-    std::ifstream file(golden + "/expected.json");
-    expected_ = json::parse(file);
+    expected_ = expected_of(golden);
     options_.block_tokens = kBlockTokens;
     auto text = models::ModelFolder::open(folder_->path(), options_);
     ASSERT_TRUE(text.ok()) << text.status().message();
@@ -317,20 +318,8 @@ TEST_P(Golden, ThroughPreemptions) {
   }
 }
 
-std::vector<std::string> model_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolders)) {
-    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(model_names()), [](const auto& p) {
-  std::string name = p.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(golden_names(kGoldenEyes)),
+                         models::testing::test_name);
 
 }  // namespace
 }  // namespace troupe::engine

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "kernels/cpu/plain/plain_backend.hpp"
 #include "models/convert.hpp"
+#include "models/golden_folders.hpp"
 #include "models/test_runner.hpp"
 #include "vision/folder.hpp"
 #include "vision/golden_backend.hpp"
@@ -22,24 +22,15 @@
 namespace troupe::vision::testing {
 namespace {
 
+using models::testing::expected_of;
+using models::testing::golden_names;
+using models::testing::kGoldenEyes;
 using models::testing::Piece;
 using models::testing::Runner;
 using models::testing::Scored;
 using nlohmann::json;
-constexpr const char* kFolders = "tests/golden/vision/models";
 constexpr float kTolerance = 1e-3F;
 constexpr float kForcedTolerance = 0.1F;
-
-std::vector<std::string> model_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolders)) {
-    if (std::filesystem::exists(entry.path() / "expected.json")) {
-      names.push_back(entry.path().filename());
-    }
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // A picture's rows, and what keeps them.
 struct Seen {
@@ -113,10 +104,9 @@ class Golden : public ::testing::TestWithParam<std::string> {
             std::unique_ptr<Backend> second) {
     language_ = std::move(first);
     vision_ = std::move(second);
-    const std::string golden = std::string(kFolders) + "/" + GetParam();
+    const std::string golden = std::string(kGoldenEyes) + "/" + GetParam();
     folder_ = grow(golden);
-    std::ifstream file(golden + "/expected.json");
-    expected_ = json::parse(file);
+    expected_ = expected_of(golden);
     models::LoadOptions options;
     options.block_tokens = 8;
     options.dtype = dtype;
@@ -381,20 +371,20 @@ TEST_P(Golden, WorkAndWeightsAreCounted) {
 
 // With its processor, as users open it: the placeholder is there, and the id of its token.
 TEST_P(Golden, OpensWithItsProcessor) {
-  const auto folder = grow(std::string(kFolders) + "/" + GetParam());
+  const auto folder = grow(std::string(kGoldenEyes) + "/" + GetParam());
   std::ifstream file(folder->path() + "/config.json");
   if (!has_processor(json::parse(file).value("model_type", ""))) GTEST_SKIP() << "no processor yet";
   const auto eyes = VisionFolder::open(folder->path(), {});
   ASSERT_TRUE(eyes.ok()) << eyes.status().message();
-  std::ifstream expected(folder->path() + "/expected.json");
-  EXPECT_EQ((*eyes)->rules().image_token, json::parse(expected)["image_token"].get<int32_t>());
+  const auto image_token = expected_of(folder->path())["image_token"].get<int32_t>();
+  EXPECT_EQ((*eyes)->rules().image_token, image_token);
   EXPECT_FALSE((*eyes)->rules().placeholder.empty());
   EXPECT_NE((*eyes)->processor().hash(), 0U);
 }
 
 // No weights, no tokenizer: a config.json is enough to run a tower on made-up weights.
 TEST_P(Golden, DummyWeights) {
-  const std::string golden = std::string(kFolders) + "/" + GetParam();
+  const std::string golden = std::string(kGoldenEyes) + "/" + GetParam();
   models::testing::TestFolder folder;
   std::ifstream file(golden + "/config.json");
   folder.write("config.json", {std::istreambuf_iterator<char>(file), {}});
@@ -424,11 +414,8 @@ TEST_P(Golden, DummyWeights) {
   for (const float x : out) ASSERT_TRUE(std::isfinite(x));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(model_names()), [](const auto& model) {
-  std::string name = model.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(golden_names(kGoldenEyes)),
+                         models::testing::test_name);
 
 }  // namespace
 }  // namespace troupe::vision::testing
