@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/assert.hpp"
+#include "base/cores.hpp"
 
 namespace troupe {
 namespace {
@@ -84,19 +85,6 @@ Quota read_quota(const std::string& root) {
   return best;
 }
 
-std::vector<int32_t> affinity_mask() {
-  std::vector<int32_t> cores;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    for (int core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(core, &set)) cores.push_back(core);
-    }
-  }
-  if (cores.empty()) cores.push_back(0);
-  return cores;
-}
-
 void add(ThreadPlan& plan, ThreadOwner owner, int32_t index, std::string name, int32_t core) {
   name.resize(std::min(name.size(), kNameMax));
   plan.threads.push_back({std::move(name), owner, index, core});
@@ -112,7 +100,7 @@ int32_t CpuBudget::usable() const {
 
 CpuBudget read_cpu_budget(const std::string& root) {
   CpuBudget budget;
-  budget.cores = affinity_mask();
+  budget.cores = allowed_cores();
   Quota quota = read_quota(root);
   budget.quota = quota.cpus;
   budget.quota_origin = std::move(quota.origin);

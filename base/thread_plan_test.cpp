@@ -5,34 +5,13 @@
 #include <sched.h>
 
 #include <array>
-#include <filesystem>
-#include <fstream>
 #include <set>
 #include <thread>
 
+#include "base/fake_root.hpp"
+
 namespace troupe {
 namespace {
-
-// A pretend /proc and /sys/fs/cgroup.
-class FakeRoot {
- public:
-  FakeRoot() {
-    folder_ = std::filesystem::temp_directory_path() /
-              ("troupe_plan_" + std::to_string(getpid()) + "_" + std::to_string(counter_++));
-    std::filesystem::create_directories(folder_);
-  }
-  ~FakeRoot() { std::filesystem::remove_all(folder_); }
-  void write(const std::string& path, const std::string& text) const {
-    const auto file = folder_ / path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-  [[nodiscard]] std::string path() const { return folder_.string(); }
-
- private:
-  static inline int counter_ = 0;
-  std::filesystem::path folder_;
-};
 
 CpuBudget budget_of(int32_t cores, double quota = 0.0) {
   CpuBudget budget;
