@@ -156,6 +156,7 @@ ExecutorActor Cast::State::spawn_executor(int32_t generation, const ObituaryPtr&
   mine.own_thread = !parts.simulated;
   mine.helps = parts.runs_ahead && parts.helps;
   mine.clock = parts.clock;
+  mine.cores = parts.cores;
   mine.gauge = gauge;
   mine.scheduler = scheduler_line;
   mine.detokenizer = detokenizer_line;
@@ -456,6 +457,7 @@ int64_t Cast::executor_idle_ns() const { return state_->gauge->idle_ns.load(); }
 uint64_t Cast::executor_gaps() const { return state_->gauge->gaps.load(); }
 int64_t Cast::executor_host_ns() const { return state_->gauge->host_ns.load(); }
 int64_t Cast::executor_recording_ns() const { return state_->gauge->recording_ns.load(); }
+uint64_t Cast::executor_moves() const { return state_->gauge->moves.load(); }
 std::vector<MemoryShare> Cast::device_memory() const {
   const std::scoped_lock lock(state_->gauge->mutex);
   return state_->gauge->memory;

@@ -47,6 +47,7 @@ class Cast {
   [[nodiscard]] uint64_t executor_gaps() const;
   [[nodiscard]] int64_t executor_host_ns() const;
   [[nodiscard]] int64_t executor_recording_ns() const;
+  [[nodiscard]] uint64_t executor_moves() const;
   // As it was when the device last had nothing to do; empty: not told apart.
   [[nodiscard]] std::vector<MemoryShare> device_memory() const;
 

@@ -10,6 +10,7 @@
 #include "actors/task_pool.hpp"
 #include "actors/ticket.hpp"
 #include "base/clock.hpp"
+#include "base/cores.hpp"
 #include "base/thread_plan.hpp"
 #include "engine/executor.hpp"
 #include "engine/scheduler.hpp"
@@ -44,6 +45,9 @@ struct CastParts {
   int64_t stall_fatal_ns = 600'000'000'000;
 
   std::shared_ptr<const Clock> clock = std::make_shared<SteadyClock>();
+  // Where an executor looks for a better core (engine/core_choice.hpp); null: it stays where the system
+  // puts it.
+  std::shared_ptr<Cores> cores;
   // Simulations: CAF's testing scheduler, no thread at all, tasks when the test says so.
   bool simulated = false;
   // Steps take a device of its own long enough for others to wake up and tell what came of the last.

@@ -74,17 +74,30 @@ void note_memory(ExecutorState& state, const ExecutorParts& parts) {
   parts.gauge->memory.swap(memory);
 }
 
+// What says something of the core: one step that repeats the one before, launched and collected, of a
+// device that tells how long it was waited for.
+void note_core(ExecutorState& state, const ExecutorParts& parts, int64_t host_ns, bool recorded) {
+  const bool plain = state.launched == 1 && state.collected == 1 && state.repeats > 0 && !recorded &&
+                     state.waited_ns > 0;
+  state.launched = state.collected = 0;
+  if (!plain || !state.core || !state.core->note(host_ns, state.repeats)) return;
+  parts.gauge->moves.fetch_add(1, std::memory_order_relaxed);
+}
+
 // A step's time on the host: from one look to the next, but for the waits in between, and for
-// recordings, which are told apart.
-void note_host(ExecutorState& state, const ExecutorParts& parts, int64_t begin_ns) {
+// recordings, which are told apart. Answers when it looked; what it takes to find a better core
+// is the next step's.
+int64_t note_host(ExecutorState& state, const ExecutorParts& parts, int64_t begin_ns) {
   const int64_t waited = state.device->waited_ns() - state.waited_ns;
   const int64_t recorded = state.device->recorded_ns() - state.recorded_ns;
-  parts.gauge->host_ns.fetch_add(steady_now_ns() - begin_ns - waited - recorded,
-                                 std::memory_order_relaxed);
+  const int64_t now = steady_now_ns();
+  const int64_t host = now - begin_ns - waited - recorded;
+  parts.gauge->host_ns.fetch_add(host, std::memory_order_relaxed);
   state.waited_ns += waited;
-  if (recorded == 0) return;
-  parts.gauge->recording_ns.fetch_add(recorded, std::memory_order_relaxed);
+  if (recorded != 0) parts.gauge->recording_ns.fetch_add(recorded, std::memory_order_relaxed);
   state.recorded_ns += recorded;
+  note_core(state, parts, host, recorded != 0);
+  return now;
 }
 
 // Who asked for what is being done.
@@ -104,6 +117,8 @@ void launch(Self self, const StepJobPtr& job, const Stage& stage) {
   if (sent.ok()) sent = state.device->sample({});
   if (!sent.ok()) return die(self, stage, sent);
   state.last_step = job->step;
+  ++state.launched;
+  state.repeats = job->repeats;
   state.flights.push_back(job);
 }
 
@@ -164,6 +179,7 @@ void collect(Self self, const Stage& stage) {
   if (!result.ok()) return die(self, stage, result.status());
   const StepJobPtr job = std::move(state.flights.front());
   state.flights.erase(state.flights.begin());
+  ++state.collected;
   note_collected(state, stage.parts);
   drop_embeddings(state, *job);
   job->result = std::move(result).value();
@@ -183,8 +199,7 @@ void rest(Self self, const Stage& stage, int64_t begin_ns) {
       collect(self, stage);
     }
     if (self->state.device == nullptr) return;
-    note_host(self->state, stage.parts, begin_ns);
-    begin_ns = steady_now_ns();
+    begin_ns = note_host(self->state, stage.parts, begin_ns);
   }
   if (self->mailbox().empty()) help(self, stage);
   if (self->state.device == nullptr) return;
@@ -198,6 +213,7 @@ ExecutorActor::behavior_type executor(Self self, ShellParts shell, const Executo
   keep_last_words(self, shell.obituary);
   if (parts.own_thread) enter_thread(parts.thread);
   if (parts.helps) self->state.helper = std::make_unique<Helper>(self->system(), self->id());
+  if (parts.cores != nullptr) self->state.core.emplace(*parts.cores);
   Status status;
   try {
     Result<std::unique_ptr<engine::StepExecutor>> device = parts.open();

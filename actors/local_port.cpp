@@ -48,7 +48,8 @@ class LocalPort final : public EnginePort {
     TR_ASSIGN(const EngineStats stats, this->stats());
     return metrics_text(stats,
                         {cast_->handler_clocks(), cast_->executor_host_ns(),
-                         cast_->executor_recording_ns(), cast_->device_memory()},
+                         cast_->executor_recording_ns(), cast_->executor_moves(),
+                         cast_->device_memory()},
                         info_.model);
   }
   Status set_option(std::string_view key, std::string_view value) override {
@@ -219,6 +220,10 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder, Engine
   parts.encode.defaults = request.folder->defaults();
   parts.runs_ahead = !request.device.cpu();
   parts.tells_apart = parts.runs_ahead;
+  // On fewer, whoever tells needs all that the executor leaves.
+  constexpr int32_t kCoresToChooseFrom = 3;
+  if (parts.runs_ahead && parts.threads.budget.usable() >= kCoresToChooseFrom)
+    parts.cores = std::make_shared<SystemCores>();
   parts.replaceable = request.device.cpu();
   request.threads = parts.threads;
   if (request.eyes != nullptr) parts.vision = loaded_vision(request);

@@ -38,6 +38,7 @@ struct StepJob {
   uint32_t generation = 0;  // of the executor: results of a dead one are void
   bool collect = false;     // once it is launched, wait for the oldest step in flight
   uint64_t step = 0;        // the plan's number
+  int32_t repeats = 0;      // StepPlanHeader's
   std::vector<std::byte> plan;
   std::vector<engine::StepEmbedding> embeddings;  // that the plan refers to, until it is done
   StepResult result;

@@ -117,6 +117,9 @@ std::string metrics_text(const EngineStats& s, const Whereabouts& where, const s
   add("executor_recording_seconds_total", "counter",
       "Beside that, its time for recording steps: once for each kind of them.",
       static_cast<double>(where.executor_recording_ns) * 1e-9);
+  add("executor_moves_total", "counter",
+      "How often it has gone to another core, since steps took too long on its own.",
+      where.executor_moves);
   begin_metric(out, "actor_busy_seconds_total", "counter", "Time in handlers.");
   for (const HandlerClockPtr& clock : where.clocks) {
     sample(out, "actor_busy_seconds_total", label + ",actor=\"" + clock->actor + "\"",

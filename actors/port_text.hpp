@@ -23,6 +23,7 @@ EngineStats stats_of(const Board& board, uint32_t waiting, uint32_t in_flight);
 struct Whereabouts {
   std::vector<HandlerClockPtr> clocks;
   int64_t executor_host_ns = 0, executor_recording_ns = 0;
+  uint64_t executor_moves = 0;
   std::vector<MemoryShare> memory;
 };
 // Prometheus text.

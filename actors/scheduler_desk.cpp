@@ -154,6 +154,7 @@ void SchedulerDesk::plan() {
     last = fresh_job();
     draft_.seal(last->plan);
     last->step = draft_.step;
+    last->repeats = draft_.repeats;
     last->embeddings = scheduler_.step_embeddings();
     ++flights_;
     last->collect = !runs_ahead_;

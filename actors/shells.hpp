@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "actors/scheduler_desk.hpp"
 #include "actors/shell.hpp"
 #include "actors/supervision.hpp"
+#include "engine/core_choice.hpp"
 
 namespace troupe::actors {
 
@@ -160,6 +162,7 @@ struct ExecutorGauge {
   // collecting, and what planning and telling it does for others meanwhile (CastParts::tells_apart).
   std::atomic<int64_t> host_ns{0};
   std::atomic<int64_t> recording_ns{0};  // not in host_ns: recording steps, once each kind of them
+  std::atomic<uint64_t> moves{0};        // from core to core, of its own will
   std::mutex mutex;
   std::vector<MemoryShare> memory;  // guarded; as it was when the device last had nothing to do
 };
@@ -170,6 +173,7 @@ struct ExecutorParts {
   bool own_thread = true;
   bool helps = false;  // runs scheduler and detokenizer itself while its device is busy
   std::shared_ptr<const Clock> clock;
+  std::shared_ptr<Cores> cores;  // CastParts::cores
   std::shared_ptr<ExecutorGauge> gauge;
   std::shared_ptr<SchedulerLine> scheduler;      // used by one that helps
   std::shared_ptr<DetokenizerLine> detokenizer;
@@ -188,6 +192,9 @@ struct ExecutorState {
   std::unordered_map<uint64_t, int32_t> embeddings;  // on the device: uses by steps in flight
   int64_t idle_since_ns = 0;
   int64_t waited_ns = 0, recorded_ns = 0;  // by the device, as of the last look
+  int32_t launched = 0, collected = 0;     // since then
+  int32_t repeats = 0;                     // StepJob's, of the last one launched
+  std::optional<engine::CoreChoice> core;  // none: the thread stays where the system puts it
   int64_t next_memory_look_ns = 0;
 };
 ExecutorActor::behavior_type executor(ExecutorActor::stateful_pointer<ExecutorState> self,

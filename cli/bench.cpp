@@ -130,6 +130,7 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
             median_of(runs, [](const WorkloadResult& r) { return r.host_us.recording; });
         row["host_us_telling"] =
             median_of(runs, [](const WorkloadResult& r) { return r.host_us.telling; });
+        row["executor_moves"] = runs.back().executor_moves;
       }
     }
     row["spread"] = spread_of(runs);

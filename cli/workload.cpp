@@ -69,10 +69,11 @@ class HostClock {
     return {us(begin_.all, end_.all), us(begin_.planning, end_.planning),
             us(begin_.recording, end_.recording), us(begin_.telling, end_.telling)};
   }
+  [[nodiscard]] double moves() const { return end_.moves; }
 
  private:
   struct Look {
-    double steps = 0.0, all = 0.0, planning = 0.0, recording = 0.0, telling = 0.0;
+    double steps = 0.0, all = 0.0, planning = 0.0, recording = 0.0, telling = 0.0, moves = -1.0;
   };
   [[nodiscard]] Look look() const {
     const std::string metrics = metrics_of(engine_);
@@ -80,7 +81,8 @@ class HostClock {
     return {metric_of(metrics, "steps_total"), metric_of(metrics, "executor_host_seconds_total"),
             metric_of(metrics, busy, "scheduler"),
             metric_of(metrics, "executor_recording_seconds_total"),
-            metric_of(metrics, busy, "detokenizer")};
+            metric_of(metrics, busy, "detokenizer"),
+            metric_of(metrics, "executor_moves_total")};
   }
   troupe_engine* engine_;
   Look begin_, end_;
@@ -192,6 +194,7 @@ WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
   if (error) result.problem = text_of(error.get());
   result.wall_s = watch.seconds();
   result.host_us = host.us_per_step();
+  result.executor_moves = host.moves();
   double all_from = 0.0, all_to = result.wall_s;
   for (const JobResult& job : result.jobs) {
     all_from = std::max(all_from, job.first_s);

@@ -41,6 +41,7 @@ struct WorkloadResult {
     double recording = -1.0;  // beside these: recording steps, once for each kind in a process
     double telling = -1.0;   // bringing tokens to whoever asked; of these, unless other threads do it
   } host_us;
+  double executor_moves = -1.0;  // from core to core, since the engine was opened; likewise
   std::vector<JobResult> jobs;
   std::string problem;  // empty: all went well
 };
