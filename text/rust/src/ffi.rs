@@ -151,6 +151,21 @@ unsafe fn guarded<T>(
     failure.status
 }
 
+/// What is made becomes the caller's, who gives it back to `take_back`.
+///
+/// SAFETY: `out` points to a handle that the caller owns.
+unsafe fn hand_out<T>(out: *mut *mut T) -> impl FnOnce(T) {
+    move |made| out.write(Box::into_raw(Box::new(made)))
+}
+
+/// SAFETY: `handle` is null or came from `hand_out`, and is used no more.
+unsafe fn take_back<T>(handle: *mut T) {
+    if !handle.is_null() {
+        let owned = Box::from_raw(handle);
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
+    }
+}
+
 #[no_mangle]
 pub unsafe extern "C" fn tt_bytes_free(bytes: Bytes) {
     if !bytes.data.is_null() {
@@ -175,7 +190,7 @@ pub unsafe extern "C" fn tt_tokenizer_from_json(
     guarded(
         error,
         || loaded(|| TextTokenizer::from_json(json.bytes(), options.text("options")?)),
-        |tokenizer| out.write(Box::into_raw(Box::new(tokenizer))),
+        hand_out(out),
     )
 }
 
@@ -189,16 +204,13 @@ pub unsafe extern "C" fn tt_tokenizer_from_ranks(
     guarded(
         error,
         || loaded(|| TextTokenizer::from_ranks(file.bytes(), options.text("options")?)),
-        |tokenizer| out.write(Box::into_raw(Box::new(tokenizer))),
+        hand_out(out),
     )
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn tt_tokenizer_free(tokenizer: *mut TextTokenizer) {
-    if !tokenizer.is_null() {
-        let owned = Box::from_raw(tokenizer);
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
-    }
+    take_back(tokenizer)
 }
 
 const ADD_SPECIAL: u32 = 1;
@@ -279,11 +291,7 @@ pub unsafe extern "C" fn tt_template_new(
     out: *mut *mut ChatTemplate,
     error: *mut Bytes,
 ) -> i32 {
-    guarded(
-        error,
-        || ChatTemplate::new(source.text("the chat template")?),
-        |template| out.write(Box::into_raw(Box::new(template))),
-    )
+    guarded(error, || ChatTemplate::new(source.text("the chat template")?), hand_out(out))
 }
 
 #[no_mangle]
@@ -314,10 +322,7 @@ pub unsafe extern "C" fn tt_template_render(
 
 #[no_mangle]
 pub unsafe extern "C" fn tt_template_free(template: *mut ChatTemplate) {
-    if !template.is_null() {
-        let owned = Box::from_raw(template);
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
-    }
+    take_back(template)
 }
 
 #[no_mangle]
@@ -334,16 +339,13 @@ pub unsafe extern "C" fn tt_compiler_new(
             let eos = std::slice::from_raw_parts(given.eos, given.eos_count);
             Compiler::new(given.bytes.bytes(), offsets, eos)
         },
-        |compiler| out.write(Box::into_raw(Box::new(compiler))),
+        hand_out(out),
     )
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn tt_compiler_free(compiler: *mut Compiler) {
-    if !compiler.is_null() {
-        let owned = Box::from_raw(compiler);
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
-    }
+    take_back(compiler)
 }
 
 #[no_mangle]
@@ -354,19 +356,12 @@ pub unsafe extern "C" fn tt_grammar_new(
     out: *mut *mut Grammar,
     error: *mut Bytes,
 ) -> i32 {
-    guarded(
-        error,
-        || (*compiler).compile(kind, text.text("the grammar")?),
-        |grammar| out.write(Box::into_raw(Box::new(grammar))),
-    )
+    guarded(error, || (*compiler).compile(kind, text.text("the grammar")?), hand_out(out))
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn tt_grammar_free(grammar: *mut Grammar) {
-    if !grammar.is_null() {
-        let owned = Box::from_raw(grammar);
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
-    }
+    take_back(grammar)
 }
 
 #[no_mangle]
