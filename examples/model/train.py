@@ -19,6 +19,7 @@ import torch
 import tokenizers
 import transformers
 
+import byte_pairs
 import data
 
 BEGIN, SYSTEM, USER, ASSISTANT, END, PAD = SPECIALS = [
@@ -64,21 +65,11 @@ CONFIG = {
 
 
 def train_tokenizer() -> tokenizers.Tokenizer:
-    """A byte-level BPE of our own conversations; digits stay single, so any number can be read."""
-    pre = tokenizers.pre_tokenizers
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = pre.Sequence(
-        [pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    """Of our own conversations; digits stay single, so any number can be read."""
     asker = data.Asker(TOKENIZER_SEED)
     lines = [text for _ in range(1500) for e in asker.conversation(40)
              for text in (e.question, e.answer)] + data.small_talk.SYSTEM_PROMPTS
-    tokenizer.train_from_iterator(lines, tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=SPECIALS, show_progress=False,
-        initial_alphabet=pre.ByteLevel.alphabet()))
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, SPECIALS.index(BEGIN))])
-    return tokenizer
+    return byte_pairs.train(lines, [byte_pairs.pre.Digits(individual_digits=True)], VOCABULARY, SPECIALS)
 
 
 def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: pathlib.Path) -> None:

@@ -7,12 +7,16 @@ four patches to one of the 36 tokens of a tile), a projector of two layers and a
 import json
 import pathlib
 import random
+import sys
 
 import tokenizers
 
 import conversations
 import questions
 import scene as scenes
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+import byte_pairs  # noqa: E402
 
 BEGIN, SYSTEM, USER, ASSISTANT, END, PAD, IMAGE_BEGIN, IMAGE_END, IMAGE, VIDEO = SPECIALS = [
     "<|begin|>",
@@ -139,18 +143,8 @@ RESIZE = {
 
 
 def train_tokenizer() -> tokenizers.Tokenizer:
-    """A byte-level BPE of our own conversations. Digits stay single, and so do the capitals of what
-    is read from a picture, so that any number and any word can be spelt."""
-    pre = tokenizers.pre_tokenizers
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = pre.Sequence(
-        [
-            pre.Digits(individual_digits=True),
-            pre.Split(tokenizers.Regex("[A-Z](?=[A-Z])|(?<=[A-Z])[A-Z]"), behavior="isolated"),
-            pre.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    """Of our own conversations. Digits stay single, and so do the capitals of what is read from a picture, so
+    that any number and any word can be spelt."""
     rng = random.Random(TOKENIZER_SEED)
     inventor, asker = scenes.Inventor(rng), conversations.Talker(rng)
     lines = list(questions.SYSTEM_PROMPTS)
@@ -158,19 +152,12 @@ def train_tokenizer() -> tokenizers.Tokenizer:
         drawn = inventor.scene()
         for turn in (*asker.about_one(drawn, 4, []), asker.without_picture(drawn)):
             lines += [turn.question, turn.answer]
-    tokenizer.train_from_iterator(
-        lines,
-        tokenizers.trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
-            special_tokens=SPECIALS,
-            show_progress=False,
-            initial_alphabet=pre.ByteLevel.alphabet(),
-        ),
-    )
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, ID[BEGIN])]
-    )
-    return tokenizer
+    capitals = tokenizers.Regex("[A-Z](?=[A-Z])|(?<=[A-Z])[A-Z]")
+    singles = [
+        byte_pairs.pre.Digits(individual_digits=True),
+        byte_pairs.pre.Split(capitals, behavior="isolated"),
+    ]
+    return byte_pairs.train(lines, singles, VOCABULARY, SPECIALS)
 
 
 def write_json(path: pathlib.Path, value: dict) -> None:
