@@ -10,15 +10,14 @@ from typing import Any, Literal, overload
 
 from . import _native
 from ._batch import batch_steps
-from ._core import Handle, Session, endpoint_of, new_session
+from ._calls import Calls
+from ._core import Handle, endpoint_of
 from ._events import End, Gathering, event_at, opening_of
 from ._library import lib
-from ._options import (ChatOptions, EngineOptions, Progress, RequestOptions, ServerOptions, Unpack, check_names,
-                       nanoseconds_of)
+from ._options import ChatOptions, EngineOptions, Progress, RequestOptions, Unpack, check_names, nanoseconds_of
 from ._request import Options, as_messages
-from ._server import Server, open_server
 from .errors import Cancelled, TroupeError
-from .types import Delta, EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
+from .types import Delta, Logprob, Message, Prompt, Result, Sampling
 
 
 class _Answer(Gathering, _native.AwaitedAnswer):
@@ -94,7 +93,7 @@ class AsyncStream(AsyncIterator[Delta]):
         self._abandon()
 
 
-class AsyncEngine:
+class AsyncEngine(Calls):
     """`async with AsyncEngine("models/llama") as engine`, or `await AsyncEngine.open(...)`. The options are
     those of Engine."""
 
@@ -107,7 +106,6 @@ class AsyncEngine:
         self._keys = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
-        self.info: EngineInfo
 
     @classmethod
     async def open(cls, model: str | os.PathLike[str], *, progress: Progress | None = None,
@@ -220,28 +218,6 @@ class AsyncEngine:
             return end.value
         finally:
             steps.close()
-
-    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        return self._handle.tokenize(text, add_special, parse_special)
-
-    def detokenize(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
-        return self._handle.detokenize(tokens, skip_special)
-
-    def render(self, messages: Sequence[Message], **options: Unpack[RequestOptions]) -> str:
-        return self._handle.render(messages, Options(**options))
-
-    def session(self, *, lease: float | None = None) -> Session:
-        return new_session(self._handle, lease)
-
-    def serve(self, bind: str, **options: Unpack[ServerOptions]) -> Server:
-        """As Engine.serve; `async with` the server, or await its aclose()."""
-        return open_server(self._handle, bind, **options)
-
-    def stats(self) -> EngineStats:
-        return self._handle.stats()
-
-    def metrics(self) -> str:
-        return self._handle.metrics()
 
     async def close(self, *, drain: float = 0.0) -> None:
         """Idempotent. What still runs after `drain` seconds is cancelled, and hears of it."""

@@ -12,14 +12,14 @@ from typing import Any, Literal, overload
 from . import _native
 from ._batch import batch_steps
 from ._binding import ffi
-from ._core import Handle, Session, endpoint_of, new_session
+from ._calls import Calls
+from ._core import Handle, endpoint_of
 from ._events import End, Gathering, opening_of
 from ._library import lib
-from ._options import ChatOptions, Progress, RequestOptions, ServerOptions, Unpack, nanoseconds_of
+from ._options import ChatOptions, Progress, RequestOptions, Unpack, nanoseconds_of
 from ._request import Options, as_messages
-from ._server import Server, open_server
 from .errors import Cancelled, Closed, Forked, TroupeError, check
-from .types import EngineInfo, EngineStats, Logprob, Message, Prompt, Result, Sampling
+from .types import Logprob, Message, Prompt, Result, Sampling
 
 _SLICE_NS = 50_000_000  # so long it waits at a time for an engine that opens: in between Python hears of signals
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -74,7 +74,7 @@ class Stream(Gathering, _native.BlockingAnswer):
             self.cancel()
 
 
-class Engine:
+class Engine(Calls):
     """A model, here or elsewhere: a folder, `echo:`, or tcp://host:port.
 
         with Engine("models/llama") as engine:
@@ -103,7 +103,7 @@ class Engine:
         _open_engines.add(self)
         try:
             self._wait_open(progress)
-            self.info: EngineInfo = self._handle.info()
+            self.info = self._handle.info()
         except BaseException:
             self.close(drain=0)
             raise
@@ -187,34 +187,6 @@ class Engine:
             return end.value
         finally:
             steps.close()
-
-    # ---- the rest ----
-
-    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        return self._handle.tokenize(text, add_special, parse_special)
-
-    def detokenize(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
-        return self._handle.detokenize(tokens, skip_special)
-
-    def render(self, messages: Sequence[Message], **options: Unpack[RequestOptions]) -> str:
-        """The chat template applied: the text that the model sees."""
-        return self._handle.render(messages, Options(**options))
-
-    def session(self, *, lease: float | None = None) -> Session:
-        return new_session(self._handle, lease)
-
-    def serve(self, bind: str, **options: Unpack[ServerOptions]) -> Server:
-        """Lets others reach this engine: "tcp://127.0.0.1:*", or ipc://path. Close it before the engine.
-
-        Keyword options: allow_plaintext, public_key, secret_key, client_keys, resume_window, settings."""
-        return open_server(self._handle, bind, **options)
-
-    def stats(self) -> EngineStats:
-        return self._handle.stats()
-
-    def metrics(self) -> str:
-        """Prometheus' text format."""
-        return self._handle.metrics()
 
     def close(self, *, drain: float = 0.0) -> None:
         """Gives what runs `drain` seconds (below 0: as long as it takes), then cancels it. Idempotent."""
