@@ -141,14 +141,18 @@ static inline const answer *collect(troupe_queue *queue) {
   return &a;
 }
 
-static inline const answer *ask(troupe_engine *engine, const char *text) {
+/* Frees the request, too. */
+static inline const answer *answer_to(troupe_request *request, troupe_engine *engine) {
   troupe_queue *queue = new_queue();
-  troupe_request *request = new_request(text);
   submit(engine, request, queue, 0);
   const answer *a = collect(queue);
   troupe_request_free(request);
   troupe_queue_free(queue);
   return a;
+}
+
+static inline const answer *ask(troupe_engine *engine, const char *text) {
+  return answer_to(new_request(text), engine);
 }
 
 #endif

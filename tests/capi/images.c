@@ -8,14 +8,10 @@ static void on_release(void *user) {
 }
 
 static const answer *ask_image(troupe_engine *engine, const troupe_image *image) {
-  troupe_queue *queue = new_queue();
   troupe_request *request = new_request("see: ");
   CHECK_OK(troupe_request_image(request, image));
-  submit(engine, request, queue, 0);
-  const answer *a = collect(queue);
+  const answer *a = answer_to(request, engine);
   CHECK(a->kind == TROUPE_EVENT_DONE);
-  troupe_request_free(request);
-  troupe_queue_free(queue);
   return a;
 }
 

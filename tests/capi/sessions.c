@@ -2,14 +2,10 @@
 #include "check.h"
 
 static const answer *ask_in(troupe_engine *engine, troupe_session *session, const char *text) {
-  troupe_queue *queue = new_queue();
   troupe_request *request = new_request(text);
   CHECK_OK(troupe_request_session(request, session));
-  submit(engine, request, queue, 0);
-  const answer *a = collect(queue);
+  const answer *a = answer_to(request, engine);
   CHECK(a->kind == TROUPE_EVENT_DONE);
-  troupe_request_free(request);
-  troupe_queue_free(queue);
   return a;
 }
 
