@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <random>
+#include <utility>
 
 namespace troupe::cli {
 namespace {
@@ -105,6 +106,120 @@ void note_tokens(JobResult& job, double now, int64_t tokens) {
   job.last_s = now;
 }
 
+// How long all jobs were decoding at once, and what came in that time.
+void count_together(const std::vector<Delivery>& deliveries, WorkloadResult& result) {
+  double all_from = 0.0, all_to = result.wall_s;
+  for (const JobResult& job : result.jobs) {
+    all_from = std::max(all_from, job.first_s);
+    all_to = std::min(all_to, job.last_s);
+  }
+  for (const Delivery& d : deliveries) {
+    if (d.at_s > all_from && d.at_s <= all_to) result.all_running_tokens += d.tokens;
+  }
+  result.all_running_s = std::max(0.0, all_to - all_from);
+}
+
+// One time through all jobs.
+class Run {
+ public:
+  Run(troupe_engine* engine, const std::vector<Job>& jobs, const WorkloadOptions& options,
+      Interrupt& interrupt)
+      : engine_(engine), jobs_(jobs), options_(options), interrupt_(interrupt) {
+    result_.jobs.resize(jobs.size());
+    troupe_queue* queue = nullptr;
+    error_.reset(troupe_queue_new(&queue));
+    queue_.reset(queue);
+  }
+
+  WorkloadResult result() {
+    while (goes_on()) {
+      submit_due();
+      if (!error_ && comes()) hear();
+    }
+    if (error_) result_.problem = text_of(error_.get());
+    result_.wall_s = watch_.seconds();
+    result_.host_us = host_.us_per_step();
+    result_.executor_moves = host_.moves();
+    count_together(deliveries_, result_);
+    return std::move(result_);
+  }
+
+ private:
+  [[nodiscard]] bool goes_on() const {
+    return !error_ && result_.problem.empty() && (submitted_ < jobs_.size() || open_ > 0);
+  }
+  [[nodiscard]] bool has_room() const { return submitted_ < jobs_.size() && open_ < options_.at_once; }
+
+  void submit_due() {
+    while (has_room() && jobs_[submitted_].arrival_s <= watch_.seconds()) {
+      result_.jobs[submitted_].submitted_s = watch_.seconds();
+      error_.reset(submit(engine_, jobs_[submitted_], options_, random_, queue_.get(), submitted_));
+      if (error_) {
+        const bool full = troupe_error_code(error_.get()) == TROUPE_ERROR_OVERLOADED;
+        if (full && open_ > 0) error_.reset();
+        return;
+      }
+      ++submitted_;
+      ++open_;
+    }
+  }
+
+  // Waits for events or for the next arrival; false: it was interrupted.
+  bool comes() {
+    const double next = has_room() ? jobs_[submitted_].arrival_s - watch_.seconds() : 1.0;
+    const int wait_ms = static_cast<int>(std::clamp(next * 1000.0, 1.0, 1000.0));
+    if (interrupt_.wait(troupe_queue_fd(queue_.get()), wait_ms) == 0) return true;
+    result_.problem = "interrupted";
+    return false;
+  }
+
+  void hear() {
+    troupe_events* list = nullptr;
+    error_.reset(troupe_queue_wait(queue_.get(), 0, 0, &list));
+    const Events events(list);
+    const double now = watch_.seconds();
+    for (uint32_t i = 0; i < TROUPE_COUNT(list); ++i) {
+      const troupe_event& event = *TROUPE_EVENT(list, i);
+      if (event.kind == TROUPE_EVENT_TOKENS) {
+        note_delta(event, now);
+      } else if (TROUPE_IS_TERMINAL(event.kind)) {
+        note_end(event, now);
+      }
+    }
+  }
+
+  void note_delta(const troupe_event& event, double now) {
+    JobResult& job = result_.jobs[event.user_data];
+    const auto tokens = static_cast<int64_t>(event.n_tokens);
+    if (job.tokens == 0 && tokens > 0 && ++begun_ == jobs_.size()) host_.begin();
+    note_tokens(job, now, tokens);
+    deliveries_.push_back({now, tokens});
+  }
+
+  void note_end(const troupe_event& event, double now) {
+    if (open_ == jobs_.size() && begun_ == jobs_.size()) host_.end();
+    --open_;
+    JobResult& job = result_.jobs[event.user_data];
+    job.ended_s = now;
+    job.rows = event.data_rows;
+    if (event.kind == TROUPE_EVENT_DONE) return;
+    result_.problem = event.error != nullptr ? text_of(event.error) : "a request was cancelled";
+  }
+
+  troupe_engine* const engine_;
+  const std::vector<Job>& jobs_;
+  const WorkloadOptions& options_;
+  Interrupt& interrupt_;
+  WorkloadResult result_;
+  Error error_;
+  Queue queue_;
+  std::mt19937_64 random_{options_.seed};
+  std::vector<Delivery> deliveries_;
+  const Stopwatch watch_;
+  size_t submitted_ = 0, open_ = 0, begun_ = 0;
+  HostClock host_{engine_};
+};
+
 }  // namespace
 
 troupe_sampling greedy() {
@@ -140,71 +255,7 @@ double percentile(std::vector<double> values, double q) {
 
 WorkloadResult run_workload(troupe_engine* engine, const std::vector<Job>& jobs,
                             const WorkloadOptions& options, Interrupt& interrupt) {
-  WorkloadResult result;
-  result.jobs.resize(jobs.size());
-  troupe_queue* queue_handle = nullptr;
-  Error error(troupe_queue_new(&queue_handle));
-  const Queue queue(queue_handle);
-  std::mt19937_64 random(options.seed);
-  std::vector<Delivery> deliveries;
-  const Stopwatch watch;
-  size_t submitted = 0, open = 0, begun = 0;
-  HostClock host(engine);
-  while (!error && result.problem.empty() && (submitted < jobs.size() || open > 0)) {
-    while (submitted < jobs.size() && open < options.at_once &&
-           jobs[submitted].arrival_s <= watch.seconds()) {
-      result.jobs[submitted].submitted_s = watch.seconds();
-      error.reset(submit(engine, jobs[submitted], options, random, queue.get(), submitted));
-      if (error && troupe_error_code(error.get()) == TROUPE_ERROR_OVERLOADED && open > 0) {
-        error.reset();
-        break;
-      }
-      if (error) break;
-      ++submitted;
-      ++open;
-    }
-    const bool comes = submitted < jobs.size() && open < options.at_once;
-    const double next = comes ? jobs[submitted].arrival_s - watch.seconds() : 1.0;
-    const int wait_ms = static_cast<int>(std::clamp(next * 1000.0, 1.0, 1000.0));
-    if (interrupt.wait(troupe_queue_fd(queue.get()), wait_ms) != 0) {
-      result.problem = "interrupted";
-      break;
-    }
-    troupe_events* list = nullptr;
-    if (!error) error.reset(troupe_queue_wait(queue.get(), 0, 0, &list));
-    const Events events(list);
-    const double now = watch.seconds();
-    for (uint32_t i = 0; i < TROUPE_COUNT(list); ++i) {
-      const troupe_event& event = *TROUPE_EVENT(list, i);
-      if (event.kind == TROUPE_EVENT_TOKENS) {
-        if (result.jobs[event.user_data].tokens == 0 && event.n_tokens > 0 && ++begun == jobs.size()) host.begin();
-        note_tokens(result.jobs[event.user_data], now, static_cast<int64_t>(event.n_tokens));
-        deliveries.push_back({now, static_cast<int64_t>(event.n_tokens)});
-      } else if (TROUPE_IS_TERMINAL(event.kind)) {
-        if (open == jobs.size() && begun == jobs.size()) host.end();
-        --open;
-        result.jobs[event.user_data].ended_s = now;
-        result.jobs[event.user_data].rows = event.data_rows;
-        if (event.kind != TROUPE_EVENT_DONE) {
-          result.problem = event.error != nullptr ? text_of(event.error) : "a request was cancelled";
-        }
-      }
-    }
-  }
-  if (error) result.problem = text_of(error.get());
-  result.wall_s = watch.seconds();
-  result.host_us = host.us_per_step();
-  result.executor_moves = host.moves();
-  double all_from = 0.0, all_to = result.wall_s;
-  for (const JobResult& job : result.jobs) {
-    all_from = std::max(all_from, job.first_s);
-    all_to = std::min(all_to, job.last_s);
-  }
-  for (const Delivery& d : deliveries) {
-    if (d.at_s > all_from && d.at_s <= all_to) result.all_running_tokens += d.tokens;
-  }
-  result.all_running_s = std::max(0.0, all_to - all_from);
-  return result;
+  return Run(engine, jobs, options, interrupt).result();
 }
 
 }  // namespace troupe::cli
