@@ -15,7 +15,25 @@ func (b *builder) sampling(s *Sampling) {
 	}
 	var raw C.troupe_sampling
 	C.troupe_sampling_init(&raw, C.uint32_t(unsafe.Sizeof(raw)))
-	// NaN and -1 would mean "not given" in the library; it judges all the rest itself.
+	b.floats(&raw, s)
+	b.counts(&raw, s)
+	flags(&raw, s)
+	raw.stop, raw.n_stop = b.strings(s.Stop), C.size_t(len(s.Stop))
+	raw.bad_words, raw.n_bad_words = b.strings(s.BadWords), C.size_t(len(s.BadWords))
+	if len(s.StopTokens) > 0 {
+		b.pinner.Pin(&s.StopTokens[0])
+		raw.stop_tokens = (*C.int32_t)(unsafe.Pointer(&s.StopTokens[0]))
+		raw.n_stop_tokens = C.size_t(len(s.StopTokens))
+	}
+	b.bias(&raw, s.LogitBias)
+	if b.err != nil {
+		return
+	}
+	b.do(C.troupe_request_sampling(b.raw, &raw))
+}
+
+// floats refuses NaN, which would mean "not given" in the library; it judges all the rest itself.
+func (b *builder) floats(raw *C.troupe_sampling, s *Sampling) {
 	for _, field := range [...]struct {
 		name string
 		to   *C.float
@@ -34,6 +52,10 @@ func (b *builder) sampling(s *Sampling) {
 		}
 		*field.to = C.float(*field.from)
 	}
+}
+
+// counts likewise refuses -1.
+func (b *builder) counts(raw *C.troupe_sampling, s *Sampling) {
 	for _, field := range [...]struct {
 		name string
 		to   *C.int32_t
@@ -59,6 +81,9 @@ func (b *builder) sampling(s *Sampling) {
 	} else if s.N > 0 {
 		raw.n = C.int32_t(s.N)
 	}
+}
+
+func flags(raw *C.troupe_sampling, s *Sampling) {
 	for _, flag := range [...]struct {
 		to    *C.int32_t
 		given bool
@@ -68,18 +93,6 @@ func (b *builder) sampling(s *Sampling) {
 			*flag.to = flag.value
 		}
 	}
-	raw.stop, raw.n_stop = b.strings(s.Stop), C.size_t(len(s.Stop))
-	raw.bad_words, raw.n_bad_words = b.strings(s.BadWords), C.size_t(len(s.BadWords))
-	if len(s.StopTokens) > 0 {
-		b.pinner.Pin(&s.StopTokens[0])
-		raw.stop_tokens = (*C.int32_t)(unsafe.Pointer(&s.StopTokens[0]))
-		raw.n_stop_tokens = C.size_t(len(s.StopTokens))
-	}
-	b.bias(&raw, s.LogitBias)
-	if b.err != nil {
-		return
-	}
-	b.do(C.troupe_request_sampling(b.raw, &raw))
 }
 
 func (b *builder) strings(list []string) **C.char {
