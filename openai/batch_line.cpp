@@ -7,6 +7,7 @@ namespace {
 
 using nlohmann::json;
 
+// As deep as an engine reads a request's messages. This room stands on troupe.h, which has no name for it.
 constexpr int kDepthMax = 128;
 
 Parsed<Call> call_of(const json& line) {
