@@ -2,9 +2,14 @@
 // a text or with an error that names the template and the limit, within bounded memory and time; and
 // opening one costs next to nothing.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <thread>
+#include <vector>
 
 #include "base/limits.hpp"
 #include "text/chat_template.hpp"
@@ -160,6 +165,54 @@ TEST_F(HostileTemplate, WorkWithoutEnd) {
                    "{{ x|length }}{% endfor %}{% endfor %}", "5 s");
   expect_limit("{% macro m(n) %}{% if n < 60 %}{{ m(n + 1) }}{{ m(n + 1) }}{% endif %}{% endmacro %}" + loops +
                    "{% set x %}{{ m(0) }}{% endset %}{% endfor %}{% endfor %}", "");
+}
+
+// Threads that never rest, on the one core that this thread is left while it lives.
+class Crowd {
+ public:
+  explicit Crowd(int threads) {
+    sched_getaffinity(0, sizeof before_, &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);  // what this thread starts inherits it
+    for (int i = 0; i < threads; ++i) {
+      threads_.emplace_back([this] {
+        while (!done_.load(std::memory_order_relaxed)) {
+        }
+      });
+    }
+  }
+  ~Crowd() {
+    done_ = true;
+    for (std::thread& t : threads_) t.join();
+    sched_setaffinity(0, sizeof before_, &before_);
+  }
+  Crowd(const Crowd&) = delete;
+  Crowd& operator=(const Crowd&) = delete;
+
+ private:
+  cpu_set_t before_{};
+  std::atomic<bool> done_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// What counts is what the thread worked: a machine with much else to do turns no template away.
+TEST_F(HostileTemplate, WaitingForTheProcessorIsNotItsTime) {
+  const std::string source =
+      "{% set ns = namespace(n=0) %}{% for i in range(1500) %}{% for j in range(1000) %}"
+      "{% if j == 999 %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{% endfor %}{{ ns.n }}";
+  using std::chrono::steady_clock;
+  const auto rendered_in = [&] {
+    const auto begin = steady_clock::now();
+    const auto text = render(source);
+    EXPECT_TRUE(text.ok()) << text.status().message();
+    return steady_clock::now() - begin;
+  };
+  const auto alone = std::max<steady_clock::duration>(rendered_in(), std::chrono::milliseconds(50));
+  // So many that its share of the core makes seven seconds of it.
+  const Crowd crowd(static_cast<int>(std::chrono::seconds(7) / alone));
+  EXPECT_GT(rendered_in(), std::chrono::seconds(5));
 }
 
 TEST_F(HostileTemplate, OpensAndIsRefusedWhateverItsShape) {

@@ -3,7 +3,8 @@
 //!
 //! Memory is what the thread holds beyond what it held when the rendering began, counted by the
 //! allocator. It is looked at between the steps of a template (guards.rs), and each single step makes at
-//! most a few times MEMORY; so does each take a bounded time.
+//! most a few times MEMORY; so does each take a bounded time. Time is the thread's own: a machine that
+//! has much else to do turns no template away.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
@@ -26,7 +27,8 @@ struct Account {
     held: Cell<isize>,
     going_on: Cell<bool>,
     held_most: Cell<isize>,
-    end_ms: Cell<i64>,
+    begun_ms: Cell<i64>, // of the thread's own time
+    end_ms: Cell<i64>,   // not before this moment can it be used up
     broken: Cell<bool>,
     why: RefCell<String>,
 }
@@ -37,6 +39,7 @@ thread_local! {
             held: Cell::new(0),
             going_on: Cell::new(false),
             held_most: Cell::new(0),
+            begun_ms: Cell::new(0),
             end_ms: Cell::new(0),
             broken: Cell::new(false),
             why: RefCell::new(String::new()),
@@ -44,12 +47,22 @@ thread_local! {
     };
 }
 
-/// Milliseconds since some moment, to a few of them: this is asked at every step.
-fn now_ms() -> i64 {
+fn milliseconds(clock: libc::clockid_t) -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes the struct it is given, and this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    // SAFETY: the call writes the struct it is given, and these clocks are always there.
+    unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+}
+
+/// Since some moment, to a few milliseconds: this is asked at every step.
+fn now_ms() -> i64 {
+    milliseconds(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// What this thread has worked: a system call, asked when a rendering begins and when it may have had
+/// its time.
+fn worked_ms() -> i64 {
+    milliseconds(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Renderings that are going on, in any thread: without one nothing is counted, since a thread's own
@@ -111,6 +124,7 @@ impl Rendering {
         GOING_ON.fetch_add(1, Ordering::Relaxed);
         HERE.with(|here| {
             here.held_most.set(here.held.get().wrapping_add(MEMORY as isize));
+            here.begun_ms.set(worked_ms());
             here.end_ms.set(now_ms() + TIME.as_millis() as i64);
             here.broken.set(false);
             here.going_on.set(true);
@@ -135,13 +149,23 @@ impl Account {
         self.broken.set(true);
     }
 
+    fn had_its_time(&self) -> bool {
+        let now = now_ms();
+        if now <= self.end_ms.get() {
+            return false;
+        }
+        let left = TIME.as_millis() as i64 - (worked_ms() - self.begun_ms.get());
+        self.end_ms.set(now + left);
+        left <= 0
+    }
+
     fn broken(&self) -> bool {
         if !self.going_on.get() || self.broken.get() {
             return self.going_on.get();
         }
         if self.held.get() > self.held_most.get() {
             self.breaks(format!("needs more memory than {MEMORY} bytes"));
-        } else if now_ms() > self.end_ms.get() {
+        } else if self.had_its_time() {
             self.breaks(format!("runs for more than {} s", TIME.as_secs()));
         }
         self.broken.get()
