@@ -116,12 +116,8 @@ void CudaBackend::attend_plain(const Batch& batch, const AttentionArgs& a, int32
       (p.cross ? plan.at.encoders : plan.at.sequences) + int64_t{a.group} * plan.counts.sequences;
   p.blocks = plan.at.blocks;
   p.rows_above = rows_above;
-  p.rows_least = INT32_MAX;
-  p.rows_longest = 0;
-  for (const PlanSequence& sequence : batch.plan.sequences()) {
-    p.rows_least = std::min(p.rows_least, sequence.row_count);
-    p.rows_longest = std::max(p.rows_longest, sequence.row_count);
-  }
+  p.rows_least = plan.counts.rows_least;
+  p.rows_longest = plan.counts.rows_longest;
   p.rows_independent = rows_independent_;
   p.shared_max = shared_max_;
   if (const auto spans = batch.plan.cross_spans(); p.cross && !spans.empty()) {

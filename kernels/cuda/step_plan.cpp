@@ -267,6 +267,8 @@ Status StepPlan::build(const PlanView& plan, std::span<KvCache* const> caches,
   positions_ = 0;
   for (const PlanSequence& s : plan.sequences()) {
     if (s.row_count <= c.decode_longest) positions_ += s.kv_len;
+    c.rows_least = std::min(c.rows_least, s.row_count);
+    c.rows_longest = std::max(c.rows_longest, s.row_count);
   }
   const int32_t share = share_ = share_for(shape, positions_);
   for (const PlanSequence& s : plan.sequences()) {

@@ -31,6 +31,7 @@ struct StepCounts {
   int32_t prefill_items = 0;
   bool prefills_whole = true;  // no prefilling sequence has a past
   int32_t decode_longest = 0;  // sequences with at most so many rows decode
+  int32_t rows_least = INT32_MAX, rows_longest = 0;  // of any sequence
   bool spreads = false;  // nothing but sequences of one row that are not long
   bool rope_positions = false, span_ends = false, modality = false;
 };

@@ -168,6 +168,8 @@ void hold_to_built(const Case& c, uint64_t seed) {
       // The last step's graph is run again: it must be the one for this step.
       EXPECT_EQ(next.counts.spreads, anew.counts.spreads);
       EXPECT_EQ(next.counts.spreads, ring[newest].counts.spreads);
+      EXPECT_EQ(next.counts.rows_least, 1);
+      EXPECT_EQ(next.counts.rows_longest, 1);
       ASSERT_TRUE(next.lies_as(ring[newest], area));
       EXPECT_EQ(next.at.head, area.as<PlanHead>());
       EXPECT_EQ(next.at.decode, ring[newest].at.decode);
@@ -201,6 +203,34 @@ TEST(StepRepeat, SaysWhatAPlanBuiltAnewSays) {
     hold_to_built({8, 2047, 64, false, 40}, seed);  // one outgrows clusters on the way
     hold_to_built({40, 3000, 64, true, 0}, seed);
   }
+}
+
+TEST(StepPlan, KnowsTheShortestAndTheLongestSequence) {
+  Cache cache(64);
+  KvCache* const caches[] = {&cache};
+  const auto counted = [&](const std::vector<int32_t>& rows) {
+    StepPlanDraft d;
+    d.groups = 1;
+    for (const int32_t count : rows) {
+      const auto begin = static_cast<int32_t>(d.token_ids.size());
+      const auto slot = static_cast<int32_t>(d.sequences.size());
+      d.sequences.push_back({slot, begin, count, count, count, 0});
+      d.tables.push_back({static_cast<int32_t>(d.blocks.size()), (count + 63) / 64, 0, 0});
+      for (int32_t r = 0; r < count; ++r) {
+        if (r % 64 == 0) d.blocks.push_back(r / 64);
+        d.token_ids.push_back(r);
+        d.positions.push_back(r);
+      }
+    }
+    std::vector<std::byte> sealed;
+    d.seal(sealed);
+    StepPlan plan;
+    EXPECT_TRUE(plan.build(PlanView().at(sealed), caches, {4, 8, 132, false}).ok());
+    return std::pair(plan.counts.rows_least, plan.counts.rows_longest);
+  };
+  EXPECT_EQ(counted({5, 130, 3, 70}), std::pair(3, 130));
+  EXPECT_EQ(counted({1, 2}), std::pair(1, 2));
+  EXPECT_EQ(counted({9}), std::pair(9, 9));
 }
 
 TEST(StepRepeat, LeavesOtherPlansAlone) {
