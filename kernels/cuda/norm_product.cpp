@@ -18,19 +18,6 @@ Norm norm_of(const NormArgs& a) {
           a.weight_offset, a.eps,      a.group};
 }
 
-std::vector<SkinnyCut> cuts(int rows) {
-  std::vector<SkinnyCut> all;
-  const auto add = [&](std::initializer_list<int> heights) {
-    for (const int strips : heights) {
-      for (const int parts : {2, 3, 4}) all.push_back({true, strips, parts});
-    }
-  };
-  add({4, 3, 2});
-  if (rows > 8) add({8, 6});
-  if (rows > 16) add({16, 12});
-  return all;
-}
-
 SkinnyGemm apart(const GemmOperands& g, const SkinnyCut& cut) {
   SkinnyGemm a{g};
   a.parts_apart = true;
@@ -133,7 +120,7 @@ void CudaBackend::tune_apart(const ProductShape& s, Bench& b) {
                    });
   const GemmOperands of_bench = operands_of(b);
   const SkinnyCut* best = nullptr;
-  const std::vector<SkinnyCut> all = cuts(rows);
+  const std::vector<SkinnyCut> all = cuts_left_apart(rows);
   n.sums = of_bench.partials;
   for (const SkinnyCut& cut : all) {
     n.parts = cut.parts;

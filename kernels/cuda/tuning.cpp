@@ -39,19 +39,19 @@ constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 // is left out.
 constexpr double kReadLaunchMs = 0.002, kReadBytesPerMs = 2e9;
 
-std::vector<SkinnyCut> cuts(int rows) {
+// Every height of a tile with every number of parts, for more rows than these.
+struct Heights {
+  int rows_above;
+  std::vector<int> strips, parts;
+};
+
+std::vector<SkinnyCut> cuts_of(int rows, const std::vector<Heights>& table) {
   std::vector<SkinnyCut> all;
-  for (const int parts : {1, 2, 4}) {
-    for (const int strips : {4, 3, 2}) all.push_back({true, strips, parts});
-  }
-  // What takes more rows reads more of them again for every tile.
-  for (const int parts : {1, 2, 4}) {
-    for (const int strips : {8, 7, 6}) {
-      if (rows > 8) all.push_back({true, strips, parts});
+  for (const Heights& h : table) {
+    if (rows <= h.rows_above) continue;
+    for (const int parts : h.parts) {
+      for (const int strips : h.strips) all.push_back({true, strips, parts});
     }
-  }
-  for (const int strips : {16, 14, 12}) {
-    if (rows > 16) all.push_back({true, strips, 1});
   }
   return all;
 }
@@ -70,6 +70,18 @@ double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs) {
 }
 
 }  // namespace
+
+// What takes more rows reads more of them again for every tile: there higher ones are worth a try.
+std::vector<SkinnyCut> cuts_that_meet(int rows) {
+  return cuts_of(
+      rows, {{0, {4, 3, 2}, {1, 2, 4}}, {8, {8, 7, 6}, {1, 2, 4}}, {16, {16, 14, 12}, {1}}});
+}
+
+// Of one part alone there is nothing to add up.
+std::vector<SkinnyCut> cuts_left_apart(int rows) {
+  return cuts_of(
+      rows, {{0, {4, 3, 2}, {2, 3, 4}}, {8, {8, 6}, {2, 3, 4}}, {16, {16, 12}, {2, 3, 4}}});
+}
 
 void CudaBackend::remember_product(const LinearPart& part) {
   const Matrix& w = part.values;
@@ -159,7 +171,7 @@ double CudaBackend::time_large(const Bench& b, const LargeCut& cut) {
 double CudaBackend::tune_few(const Bench& b, double others_ms) {
   SkinnyCut best = {false, 0, 0};
   double best_ms = others_ms;
-  for (const SkinnyCut& cut : cuts(static_cast<int>(b.gemm.m))) {
+  for (const SkinnyCut& cut : cuts_that_meet(static_cast<int>(b.gemm.m))) {
     const double ms = time_cut(b, cut);
     if (ms >= best_ms) continue;
     best_ms = ms;

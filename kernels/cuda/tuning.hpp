@@ -17,6 +17,10 @@ struct CudaBackend::Bench {
 
 // Between two of these the upper one's choice serves (and more rows: tuning.cpp).
 constexpr int kRowsSkinny[] = {8, 16, 32};
+// The cuts of skinny_gemm that are timed for so many rows: where a tile's parts meet in it, and where
+// whoever reads the product adds them up.
+std::vector<SkinnyCut> cuts_that_meet(int rows);
+std::vector<SkinnyCut> cuts_left_apart(int rows);
 constexpr double kNever = 1e30;  // milliseconds of what cannot run
 // Timings of equal kernels differ by less.
 constexpr double kOursWorthwhile = 0.99;
