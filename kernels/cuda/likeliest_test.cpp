@@ -39,15 +39,13 @@ class Head {
   explicit Head(const HeadCase& c)
       : c_(c),
         m_(static_cast<size_t>(c.m)),
-        rng_(static_cast<unsigned>(c.m * 7919 + c.n * 31 + c.k)),
-        input_(packed(inputs(), c.dtype)),
-        weight_(packed(values((static_cast<size_t>(c.n) + 15) / 16 * 16 * k()), c.dtype)),
-        bias_(packed(biases(), c.dtype)),
+        numbers_(numbers_of(c.m, c.n, c.k)),
+        product_({.m = c.m, .n = c.n, .k = c.k, .dtype = c.dtype},
+                 {inputs(), values(weight_rows(c.n) * k()), biases()},
+                 std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
+                          wide_gemm_partials_bytes(multiprocessors())),
+                 std::max(skinny_gemm_counters(c.n), wide_gemm_counters(multiprocessors()))),
         logits_(m_ * static_cast<size_t>(c.n)),
-        partials_(std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
-                           wide_gemm_partials_bytes(multiprocessors())) /
-                  sizeof(float)),
-        counters_(std::max(skinny_gemm_counters(c.n), wide_gemm_counters(multiprocessors()))),
         best_(m_),
         drawn_(m_),
         target_(std::vector<DrawTarget>{{drawn_.get(), nullptr}}),
@@ -56,26 +54,15 @@ class Head {
         last_(m_),
         tails_(m_ * kTail),
         counts_(m_) {
-    counters_.zero();
     best_.zero();
   }
 
   [[nodiscard]] GemmOperands operands(bool along) const {
-    GemmOperands g;
-    g.m = c_.m;
-    g.n = c_.n;
-    g.k = c_.k;
-    g.dtype = c_.dtype;
-    g.weight = weight_.get();
-    g.input = input_.get();
-    g.input_stride = c_.k;
-    g.bias = c_.kind == Kind::barred ? bias_.get() : nullptr;
+    GemmOperands g = product_.operands();
     g.output = logits_.get();
     g.output_stride = c_.n;
     g.output_f32 = true;
     g.likeliest = along ? best_.get() : nullptr;
-    g.partials = partials_.get();
-    g.counters = counters_.get();
     return g;
   }
 
@@ -115,7 +102,7 @@ class Head {
 
   // Numbers of one bit make sums that are equal more often than not.
   std::vector<float> values(size_t count) {
-    std::vector<float> out = random_values(count, 1.0F, c_.dtype, rng_);
+    std::vector<float> out = random_values(count, 1.0F, c_.dtype, numbers_);
     if (c_.kind == Kind::ties) {
       for (float& x : out) x = x > 1.2F ? 1.0F : x < -1.2F ? -1.0F : 0.0F;
     }
@@ -132,6 +119,7 @@ class Head {
   }
   // Of even rows nothing may be drawn but the last tokens; minus zeros among them.
   std::vector<float> biases() {
+    if (c_.kind != Kind::barred) return {};
     std::vector<float> b(static_cast<size_t>(c_.n), -kInfinity);
     const int allowed = c_.m % 2 == 0 ? 5 : 0;
     for (int i = 0; i < allowed && i < c_.n; ++i) b[static_cast<size_t>(c_.n - 1 - i)] = -0.0F;
@@ -150,10 +138,9 @@ class Head {
 
   const HeadCase c_;
   const size_t m_;
-  std::mt19937 rng_;
-  OnDevice<uint16_t> input_, weight_, bias_;
-  OnDevice<float> logits_, partials_;
-  OnDevice<uint32_t> counters_;
+  std::mt19937 numbers_;
+  const OperandsOnDevice product_;
+  OnDevice<float> logits_;
   OnDevice<GreedyRow> best_;
   OnDevice<Drawn> drawn_;
   OnDevice<DrawTarget> target_;

@@ -19,10 +19,59 @@ inline std::string name_of(const ProductCase& c) {
          " " + std::string(dtype_name(c.dtype));
 }
 
+// Where a shape's operands come from.
+inline std::mt19937 numbers_of(int m, int n, int k) {
+  return std::mt19937(static_cast<unsigned>(m * 7919 + n * 31 + k));
+}
+// That kernels may read.
+inline size_t weight_rows(int n) {
+  return (static_cast<size_t>(n) + 15) / 16 * 16;
+}
+
 inline int multiprocessors() {
   cudaDeviceProp device = {};
   return cudaGetDeviceProperties(&device, 0) == cudaSuccess ? device.multiProcessorCount : 0;
 }
+
+// What a product reads, and where its parts meet; where its sums go is for each test to say.
+class OperandsOnDevice {
+ public:
+  struct Values {
+    std::vector<float> input, weight, bias;  // no bias: none is added
+  };
+  OperandsOnDevice(const GemmOperands& shape, const Values& values, size_t partials_bytes,
+                   size_t counters)
+      : shape_(shape),
+        biased_(!values.bias.empty()),
+        input_(packed(values.input, shape.dtype)),
+        weight_(packed(values.weight, shape.dtype)),
+        bias_(packed(values.bias, shape.dtype)),
+        partials_(partials_bytes / sizeof(float)),
+        counters_(counters) {
+    counters_.zero();
+  }
+
+  [[nodiscard]] GemmOperands operands() const {
+    GemmOperands g = shape_;
+    g.weight = weight_.get();
+    g.input = input_.get();
+    g.input_stride = g.k;
+    g.bias = biased_ ? bias_.get() : nullptr;
+    g.partials = partials_.get();
+    g.counters = counters_.get();
+    return g;
+  }
+
+  [[nodiscard]] std::vector<float> partials() const { return partials_.read(); }
+  [[nodiscard]] std::vector<uint32_t> counters() const { return counters_.read(); }
+
+ private:
+  const GemmOperands shape_;
+  const bool biased_;
+  OnDevice<uint16_t> input_, weight_, bias_;
+  OnDevice<float> partials_;
+  OnDevice<uint32_t> counters_;
+};
 
 class ProductOnDevice {
  public:
@@ -32,36 +81,18 @@ class ProductOnDevice {
         n_(static_cast<size_t>(c.n)),
         k_(static_cast<size_t>(c.k)),
         width_(c.gated ? n_ / 2 : n_),
-        rng_(static_cast<unsigned>(c.m * 7919 + c.n * 31 + c.k)),
-        x_(random_values(m_ * k_, 1.0F, c.dtype, rng_)),
-        w_(random_values((n_ + 15) / 16 * 16 * k_, 0.1F, c.dtype, rng_)),
-        bias_(random_values(n_, 1.0F, c.dtype, rng_)),
-        input_(packed(x_, c.dtype)),
-        weight_(packed(w_, c.dtype)),
-        device_bias_(packed(bias_, c.dtype)),
+        values_(random_operands(c)),
+        on_device_({.m = c.m, .n = c.n, .k = c.k, .dtype = c.dtype}, values_, partials_bytes,
+                   counters),
         out32_(c.f32 ? m_ * width_ : 1),
-        out16_(c.f32 ? 1 : m_ * width_),
-        partials_(partials_bytes / sizeof(float)),
-        counters_(counters) {
-    counters_.zero();
-  }
+        out16_(c.f32 ? 1 : m_ * width_) {}
 
   [[nodiscard]] GemmOperands operands() const {
-    GemmOperands g;
-    g.m = c_.m;
-    g.n = c_.n;
-    g.k = c_.k;
-    g.dtype = c_.dtype;
-    g.weight = weight_.get();
-    g.input = input_.get();
-    g.input_stride = c_.k;
-    g.bias = c_.bias ? device_bias_.get() : nullptr;
+    GemmOperands g = on_device_.operands();
     g.output = c_.f32 ? static_cast<void*>(out32_.get()) : out16_.get();
     g.output_stride = static_cast<int64_t>(width_);
     g.output_f32 = c_.f32;
     g.gated_silu = c_.gated;
-    g.partials = partials_.get();
-    g.counters = counters_.get();
     return g;
   }
 
@@ -79,7 +110,7 @@ class ProductOnDevice {
 
   // What a product left apart adds up to.
   void expect_parts_of_the_plain_product(int parts) const {
-    const auto sums = partials_.read();
+    const auto sums = on_device_.partials();
     std::vector<float> got, want;
     for (size_t row = 0; row < m_; row = next_row(row)) {
       for (size_t at = row * n_; at < (row + 1) * n_; ++at) {
@@ -93,11 +124,19 @@ class ProductOnDevice {
   }
 
   void expect_no_counter_left() const {
-    for (const uint32_t counter : counters_.read())
+    for (const uint32_t counter : on_device_.counters())
       ASSERT_EQ(counter, 0U) << "a counter was left by " << name_of(c_);
   }
 
  private:
+  static OperandsOnDevice::Values random_operands(const ProductCase& c) {
+    std::mt19937 numbers = numbers_of(c.m, c.n, c.k);
+    const auto m = static_cast<size_t>(c.m), k = static_cast<size_t>(c.k);
+    return {random_values(m * k, 1.0F, c.dtype, numbers),
+            random_values(weight_rows(c.n) * k, 0.1F, c.dtype, numbers),
+            random_values(c.bias ? static_cast<size_t>(c.n) : 0, 1.0F, c.dtype, numbers)};
+  }
+
   // Some rows are enough, the last among them: all of many would take the reference minutes.
   [[nodiscard]] size_t next_row(size_t row) const {
     const size_t stride = m_ > 40 ? 7 : 1;
@@ -108,8 +147,9 @@ class ProductOnDevice {
     std::vector<float> y(n_);
     for (size_t j = 0; j < n_; ++j) {
       float sum[8] = {};
-      for (size_t l = 0; l < k_; ++l) sum[l % 8] += x_[row * k_ + l] * w_[j * k_ + l];
-      y[j] = c_.bias ? bias_[j] : 0.0F;
+      for (size_t l = 0; l < k_; ++l)
+        sum[l % 8] += values_.input[row * k_ + l] * values_.weight[j * k_ + l];
+      y[j] = c_.bias ? values_.bias[j] : 0.0F;
       for (const float s : sum) y[j] += s;
     }
     if (!c_.gated) {
@@ -122,13 +162,10 @@ class ProductOnDevice {
 
   const ProductCase c_;
   const size_t m_, n_, k_, width_;
-  std::mt19937 rng_;
-  const std::vector<float> x_, w_, bias_;
-  OnDevice<uint16_t> input_, weight_, device_bias_;
+  const OperandsOnDevice::Values values_;
+  const OperandsOnDevice on_device_;
   OnDevice<float> out32_;
   OnDevice<uint16_t> out16_;
-  OnDevice<float> partials_;
-  OnDevice<uint32_t> counters_;
 };
 
 }  // namespace troupe::cuda::testing
