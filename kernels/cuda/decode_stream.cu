@@ -235,8 +235,7 @@ __device__ void clean_tail(uint8_t* values, int count) {
   __syncwarp();
 }
 
-// The packed query rows as matrix fragments. Rows that are not there may be any: nobody asks for
-// what becomes of them.
+// The packed query rows as matrix fragments.
 template <class T, int kDim>
 __device__ __forceinline__ void take_query(const uint8_t* query, int rows, Rows<T, kDim>& r) {
   const int lane = threadIdx.x % 32, row = lane % 16;
@@ -244,6 +243,10 @@ __device__ __forceinline__ void take_query(const uint8_t* query, int rows, Rows<
 #pragma unroll
   for (int k = 0; k < kDim / 16; ++k) {
     ptx::load_matrix(r.query[k], at + static_cast<uint32_t>((k * 2 + lane / 16) * 16));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (lane / 4 + i % 2 * 8 >= rows) r.query[k][i] = 0;
+    }
   }
 }
 

@@ -3,6 +3,10 @@
 //
 // All query heads of a group (times the query rows) are the 16 rows of the matrix instruction, so a
 // key is read once for all of them. Four warps take 16 tokens each and meet only at an item's end.
+//
+// Rows that are not there are zeros, and so are their weights (but where scores are shaped, which
+// takes the registers): products of zeros draw next to no power, and a step of hundreds of sequences
+// is as fast as its power allows.
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
@@ -69,11 +73,11 @@ __device__ __forceinline__ int own_position(const AttentionSequence& s, int row,
 
 template <class T, int kDim>
 __device__ __forceinline__ void begin_rows(const Item& item, int group, Rows<T, kDim>& r) {
-  const int g = threadIdx.x % 32 / 4;
+  const int g = threadIdx.x % 32 / 4, rows = group * item.work.sequence.row_count;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int own = own_position(item.work.sequence, g + half * 8, group);
-    r.limit[half] = min(item.work.end, own + 1);
+    const int row = g + half * 8, own = own_position(item.work.sequence, row, group);
+    r.limit[half] = row < rows ? min(item.work.end, own + 1) : 0;
     r.top[half] = kNone;
     r.weight[half] = 0.0F;
   }
