@@ -9,6 +9,7 @@
 #include "kernels/cuda/experts.hpp"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/tile_product.cuh"
 
 namespace troupe::cuda {
@@ -55,11 +56,7 @@ __global__ void __launch_bounds__(kGroupThreads)
   // Items before this thread's expert in the low half, tiles in the high one.
   const int32_t count = counts[thread], tiles = (count + rows_per_tile - 1) / rows_per_tile;
   const auto own = static_cast<unsigned long long>(tiles) << 32 | static_cast<uint32_t>(count);
-  unsigned long long upto = own;
-  for (int d = 1; d < 32; d *= 2) {
-    const unsigned long long y = __shfl_up_sync(0xffffffff, upto, d);
-    if (lane >= d) upto += y;
-  }
+  unsigned long long upto = ptx::warp_sum_upto(own);
   if (lane == 31) of_warp[warp] = upto;
   __syncthreads();
   for (int w = 0; w < warp; ++w) upto += of_warp[w];
@@ -127,18 +124,16 @@ __global__ void __launch_bounds__(kThreads, S::kBlocks)
   const auto hidden = static_cast<int>(p.input.cols);
   const int own = static_cast<int>(threadIdx.x) / kPieces, first = column * kMade;
   typename Product::Inputs x = {static_cast<const T*>(p.input.data), {}};
-#pragma unroll
-  for (int i = 0; i < Product::kInputs; ++i) {
-    const int place = tile.begin + own + i * kRowsAtOnce;
-    x.rows[i] =
-        place < tile.end ? begin_of(p.tiles.order[place] / p.routing.top_k, p.input.stride) : kNone;
-  }
+  find_rows(x, own, [&](int row) {
+    const int place = tile.begin + row;
+    return place < tile.end ? begin_of(p.tiles.order[place] / p.routing.top_k, p.input.stride)
+                            : kNone;
+  });
   typename Product::Weights rows = {static_cast<const T*>(w.gate_up), {}};
-#pragma unroll
-  for (int i = 0; i < Product::kWeights; ++i) {
-    const int at = own + i * kRowsAtOnce, c = first + at / 16 * 8 + at % 8;
-    rows.rows[i] = c < p.inner ? begin_of(at % 16 < 8 ? c : p.inner + c, hidden) : kNone;
-  }
+  find_rows(rows, own, [&](int at) {
+    const int c = first + at / 16 * 8 + at % 8;
+    return c < p.inner ? begin_of(at % 16 < 8 ? c : p.inner + c, hidden) : kNone;
+  });
   Product product(static_cast<uint32_t>(__cvta_generic_to_shared(shared)), x, rows, hidden);
   product.run();
   const T* bias = static_cast<const T*>(w.gate_up_bias);
@@ -181,17 +176,15 @@ __global__ void __launch_bounds__(kThreads, S::kBlocks)
   const ExpertWeights w = p.weights[tile.expert];
   const int own = static_cast<int>(threadIdx.x) / kPieces, first = column * kColumns;
   typename Product::Inputs x = {static_cast<const T*>(p.between), {}};
-#pragma unroll
-  for (int i = 0; i < Product::kInputs; ++i) {
-    const int place = tile.begin + own + i * kRowsAtOnce;
-    x.rows[i] = place < tile.end ? begin_of(place, p.inner) : kNone;
-  }
+  find_rows(x, own, [&](int row) {
+    const int place = tile.begin + row;
+    return place < tile.end ? begin_of(place, p.inner) : kNone;
+  });
   typename Product::Weights rows = {static_cast<const T*>(w.down), {}};
-#pragma unroll
-  for (int i = 0; i < Product::kWeights; ++i) {
-    const int c = first + own + i * kRowsAtOnce;
-    rows.rows[i] = c < columns ? begin_of(c, p.inner) : kNone;
-  }
+  find_rows(rows, own, [&](int row) {
+    const int c = first + row;
+    return c < columns ? begin_of(c, p.inner) : kNone;
+  });
   Product product(static_cast<uint32_t>(__cvta_generic_to_shared(shared)), x, rows, p.inner);
   product.run();
   const T* bias = static_cast<const T*>(w.down_bias);

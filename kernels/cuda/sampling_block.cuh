@@ -115,11 +115,7 @@ __device__ inline unsigned long long sort_falling(Shared& s, unsigned long long 
 // The sum of this thread's and all earlier threads' values.
 __device__ inline unsigned long long sum_upto(Shared& s, unsigned long long x) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int d = 1; d < 32; d *= 2) {
-    const unsigned long long y = __shfl_up_sync(0xffffffff, x, d);
-    if (lane >= d) x += y;
-  }
+  x = ptx::warp_sum_upto(x);
   __syncthreads();
   if (lane == 31) s.of_warp[warp] = x;
   __syncthreads();

@@ -43,6 +43,13 @@ __device__ __forceinline__ int32_t begin_of(int64_t row, int64_t stride) {
   return static_cast<int32_t>(row * stride / 8);
 }
 
+// What a thread copies of a tile, `own` being the first of its rows: begin(row) says where each is.
+template <class T, int kCount, class Begin>
+__device__ __forceinline__ void find_rows(Source<T, kCount>& s, int own, const Begin& begin) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) s.rows[i] = begin(own + i * kRowsAtOnce);
+}
+
 template <class T, class S>
 class TileProduct {
  public:
