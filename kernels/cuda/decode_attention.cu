@@ -13,7 +13,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/decode_stream.hpp"
-#include "kernels/cuda/decode_tile.cuh"
+#include "kernels/cuda/decode_sums.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"

@@ -5,51 +5,15 @@
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/rope_angles.cuh"
 
 namespace troupe::cuda {
 namespace {
 
+using namespace rope;
+
 constexpr int kThreads = 256;
 constexpr int kPairsMax = 256;
-
-// Which of the three positions (time, height, width) turns pair i.
-__device__ __forceinline__ int axis_of(const Rope& r, int i) {
-  if (r.sections_interleaved) {
-    const int axis = i % 3;
-    return axis != 0 && i < 3 * r.sections[axis] ? axis : 0;
-  }
-  if (i < r.sections[0]) return 0;
-  return i < r.sections[0] + r.sections[1] ? 1 : 2;
-}
-
-// By how much pair i of a row turns: cosine and sine.
-__device__ __forceinline__ float2 turn_of(const RopeWrite& p, int row, int i) {
-  const Rope& r = p.rope;
-  const int position = p.positions[row];
-  const int length = max(p.prompt_lengths[row], position + 1);
-  const bool far = r.two_tables && length > r.short_length;
-  const float scale = far ? r.attention_scale_long : r.attention_scale;
-  float frequency = r.frequencies[(far ? r.table_stride : 0) + i];
-  if (r.dynamic_base > 0.0F && length > r.dynamic_length) {
-    const double dim = r.rotary_dim;
-    const double stretch = static_cast<double>(r.dynamic_factor) * length / r.dynamic_length -
-                           (static_cast<double>(r.dynamic_factor) - 1.0);
-    const double base = static_cast<double>(r.dynamic_base) * pow(stretch, dim / (dim - 2.0));
-    frequency = static_cast<float>(pow(base, -2.0 * i / dim));
-  }
-  int at = position;
-  if (p.rope_positions != nullptr && r.sections[0] + r.sections[1] + r.sections[2] > 0) {
-    at = p.rope_positions[row * 3 + axis_of(r, i)];
-  }
-  float sine, cosine;
-  sincosf(static_cast<float>(at) * frequency, &sine, &cosine);
-  return {cosine * scale, sine * scale};
-}
-
-__device__ void make_angles(const RopeWrite& p, int row, float2* angles) {
-  for (int i = threadIdx.x; i < p.rope.rotary_dim / 2; i += blockDim.x)
-    angles[i] = turn_of(p, row, i);
-}
 
 // Where a token's key or value lies in the cache.
 __device__ __forceinline__ int64_t cache_at(const CacheLayer& c, int64_t cache_row, int head,
@@ -327,16 +291,7 @@ cudaError_t run_pieces(const RopeWrite& p, int64_t rows, cudaStream_t stream) {
 template <class T>
 cudaError_t by_cache(const RopeWrite& p, const LaunchShape& shape, cudaStream_t stream) {
   if (p.cache.keys == nullptr) return launch(rope_write_kernel<T, T>, shape, stream, p);
-  switch (p.cache.dtype) {
-    case DType::f32:
-      return launch(rope_write_kernel<T, float>, shape, stream, p);
-    case DType::f16:
-      return launch(rope_write_kernel<T, __half>, shape, stream, p);
-    case DType::bf16:
-      return launch(rope_write_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  TR_DISPATCH_FLOAT_AS(C, p.cache.dtype, return launch(rope_write_kernel<T, C>, shape, stream, p));
 }
 
 template <class T, class C>
@@ -365,16 +320,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 cudaError_t by_cache(const CrossWrite& p, cudaStream_t stream) {
   const LaunchShape shape = {dim3(static_cast<unsigned>(p.key.rows)), dim3(kThreads)};
-  switch (p.cache.dtype) {
-    case DType::f32:
-      return launch(cross_write_kernel<T, float>, shape, stream, p);
-    case DType::f16:
-      return launch(cross_write_kernel<T, __half>, shape, stream, p);
-    case DType::bf16:
-      return launch(cross_write_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  TR_DISPATCH_FLOAT_AS(C, p.cache.dtype, return launch(cross_write_kernel<T, C>, shape, stream, p));
 }
 
 }  // namespace

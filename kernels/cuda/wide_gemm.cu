@@ -25,7 +25,7 @@
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
-#include "kernels/cuda/wide_tile.cuh"
+#include "kernels/cuda/wide_sums.cuh"
 
 namespace troupe::cuda {
 namespace {
