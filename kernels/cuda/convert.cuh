@@ -68,21 +68,22 @@ __device__ __forceinline__ float2 unpack<__nv_bfloat16>(uint32_t bits) {  // one
 
 }  // namespace troupe::cuda
 
-// Runs the statements with `T` standing for the element type of `dtype`.
-#define TR_DISPATCH_FLOAT(dtype, ...) \
-  switch (dtype) {                    \
-    case ::troupe::DType::f32: {      \
-      using T = float;                \
-      __VA_ARGS__;                    \
-    } break;                          \
-    case ::troupe::DType::f16: {      \
-      using T = __half;               \
-      __VA_ARGS__;                    \
-    } break;                          \
-    case ::troupe::DType::bf16: {     \
-      using T = __nv_bfloat16;        \
-      __VA_ARGS__;                    \
-    } break;                          \
-    default:                          \
-      return cudaErrorInvalidValue;   \
+// Runs the statements with `Name` standing for the element type of `dtype`, or with `T`.
+#define TR_DISPATCH_FLOAT_AS(Name, dtype, ...) \
+  switch (dtype) {                             \
+    case ::troupe::DType::f32: {               \
+      using Name = float;                      \
+      __VA_ARGS__;                             \
+    } break;                                   \
+    case ::troupe::DType::f16: {               \
+      using Name = __half;                     \
+      __VA_ARGS__;                             \
+    } break;                                   \
+    case ::troupe::DType::bf16: {              \
+      using Name = __nv_bfloat16;              \
+      __VA_ARGS__;                             \
+    } break;                                   \
+    default:                                   \
+      return cudaErrorInvalidValue;            \
   }
+#define TR_DISPATCH_FLOAT(dtype, ...) TR_DISPATCH_FLOAT_AS(T, dtype, __VA_ARGS__)

@@ -239,16 +239,7 @@ __global__ void __launch_bounds__(kThreads) copy_kernel(const __grid_constant__ 
 template <class T>
 cudaError_t copy_from(const CopyRows& p, cudaStream_t stream) {
   const LaunchShape shape = over<T, 1>(p.output, p.output.cols);
-  switch (p.output.dtype) {
-    case DType::f32:
-      return launch(copy_kernel<T, float>, shape, stream, p);
-    case DType::f16:
-      return launch(copy_kernel<T, __half>, shape, stream, p);
-    case DType::bf16:
-      return launch(copy_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  TR_DISPATCH_FLOAT_AS(U, p.output.dtype, return launch(copy_kernel<T, U>, shape, stream, p));
 }
 
 // Small normal numbers of random sign and digits, whether read as f16 or as bf16.

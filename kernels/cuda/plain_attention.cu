@@ -109,16 +109,8 @@ cudaError_t by_cache(const PlainAttention& p, cudaStream_t stream) {
   const LaunchShape shape = {
       dim3(static_cast<unsigned>(p.query.rows), static_cast<unsigned>(p.shape.heads)),
       dim3(kWarps * 32), kWarps * value_dim * sizeof(float)};
-  switch (p.cache.keys != nullptr ? p.cache.dtype : p.keys.dtype) {
-    case DType::f32:
-      return launch(plain_attention_kernel<T, float>, shape, stream, p);
-    case DType::f16:
-      return launch(plain_attention_kernel<T, __half>, shape, stream, p);
-    case DType::bf16:
-      return launch(plain_attention_kernel<T, __nv_bfloat16>, shape, stream, p);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  const DType dtype = p.cache.keys != nullptr ? p.cache.dtype : p.keys.dtype;
+  TR_DISPATCH_FLOAT_AS(C, dtype, return launch(plain_attention_kernel<T, C>, shape, stream, p));
 }
 
 }  // namespace
