@@ -180,6 +180,18 @@ struct Cached {
   int batch, kv_len;
 };
 
+// As the cache lays blocks out; where its keys and values lie is for the caller to say.
+PagedLayer layer_of(int blocks, int kv_heads, int block_tokens, int dim) {
+  return {nullptr,
+          nullptr,
+          int64_t{kv_heads} * block_tokens * dim,
+          int64_t{block_tokens} * dim,
+          dim,
+          blocks,
+          block_tokens,
+          kv_heads};
+}
+
 void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads = 8, int dim = 128) {
   const int block_tokens = 64, per_sequence = (c.kv_len + 63) / 64, blocks = c.batch * per_sequence;
   const size_t layer_elements =
@@ -212,14 +224,7 @@ void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads =
   a.shape.heads = heads;
   a.shape.head_dim = dim;
   a.shape.scale = 0.088F;
-  a.layer = {nullptr,
-             nullptr,
-             int64_t{kv_heads} * block_tokens * dim,
-             int64_t{block_tokens} * dim,
-             dim,
-             blocks,
-             block_tokens,
-             kv_heads};
+  a.layer = layer_of(blocks, kv_heads, block_tokens, dim);
   a.query = query.as();
   a.output = output.as();
   a.query_stride = a.output_stride = heads * dim;
@@ -263,14 +268,9 @@ void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
   a.shape.heads = heads;
   a.shape.head_dim = dim;
   a.shape.scale = 0.088F;
-  a.layer = {keys.as(),
-             values.as(),
-             int64_t{kv_heads} * block_tokens * dim,
-             int64_t{block_tokens} * dim,
-             dim,
-             blocks,
-             block_tokens,
-             kv_heads};
+  a.layer = layer_of(blocks, kv_heads, block_tokens, dim);
+  a.layer.keys = keys.as();
+  a.layer.values = values.as();
   a.query = query.as();
   a.output = output.as();
   a.query_stride = a.output_stride = heads * dim;
