@@ -9,6 +9,7 @@ struct item {
   PyObject *what;                 /* a Delta; what prompt_of or end_of made, or an exception */
   PyObject *text, *tokens;        /* the delta's */
   Py_ssize_t index;
+  bool halfway; /* gathered but for its text */
 };
 
 static void item_free(struct item *item) {
@@ -115,32 +116,20 @@ PyObject *answer_fail(Answer *self) {
 
 /* ---- to the reader ---- */
 
-/* After an exception, which stays. */
-static void forget_from(PyObject *tokens, Py_ssize_t at) {
-  PyObject *type, *value, *trace;
-  PyErr_Fetch(&type, &value, &trace);
-  if (PyList_SetSlice(tokens, at, PY_SSIZE_T_MAX, NULL) < 0) PyErr_Clear();
-  PyErr_Restore(type, value, trace);
-}
-
-/* All of it, or nothing. */
-static bool gather(Answer *self, const struct item *item) {
+/* Where it fails, for want of memory or by a signal's handler, it is called once more, and goes on from there: what
+ * went in could not be taken out for certain, as a list that shrinks may ask for memory. */
+static bool gather(Answer *self, struct item *item) {
   PyObject *texts = PyList_GetItem(self->texts, item->index);
   PyObject *tokens = texts ? PyList_GetItem(self->tokens, item->index) : NULL;
   if (!tokens) return false;
-  if (item->kind == DELTA_AND_MORE) {
+  if (item->kind == DELTA_AND_MORE && !item->halfway) {
     PyObject *none = PyObject_CallMethod((PyObject *)self, "_add", "O", item->what);
     Py_XDECREF(none);
     if (!none) return false;
   }
-  const Py_ssize_t at = PyList_Size(tokens), count = PyList_Size(item->tokens);
-  bool gathered = true;
-  for (Py_ssize_t i = 0; gathered && i < count; ++i) {
-    gathered = PyList_Append(tokens, PyList_GetItem(item->tokens, i)) == 0;
-  }
-  gathered = gathered && PyList_Append(texts, item->text) == 0;
-  if (!gathered) forget_from(tokens, at);
-  return gathered;
+  const Py_ssize_t end = PyList_Size(tokens);
+  item->halfway = item->halfway || PyList_SetSlice(tokens, end, end, item->tokens) == 0; /* all of them, or none */
+  return item->halfway && PyList_Append(texts, item->text) == 0;
 }
 
 /* Whether it was heard. What is to be raised because of it is set then too. */

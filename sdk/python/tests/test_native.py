@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -217,6 +218,30 @@ def test_no_memory_at_any_point_loses_nothing(engine):
                 break
         assert stream.result().choices == wanted.choices
     assert refused > 90
+
+
+def test_no_memory_for_a_long_delta_loses_and_doubles_nothing():
+    """The second delta has nearly all of the answer: lists grow by much, and would have to shrink by as much."""
+    memory = pytest.importorskip("_testcapi")
+    with troupe.Engine("echo:?step_ms=1") as engine:
+        wanted = engine.generate("abcdefgh" * 3).choices
+        for first in range(1, 30):
+            stream = engine.stream("abcdefgh" * 3)
+            assert next(stream).tokens
+            time.sleep(0.06)  # nobody reads, so that the rest is one delta
+            for attempt in range(100):
+                at = 1 + (first + attempt) % 30
+                try:
+                    memory.set_nomemory(at, at + 4)
+                    try:
+                        next(stream)
+                    finally:
+                        memory.remove_mem_hooks()
+                except MemoryError:
+                    continue
+                except StopIteration:
+                    break
+            assert stream.result().choices == wanted, first
 
 
 async def test_an_event_that_cannot_be_read_ends_its_stream_alone(monkeypatch):
