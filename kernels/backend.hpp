@@ -19,7 +19,7 @@
 
 namespace troupe {
 
-inline constexpr uint32_t kBackendInterface = 3;  // raised whenever this header changes meaning
+inline constexpr uint32_t kBackendInterface = 4;  // raised whenever this header changes meaning
 
 struct DeviceInfo {
   std::string name;          // "cpu:0", "cuda:1"
@@ -326,6 +326,8 @@ class Backend {
   virtual void gather(const Batch&, const GatherArgs&) = 0;
 };
 
+enum class LogLevel : int32_t;  // base/log.hpp: 0 trace, 1 debug, 2 info, 3 warn, 4 error
+
 // What a backend plugin exports as `troupe_backend_plugin`.
 struct BackendPlugin {
   uint32_t interface = kBackendInterface;
@@ -334,6 +336,9 @@ struct BackendPlugin {
   // Devices this machine has; a failure says why there are none (driver missing or too old …).
   Result<int32_t> (*device_count)() = nullptr;
   Result<std::unique_ptr<Backend>> (*open)(int32_t device) = nullptr;
+  // Says where to write what a user who asks for logs may want to know; called before any device is
+  // opened, from then on any thread may write. Null: it has nothing to say.
+  void (*set_log)(void (*write)(LogLevel, std::string_view)) = nullptr;
 };
 
 }  // namespace troupe

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/build_id.hpp"
+#include "base/log.hpp"
 
 namespace troupe {
 namespace {
@@ -44,6 +45,7 @@ Result<const BackendPlugin*> load_backend_plugin(const std::string& path) {
   }
   const BackendPlugin* const plugin = entry();
   TR_TRY(check(plugin, path));
+  if (plugin->set_log != nullptr) plugin->set_log(&log);
   return plugin;
 }
 

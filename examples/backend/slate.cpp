@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -185,7 +186,14 @@ void Slate::gated_activation(const troupe::ActivationArgs& a) {
 Result<int32_t> device_count() {
   return int32_t{1};
 }
-Result<std::unique_ptr<troupe::Backend>> open(int32_t) {
+void (*write_log)(troupe::LogLevel, std::string_view) = nullptr;
+void set_log(void (*write)(troupe::LogLevel, std::string_view)) {
+  write_log = write;
+}
+
+Result<std::unique_ptr<troupe::Backend>> open(int32_t device) {
+  if (write_log != nullptr)
+    write_log(troupe::LogLevel{1}, "slate: opening device " + std::to_string(device));
   return std::unique_ptr<troupe::Backend>(std::make_unique<Slate>());
 }
 
@@ -195,6 +203,7 @@ Result<std::unique_ptr<troupe::Backend>> open(int32_t) {
 extern "C" __attribute__((visibility("default"))) const troupe::BackendPlugin*
 troupe_backend_plugin() {
   static const troupe::BackendPlugin plugin = {troupe::kBackendInterface, nullptr, "slate",
-                                               &slate::device_count, &slate::open};
+                                               &slate::device_count, &slate::open,
+                                               &slate::set_log};
   return &plugin;
 }

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include "base/build_id.hpp"
+#include "base/log.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 
@@ -36,6 +37,11 @@ Result<std::unique_ptr<Backend>> open(int32_t device) {
   return CudaBackend::open(device);
 }
 
+// Who gets all of it knows what is wanted.
+void set_log(LogForward write) {
+  set_log_forward(LogLevel::trace, write);
+}
+
 }  // namespace
 }  // namespace troupe::cuda
 
@@ -43,6 +49,6 @@ extern "C" __attribute__((visibility("default"))) const troupe::BackendPlugin*
 troupe_backend_plugin() {
   static const troupe::BackendPlugin plugin = {troupe::kBackendInterface, troupe::build_id(),
                                                "cuda", &troupe::cuda::device_count,
-                                               &troupe::cuda::open};
+                                               &troupe::cuda::open, &troupe::cuda::set_log};
   return &plugin;
 }

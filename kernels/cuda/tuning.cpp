@@ -5,9 +5,11 @@
 // nothing is tuned, and the choices made from shapes alone hold.
 #include <algorithm>
 #include <iterator>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "base/log.hpp"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/tuning.hpp"
 
@@ -67,6 +69,32 @@ double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs) {
     default:
       return 0.0;
   }
+}
+
+std::string name_of(const SkinnyCut& cut) {
+  if (!cut.skinny) return "others";
+  return "skinny " + std::to_string(cut.strips) + " x " + std::to_string(cut.parts);
+}
+
+std::string name_of(const std::variant<std::monostate, WideCut, GatedTile>& cut) {
+  if (const auto* wide = std::get_if<WideCut>(&cut)) {
+    return "wide " + std::to_string(wide->tokens) + " x " + std::to_string(wide->parts) +
+           ", clusters of " + std::to_string(wide->cluster);
+  }
+  const auto* tile = std::get_if<GatedTile>(&cut);
+  return tile == nullptr ? "others" : "gated " + std::to_string(tile->rows);
+}
+
+// What was chosen and why, for whoever asks why one process is slower than another.
+void note_choice(const Gemm& g, SumsTo sums_to, const std::string& chosen, double best_ms,
+                 double others_ms) {
+  if (!log_wanted(LogLevel::debug)) return;
+  static constexpr const char* kTo[] = {"", ", gated", ", likeliest"};
+  const auto us = [](double ms) { return std::to_string(static_cast<int64_t>(ms * 1e4 + 0.5)); };
+  log(LogLevel::debug, "cuda: product of " + std::to_string(g.m) + " rows, " +
+                           std::to_string(g.k) + " to " + std::to_string(g.n) +
+                           kTo[static_cast<int>(sums_to)] + ": " + chosen + "; best " +
+                           us(best_ms) + ", others " + us(others_ms) + " tenths of a us");
 }
 
 }  // namespace
@@ -177,6 +205,7 @@ double CudaBackend::tune_few(const Bench& b, double others_ms) {
     best_ms = ms;
     best = cut;
   }
+  note_choice(b.gemm, b.sums_to, name_of(best), best_ms, others_ms);
   cuts_[{b.gemm.n, b.gemm.k, b.sums_to}][b.gemm.m] = best;
   return best_ms;
 }
@@ -210,6 +239,7 @@ double CudaBackend::tune_large(const Bench& b, double others_ms) {
       }
     }
   }
+  note_choice(b.gemm, b.sums_to, name_of(best), best_ms, others_ms);
   larges_[{b.gemm.n, b.gemm.k, b.sums_to}][m] = best;
   return is_ours(best) ? best_ms : others_ms;
 }

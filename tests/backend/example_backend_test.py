@@ -113,6 +113,14 @@ class ExampleBackend(unittest.TestCase):
         self.assertEqual(done.returncode, 3)
         self.assertIn("OUT_OF_MEMORY", done.stderr)
 
+    def test_its_log_goes_where_the_users_goes(self):
+        abacus = SOURCE / "examples" / "model" / "abacus"
+        words = ("generate", abacus, "-p", "x", "--max-tokens", "1", "--device", self.library)
+        done = self.troupe(*words, "--verbose")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("slate: opening device 0", done.stderr)
+        self.assertNotIn("slate", self.troupe(*words).stderr)
+
     def test_what_is_no_backend_is_refused_with_its_name(self):
         for library, said in [("/nowhere/libslate.so", "cannot load /nowhere/libslate.so"),
                               (str(self.prefix / "lib" / "libtroupe.so"), "is no backend"),
