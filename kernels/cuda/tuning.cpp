@@ -90,11 +90,14 @@ void note_choice(const Gemm& g, SumsTo sums_to, const std::string& chosen, doubl
                  double others_ms) {
   if (!log_wanted(LogLevel::debug)) return;
   static constexpr const char* kTo[] = {"", ", gated", ", likeliest"};
-  const auto us = [](double ms) { return std::to_string(static_cast<int64_t>(ms * 1e4 + 0.5)); };
+  const auto us = [](double ms) {
+    const auto tenths = static_cast<int64_t>(ms * 1e4 + 0.5);
+    return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " us";
+  };
   log(LogLevel::debug, "cuda: product of " + std::to_string(g.m) + " rows, " +
                            std::to_string(g.k) + " to " + std::to_string(g.n) +
-                           kTo[static_cast<int>(sums_to)] + ": " + chosen + "; best " +
-                           us(best_ms) + ", others " + us(others_ms) + " tenths of a us");
+                           kTo[static_cast<int>(sums_to)] + ": " + chosen + ", " + us(best_ms) +
+                           "; others " + us(others_ms));
 }
 
 }  // namespace
