@@ -91,7 +91,7 @@ void note_choice(const Gemm& g, SumsTo sums_to, const std::string& chosen, doubl
   if (!log_wanted(LogLevel::debug)) return;
   static constexpr const char* kTo[] = {"", ", gated", ", likeliest"};
   const auto us = [](double ms) {
-    const auto tenths = static_cast<int64_t>(ms * 1e4 + 0.5);
+    const auto tenths = static_cast<int64_t>(std::min(ms, 1e6) * 1e4 + 0.5);  // kNever fits none
     return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " us";
   };
   log(LogLevel::debug, "cuda: product of " + std::to_string(g.m) + " rows, " +
