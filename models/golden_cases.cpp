@@ -63,44 +63,10 @@ void expect_answers(const Case& c, const std::vector<Scored>& got, size_t from) 
   }
 }
 
-std::vector<Scored> run_case(Runner& runner, const Case& c, size_t chunk) {
-  std::vector<Scored> out;
-  runner.forget(0);
-  for (size_t at = 0; at < c.fed();) {
-    const size_t count = at < c.prompt.size() ? std::min(chunk, c.prompt.size() - at) : 1;
-    auto scored = runner.step({c.piece(0, at, count)});
-    EXPECT_TRUE(scored.ok()) << scored.status().message();
-    if (!scored.ok()) return out;
-    out.insert(out.end(), scored->begin(), scored->end());
-    at += count;
-  }
-  return out;
-}
-
 void run_together(Runner& runner, const std::vector<Case>& cases, const Check& check) {
-  constexpr size_t kLanes = 17;
-  std::vector<size_t> fed(kLanes, 0), scored(kLanes, 0);
-  for (size_t round = 0; round < 200; ++round) {
-    std::vector<Piece> pieces;
-    for (size_t lane = 0; lane < kLanes && lane <= round; ++lane) {
-      const Case& c = cases[lane % cases.size()];
-      if (fed[lane] >= c.fed()) continue;
-      const size_t prompt = c.prompt.size();
-      const size_t count = fed[lane] < prompt ? std::min<size_t>(7 + lane, prompt - fed[lane]) : 1;
-      pieces.push_back(c.piece(static_cast<int32_t>(lane), fed[lane], count));
-      fed[lane] += count;
-    }
-    if (pieces.empty()) break;
-    const auto got = runner.step(pieces);
-    ASSERT_TRUE(got.ok()) << got.status().message();
-    for (const Scored& s : *got) {
-      const auto lane = static_cast<size_t>(s.sequence);
-      check(cases[lane % cases.size()], {s}, scored[lane]++);
-    }
-  }
-  for (size_t lane = 0; lane < kLanes; ++lane) {
-    EXPECT_EQ(scored[lane], cases[lane % cases.size()].tokens.size());
-  }
+  run_lanes(
+      runner, cases, {.count = 17, .rounds_most = 200}, [](size_t lane, size_t) { return 7 + lane; },
+      [&](const Case& c, const Scored& s, size_t at) { check(c, {s}, at); });
 }
 
 void expect_forced(Runner& runner, const Case& c, const std::string& type) {

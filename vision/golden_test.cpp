@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/plain/plain_backend.hpp"
 #include "models/convert.hpp"
+#include "models/golden_cases.hpp"
 #include "models/golden_folders.hpp"
 #include "models/test_runner.hpp"
 #include "vision/folder.hpp"
@@ -25,12 +26,14 @@ namespace {
 using models::testing::expected_of;
 using models::testing::golden_names;
 using models::testing::kGoldenEyes;
+using models::testing::kGoldenForcedTolerance;
+using models::testing::kGoldenTolerance;
 using models::testing::Piece;
+using models::testing::run_case;
+using models::testing::run_lanes;
 using models::testing::Runner;
 using models::testing::Scored;
 using nlohmann::json;
-constexpr float kTolerance = 1e-3F;
-constexpr float kForcedTolerance = 0.1F;
 
 // A picture's rows, and what keeps them.
 struct Seen {
@@ -42,12 +45,13 @@ struct Seen {
 
 struct Case {
   json all;
-  std::vector<int32_t> prompt, tokens, fed, targets;
+  std::vector<int32_t> prompt, tokens, input, targets;
   std::vector<Seen> pictures;
   PromptPlaces places;
   std::unique_ptr<DeviceBuffer> encoder_memory;
   Matrix encoder_rows;  // of all pictures, for cross-attention
 
+  [[nodiscard]] size_t fed() const { return input.size(); }
   // What the model must be told of the fed tokens [begin, begin + count).
   [[nodiscard]] Piece piece(int32_t sequence, size_t begin, size_t count) const;
 };
@@ -61,7 +65,7 @@ std::vector<T> cut(const std::vector<T>& all, size_t begin, size_t count) {
 Piece Case::piece(int32_t sequence, size_t begin, size_t count) const {
   Piece out{.sequence = sequence,
             .prompt_len = static_cast<int32_t>(prompt.size()),
-            .tokens = cut(fed, begin, count),
+            .tokens = cut(input, begin, count),
             .targets = cut(targets, begin, count),
             .modality = {}};
   const auto first = static_cast<int32_t>(begin), last = static_cast<int32_t>(begin + count);
@@ -137,8 +141,8 @@ class Golden : public ::testing::TestWithParam<std::string> {
     out.all = c;
     out.prompt = c["prompt"].get<std::vector<int32_t>>();
     out.tokens = c["tokens"].get<std::vector<int32_t>>();
-    out.fed = out.prompt;
-    out.fed.insert(out.fed.end(), out.tokens.begin(), out.tokens.end() - 1);
+    out.input = out.prompt;
+    out.input.insert(out.input.end(), out.tokens.begin(), out.tokens.end() - 1);
     out.targets.assign(out.prompt.size() - 1, -1);
     out.targets.insert(out.targets.end(), out.tokens.begin(), out.tokens.end());
     std::vector<PictureLayout> layouts;
@@ -222,28 +226,13 @@ class Golden : public ::testing::TestWithParam<std::string> {
   void check(const Case& c, const Scored& got, size_t at) const {
     ASSERT_LT(at, c.tokens.size());
     EXPECT_EQ(got.best, c.tokens[at]) << c.all["name"] << " token " << at;
-    EXPECT_NEAR(got.logprob, c.all["logprobs"][at].get<float>(), kTolerance)
+    EXPECT_NEAR(got.logprob, c.all["logprobs"][at].get<float>(), kGoldenTolerance)
         << c.all["name"] << " token " << at;
     const json& top = c.all["top"][at];
     ASSERT_EQ(got.top.size(), top.size());
     for (size_t k = 0; k < top.size(); ++k) {
-      EXPECT_NEAR(got.top[k].logprob, top[k][1].get<float>(), kTolerance) << c.all["name"];
+      EXPECT_NEAR(got.top[k].logprob, top[k][1].get<float>(), kGoldenTolerance) << c.all["name"];
     }
-  }
-
-  // The prompt in chunks, then one token at a time.
-  std::vector<Scored> run_case(const Case& c, size_t chunk) {
-    std::vector<Scored> out;
-    runner_->forget(0);
-    for (size_t at = 0; at < c.fed.size();) {
-      const size_t count = at < c.prompt.size() ? std::min(chunk, c.prompt.size() - at) : 1;
-      auto scored = runner_->step({c.piece(0, at, count)});
-      EXPECT_TRUE(scored.ok()) << scored.status().message();
-      if (!scored.ok()) return out;
-      out.insert(out.end(), scored->begin(), scored->end());
-      at += count;
-    }
-    return out;
   }
 
   // Whether a chunk may end inside a picture: not where its rows look at those behind them.
@@ -265,7 +254,7 @@ TEST_P(Golden, F32TokensAndLogprobs) {
   ASSERT_NO_FATAL_FAILURE(look(4096));
   size_t pictures = 0;
   for (const Case& c : cases_) {
-    const auto got = run_case(c, 1000);
+    const auto got = run_case(*runner_, c, 1000);
     ASSERT_EQ(got.size(), c.tokens.size());
     for (size_t i = 0; i < got.size(); ++i) check(c, got[i], i);
     pictures += c.pictures.size();
@@ -277,7 +266,7 @@ TEST_P(Golden, PlainBackend) {
   ASSERT_NO_FATAL_FAILURE(open("auto", cpu::open_plain_backend(), cpu::open_plain_backend()));
   ASSERT_NO_FATAL_FAILURE(look(4096));
   const Case& c = cases_.at(1);
-  const auto got = run_case(c, 1000);
+  const auto got = run_case(*runner_, c, 1000);
   ASSERT_EQ(got.size(), c.tokens.size());
   for (size_t i = 0; i < got.size(); ++i) check(c, got[i], i);
 }
@@ -294,7 +283,7 @@ TEST_P(Golden, ChunksCutPictures) {
   ASSERT_NO_FATAL_FAILURE(look(largest));  // few tiles at a time
   for (const Case& c : cases_) {
     for (const size_t chunk : {size_t{3}, size_t{16}}) {
-      const auto got = run_case(c, chunk);
+      const auto got = run_case(*runner_, c, chunk);
       ASSERT_EQ(got.size(), c.tokens.size());
       for (size_t i = 0; i < got.size(); ++i) check(c, got[i], i);
     }
@@ -305,30 +294,10 @@ TEST_P(Golden, ChunksCutPictures) {
 TEST_P(Golden, BatchedWithText) {
   ASSERT_NO_FATAL_FAILURE(open("auto", open_golden_backend(), open_golden_backend()));
   ASSERT_NO_FATAL_FAILURE(look(4096));
-  constexpr size_t kLanes = 7;
-  std::vector<size_t> fed(kLanes, 0), scored(kLanes, 0);
-  for (size_t round = 0; round < 400; ++round) {
-    std::vector<Piece> pieces;
-    for (size_t lane = 0; lane < kLanes && lane <= round; ++lane) {
-      const Case& c = cases_[lane % cases_.size()];
-      if (fed[lane] >= c.fed.size()) continue;
-      const size_t prompt = c.prompt.size();
-      const size_t step = cuts() ? 11 + lane : prompt;
-      const size_t count = fed[lane] < prompt ? std::min(step, prompt - fed[lane]) : 1;
-      pieces.push_back(c.piece(static_cast<int32_t>(lane), fed[lane], count));
-      fed[lane] += count;
-    }
-    if (pieces.empty()) break;
-    const auto got = runner_->step(pieces);
-    ASSERT_TRUE(got.ok()) << got.status().message();
-    for (const Scored& s : *got) {
-      const auto lane = static_cast<size_t>(s.sequence);
-      check(cases_[lane % cases_.size()], s, scored[lane]++);
-    }
-  }
-  for (size_t lane = 0; lane < kLanes; ++lane) {
-    EXPECT_EQ(scored[lane], cases_[lane % cases_.size()].tokens.size());
-  }
+  run_lanes(
+      *runner_, cases_, {.count = 7, .rounds_most = 400},
+      [&](size_t lane, size_t prompt) { return cuts() ? 11 + lane : prompt; },
+      [&](const Case& c, const Scored& got, size_t at) { check(c, got, at); });
 }
 
 TEST_P(Golden, HalfPrecisionTeacherForced) {
@@ -339,10 +308,10 @@ TEST_P(Golden, HalfPrecisionTeacherForced) {
     ASSERT_NO_FATAL_FAILURE(look(4096));
     for (const Case& c : cases_) {
       const json& wanted = c.all["forced"][type];
-      const auto got = run_case(c, 1000);
+      const auto got = run_case(*runner_, c, 1000);
       ASSERT_EQ(got.size(), wanted.size());
       for (size_t i = 0; i < got.size(); ++i) {
-        EXPECT_NEAR(got[i].logprob, wanted[i].get<float>(), kForcedTolerance)
+        EXPECT_NEAR(got[i].logprob, wanted[i].get<float>(), kGoldenForcedTolerance)
             << type << " " << c.all["name"];
       }
     }
