@@ -45,6 +45,9 @@ namespace troupe::cuda {
 // Up to so many rows the ways to multiply are timed for every few row counts (tuning.cpp).
 constexpr int64_t kRowsTimed = 512;
 
+// Which kernel of our own takes many rows, and how it is cut; none: cuBLASLt or skinny_gemm does.
+using LargeCut = std::variant<std::monostate, WideCut, GatedTile>;
+
 class CudaBackend final : public Backend, public DeviceAccount {
  public:
   static Result<std::unique_ptr<Backend>> open(int32_t device);
@@ -167,8 +170,6 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void product(const LinearPart& weight, const Matrix& input, const Matrix& output);
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
-  // Which kernel of our own takes many rows, and how it is cut; none: cuBLASLt or skinny_gemm does.
-  using LargeCut = std::variant<std::monostate, WideCut, GatedTile>;
   [[nodiscard]] LargeCut large_cut_of(const GemmOperands& gemm) const;
   static bool is_ours(const LargeCut& cut) { return cut.index() != 0; }
   cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);

@@ -167,7 +167,7 @@ cudaError_t CudaBackend::run_skinny(SkinnyGemm g) {
   return cudaSuccess;
 }
 
-CudaBackend::LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
+LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
   if (g.m <= kSkinnyRowsBest || rows_independent_) return {};  // cut_of() says who takes few rows
   const auto shape = larges_.find({g.n, g.k, g.sums_to()});
   if (shape == larges_.end()) return {};

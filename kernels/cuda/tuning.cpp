@@ -76,7 +76,7 @@ std::string name_of(const SkinnyCut& cut) {
   return "skinny " + std::to_string(cut.strips) + " x " + std::to_string(cut.parts);
 }
 
-std::string name_of(const std::variant<std::monostate, WideCut, GatedTile>& cut) {
+std::string name_of(const LargeCut& cut) {
   if (const auto* wide = std::get_if<WideCut>(&cut)) {
     return "wide " + std::to_string(wide->tokens) + " x " + std::to_string(wide->parts) +
            ", clusters of " + std::to_string(wide->cluster);
