@@ -50,12 +50,10 @@ cuda::Gemm gemm_of(int m, int n, int k, const void* input, const void* weight, v
 void LargeGemm::tune(int m, int n, int k, const void* input,
                      const std::vector<const void*>& weights, void* output, cudaStream_t stream,
                      bool f32_output) {
-  cuda::Tuning t;
-  t.gemm = gemm_of(m, n, k, input, weights[0], output, f32_output);
-  t.weights = weights;
-  t.workspace = held_->workspace;
-  t.workspace_bytes = kWorkspace;
-  if (const auto best = held_->lt->tune(t, stream); !best.ok()) stop(best.status());
+  cuda::LaunchClock clock(weights, stream);
+  const cuda::Gemm g = gemm_of(m, n, k, input, weights[0], output, f32_output);
+  const auto best = held_->lt->tune(g, held_->workspace, kWorkspace, clock, stream);
+  if (!best.ok()) stop(best.status());
 }
 
 void LargeGemm::multiply(int m, int n, int k, const void* input, const void* weight, void* output,

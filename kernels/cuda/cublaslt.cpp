@@ -18,12 +18,9 @@ cudaDataType_t data_type(DType t) {
 }
 
 constexpr int kCandidatesMax = 24, kCandidatesLong = 8;
-// All that are not far behind the best are timed so often; those that are close, so much oftener: a
-// wrong choice among them costs a step of 256 sequences up to 1 %.
-constexpr size_t kRounds = 3, kRoundsClose = 11;
-constexpr double kFar = 1.1, kClose = 1.05;
+constexpr double kFlopLong = 1e11, kFlopShort = 2e10;
+constexpr int64_t kElementsLong = int64_t{1} << 28;
 constexpr int64_t kRowsLoaded = 256;
-constexpr double kNever = 1e30;
 // Another algorithm has to be better by this much: timings of equal ones differ by less.
 constexpr double kWorthwhile = 0.985;
 
@@ -67,7 +64,19 @@ namespace {
 ShapeKey shape_of(const Gemm& g) {
   return {g.n, g.k, g.dtype, g.output_dtype, g.bias != nullptr};
 }
+
+double flop_of(const Gemm& g) {
+  return 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
+}
 }  // namespace
+
+Effort effort_for(const Gemm& g) {
+  Effort effort;
+  const bool is_long = flop_of(g) > kFlopLong || g.n * g.k > kElementsLong;
+  effort.launches = is_long ? 1 : flop_of(g) > kFlopShort ? 2 : 6;
+  if (is_long) effort.rules.rounds_close = effort.rules.rounds;
+  return effort;
+}
 
 CublasLt::CublasLt() : library_(std::make_unique<Library>()), plans_(std::make_unique<Plans>()) {}
 
@@ -219,73 +228,38 @@ Status CublasLt::load_guess(const Gemm& g, void* workspace, size_t workspace_byt
   return chosen;
 }
 
-Result<double> CublasLt::tune(const Tuning& t, cudaStream_t stream) {
+Result<double> CublasLt::tune(const Gemm& of, void* workspace, size_t workspace_bytes,
+                              LaunchClock& clock, cudaStream_t stream) {
   const Library& l = *library_;
-  Gemm g = t.gemm;
+  Gemm g = of;
   Plan p = describe(g);
   cublasLtMatmulPreference_t preference = nullptr;
   l.preference_create(&preference);
-  l.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &t.workspace_bytes,
-                   sizeof t.workspace_bytes);
+  l.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
+                   sizeof workspace_bytes);
   std::vector<cublasLtMatmulHeuristicResult_t> candidates(kCandidatesMax);
   int count = 0;
-  l.heuristic(l.handle, p.desc, p.weight, p.input, p.output, p.output, preference, kCandidatesMax,
-              candidates.data(), &count);
+  l.heuristic(l.handle, p.desc, p.weight, p.input, p.output, p.output, preference,
+              flop_of(g) > kFlopLong ? kCandidatesLong : kCandidatesMax, candidates.data(), &count);
   l.preference_destroy(preference);
-  cudaEvent_t begin = nullptr, end = nullptr;
-  cudaEventCreate(&begin);
-  cudaEventCreate(&end);
-  const double flop =
-      2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-  // Long products show their speed at once; short ones are repeated over different weights.
-  const bool is_long = flop > 1e11;
-  const int launches = is_long ? 1 : flop > 2e10 ? 2 : 6;
-  count = std::min(count, is_long ? kCandidatesLong : kCandidatesMax);
-  size_t next = 0;
-  const auto milliseconds = [&](const cublasLtMatmulAlgo_t& algorithm, int times) {
-    p.algorithm = algorithm;
-    cudaEventRecord(begin, stream);
-    for (int i = 0; i < times; ++i) {
-      g.weight = t.weights[next++ % t.weights.size()];
-      if (!run(p, g, t.workspace, t.workspace_bytes, stream)) return kNever;
-    }
-    cudaEventRecord(end, stream);
-    float ms = 0;
-    if (cudaEventSynchronize(end) != cudaSuccess ||
-        cudaEventElapsedTime(&ms, begin, end) != cudaSuccess)
-      return kNever;
-    return static_cast<double>(ms) / times;
-  };
-  // Round by round, not one after the other: the chip grows warm and slow while they are timed.
-  std::vector<std::vector<double>> times(static_cast<size_t>(count));
+  const Effort effort = effort_for(g);
+  const std::vector<double> times =
+      race(static_cast<size_t>(count), effort.rules, [&](size_t candidate) {
+        const auto& c = candidates[candidate];
+        if (c.state != CUBLAS_STATUS_SUCCESS || c.workspaceSize > workspace_bytes) return kNever;
+        p.algorithm = c.algo;
+        return clock.milliseconds(effort.launches, [&](const void* weight) {
+          g.weight = weight;
+          return run(p, g, workspace, workspace_bytes, stream);
+        });
+      });
   double best = kNever;
-  const size_t rounds = is_long ? kRounds : kRoundsClose;
-  for (size_t round = 0; round < rounds; ++round) {
-    const double behind = round < kRounds ? kFar : kClose;
-    for (size_t i = 0; i < times.size(); ++i) {
-      const auto& c = candidates[i];
-      if (c.state != CUBLAS_STATUS_SUCCESS || c.workspaceSize > t.workspace_bytes) continue;
-      if (round == 0) milliseconds(c.algo, 1);  // its code is loaded
-      if (times[i].size() < round) continue;
-      if (round > 0 && *std::min_element(times[i].begin(), times[i].end()) > best * behind)
-        continue;
-      times[i].push_back(milliseconds(c.algo, launches));
-      best = std::min(best, times[i].back());
-    }
-  }
-  best = kNever;
   for (size_t i = 0; i < times.size(); ++i) {
-    if (times[i].size() < rounds) continue;
-    std::sort(times[i].begin(), times[i].end());
-    const double middle = times[i][rounds / 2];
-    if (middle >= best * kWorthwhile) continue;
-    best = middle;
+    if (times[i] >= best * kWorthwhile) continue;
+    best = times[i];
     plans_->tuned[shape_of(g)][g.m] = candidates[i].algo;
   }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
   forget(p);
-  cudaGetLastError();  // a candidate that could not be launched is no failure
   TR_TRY(status_of(cudaStreamSynchronize(stream), "timing products"));
   return best;
 }

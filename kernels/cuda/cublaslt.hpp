@@ -12,10 +12,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 
 #include "base/status.hpp"
+#include "kernels/cuda/launch_clock.hpp"
+#include "kernels/cuda/race.hpp"
 #include "kernels/tensor.hpp"
 
 namespace troupe::cuda {
@@ -33,12 +34,12 @@ struct Gemm {
   int64_t output_stride = 0;
 };
 
-struct Tuning {
-  Gemm gemm;  // weight: any of `weights`
-  std::span<const void* const> weights;  // of equal shape: taken in turn, so that none stays in L2
-  void* workspace = nullptr;
-  size_t workspace_bytes = 0;
+// How often a product is launched to say how long it takes: long ones show their speed at once.
+struct Effort {
+  int launches = 6;  // of a turn
+  RaceRules rules;
 };
+Effort effort_for(const Gemm& gemm);
 
 class CublasLt {
  public:
@@ -49,9 +50,11 @@ class CublasLt {
 
   // Chosen algorithms are remembered by shape. `workspace` belongs to the stream.
   Status multiply(const Gemm& gemm, void* workspace, size_t workspace_bytes, cudaStream_t stream);
-  // Times algorithms for this shape and keeps the best for it and for the rows up to the next tuned
-  // shape below; gives its milliseconds. Blocks; not while a graph is recorded.
-  Result<double> tune(const Tuning& tuning, cudaStream_t stream);
+  // Times algorithms for this shape over the clock's weights and keeps the best for it and for the
+  // rows up to the next tuned shape below; gives its milliseconds. Blocks; not while a graph is
+  // recorded.
+  Result<double> tune(const Gemm& gemm, void* workspace, size_t workspace_bytes, LaunchClock& clock,
+                      cudaStream_t stream);
   // Launches what this shape will take, for a few rows of it: the first launch of a kernel loads its
   // code, and stops the device for milliseconds.
   Status load_guess(const Gemm& gemm, void* workspace, size_t workspace_bytes, cudaStream_t stream);

@@ -19,7 +19,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -45,8 +44,10 @@ namespace troupe::cuda {
 // Up to so many rows the ways to multiply are timed for every few row counts (tuning.cpp).
 constexpr int64_t kRowsTimed = 512;
 
-// Which kernel of our own takes many rows, and how it is cut; none: cuBLASLt or skinny_gemm does.
-using LargeCut = std::variant<std::monostate, WideCut, GatedTile>;
+// What takes many rows: a kernel of our own and how it is cut, or cuBLASLt; none: what the rule from
+// shapes says, skinny_gemm or cuBLASLt.
+struct ByCublaslt {};
+using LargeCut = std::variant<std::monostate, ByCublaslt, WideCut, GatedTile>;
 
 class CudaBackend final : public Backend, public DeviceAccount {
  public:
@@ -131,6 +132,9 @@ class CudaBackend final : public Backend, public DeviceAccount {
   };
 
   struct Bench;
+  struct Layer;
+  struct Noise;
+  struct Way;
 
   CudaBackend() = default;
   Status start(int32_t device);
@@ -171,14 +175,14 @@ class CudaBackend final : public Backend, public DeviceAccount {
   [[nodiscard]] bool takes_skinny(const SkinnyGemm& gemm) const;
   cudaError_t run_skinny(SkinnyGemm gemm);
   [[nodiscard]] LargeCut large_cut_of(const GemmOperands& gemm) const;
-  static bool is_ours(const LargeCut& cut) { return cut.index() != 0; }
+  static bool is_ours(const LargeCut& cut) {
+    return std::holds_alternative<WideCut>(cut) || std::holds_alternative<GatedTile>(cut);
+  }
   cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);
   // How a product is cut whose parts the norm behind it adds up; null: it is better written whole.
   [[nodiscard]] const SkinnyCut* apart_cut_of(const GemmOperands& gemm) const;
   [[nodiscard]] bool norm_takes_waiting(const NormArgs& args) const;
   cudaError_t leave_parts(const GemmOperands& gemm, const SkinnyCut& cut);
-  static size_t norm_room(const ProductShape& shape);  // bytes that tune_apart() writes to
-  void tune_apart(const ProductShape& shape, Bench& bench);
   [[nodiscard]] GemmOperands operands_of(const LinearPart& weight, const Matrix& input,
                                          const Matrix& output) const;
   [[nodiscard]] GemmOperands operands_of(const Bench& bench) const;
@@ -205,17 +209,39 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void whole_linear(const LinearArgs& args, const StepPlan* plan);
   void remember_product(const LinearPart& part);
   [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
-  // Milliseconds of one launch(weight), the best of some rounds over all weights.
-  double time_launches(const Bench& bench,
-                       const std::function<cudaError_t(const void*)>& launch);
-  double time_cut(const Bench& bench, const SkinnyCut& cut);
-  double time_large(const Bench& bench, const LargeCut& cut);
-  double tune_few(const Bench& bench, double others_ms);
-  double tune_large(const Bench& bench, double others_ms);
+  // Ways of a product on memory of its own, timed against each other (tuning_ways.cpp).
+  bool by_cublaslt(const Bench& bench, const void* weight);  // with the gate that stays for another
+  bool by_rule(const Bench& bench, const void* weight);  // as a step does where nothing is chosen
+  [[nodiscard]] bool cut_fits(const Bench& bench, const LargeCut& cut) const;
+  using Ways = std::vector<Way>;
+  Ways ways_of_few_rows(Bench& bench, double others_ms);
+  Ways ways_before_norm(Bench& bench);
+  Ways ways_of_many_rows(Bench& bench);
+  static double keep_quickest(const Bench& bench, const Ways& ways,
+                              const std::vector<double>& times, double margin);
+  static std::vector<double> race_alone(Bench& bench, const Ways& ways, const RaceRules& rules);
+  static double settle_alone(Bench& bench, const Ways& ways);
+  double settle_in_layers(Bench& bench, const Ways& ways);
+  static Ways heat(Bench& bench, Ways ways);
+  // The same in a layer (tuning_layer.cpp).
+  bool enter_product(Layer& layer, size_t place);
+  bool as_chosen(const Bench& bench, const void* weight);
+  bool run_layers(Bench& bench, const Way& way);
+  std::vector<double> race_in_layers(Bench& bench, const Ways& ways);
   Status go_first();
-  Status load_guesses(const Bench& bench, int64_t rows_most);
-  Status tune_product(const ProductShape& shape, Bench& bench, int64_t rows_most);
+  using Benches = std::vector<std::unique_ptr<Bench>>;
+  Status tune_cublaslt(Bench& bench);
+  void tune_few_rows(Bench& bench);
+  static bool feeds_norm(const Bench& bench);
+  void tune_many_rows(Bench& bench);
+  Status tune_rows(const Benches& all, int64_t rows, void (CudaBackend::*ways)(Bench&));
+  Status load_guesses(const Bench& bench);
+  void tune_prompts(Bench& bench);
   Status tune_tower(Bench& bench);
+  Status tune_steps(const Benches& all);
+  [[nodiscard]] Noise noise_for(const std::vector<ProductShape>& shapes) const;
+  Status make_noise(Noise& noise);
+  Benches benches_of(const std::vector<ProductShape>& shapes, const Noise& noise) const;
   Status tune_products();
 
   mutable DeviceInfo info_;
@@ -253,7 +279,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::map<ProductKey, std::map<int64_t, SkinnyCut>> cuts_;
   std::map<ProductKey, std::map<int64_t, LargeCut>> larges_;
   std::map<std::tuple<int, int, int>, SkinnyCut> aparts_;  // by n, k and rows at most
-  std::set<ProductShape> products_;  // placed since products were last tuned
+  std::vector<ProductShape> products_;  // placed since products were last tuned, in that order
   StepResult spare_;  // finish_step() fills it again
   std::optional<LinearArgs> waiting_;
   std::optional<Mixture> mixture_;

@@ -138,6 +138,7 @@ GemmOperands CudaBackend::operands_of(const LinearPart& w, const Matrix& x, cons
 bool CudaBackend::takes_skinny(const SkinnyGemm& gemm) const {
   if (major_ != 9) return false;
   if (!rows_independent_) {
+    if (std::holds_alternative<ByCublaslt>(large_cut_of(gemm))) return false;
     const SkinnyCut* cut = cut_of(gemm);
     return cut != nullptr ? cut->skinny && skinny_gemm_fits(gemm) : skinny_pays(gemm);
   }

@@ -2,8 +2,8 @@
 // of k apart, and the norm adds them up while it reads: no block waits for the others' parts. What
 // is added is rounded as if it had been written.
 //
-// Which products gain by that, and how they are cut, is timed with a norm behind each when a model
-// has been placed. (At 256 rows parts are 16 MB, which take longer to write and read than meeting
+// Which products gain by that, and how they are cut, is timed in a layer when a model has been
+// placed. (At 256 rows parts are 16 MB, which take longer to write and read than meeting
 // does; at 64 nothing is gained.)
 #include <iterator>
 
@@ -84,58 +84,6 @@ void CudaBackend::norm(const NormArgs& a) {
   }
   flush();
   check(cuda::norm(n, stream_), "norm");
-}
-
-size_t CudaBackend::norm_room(const ProductShape& s) {
-  return 3 * (static_cast<size_t>(kRowsSkinny[std::size(kRowsSkinny) - 1] * s.n) *
-                  dtype_bytes(s.dtype) +
-              256);
-}
-
-// Keeps the best cut for b.gemm.m rows with a norm behind it, where it beats the product as it is
-// chosen without.
-void CudaBackend::tune_apart(const ProductShape& s, Bench& b) {
-  const int64_t m = b.gemm.m;
-  const auto rows = static_cast<int>(m);
-  // Of these no product goes into a residual: gates, heads, and what is much wider than its input.
-  if (s.gated || s.bias || s.n == vocab_ || s.n > s.k + s.k / 4 || s.n % 8 != 0) return;
-  auto* const to = static_cast<std::byte*>(b.gemm.output);
-  const auto matrix = [&](int64_t place) {
-    const auto bytes = static_cast<size_t>(m * s.n) * dtype_bytes(s.dtype);
-    return Matrix{to + static_cast<size_t>(place) * ((bytes + 255) / 256 * 256), s.dtype, m, s.n,
-                  s.n};
-  };
-  Norm n;
-  n.input = matrix(0);
-  n.residual = matrix(1);
-  n.output = matrix(2);
-  n.weight = {const_cast<void*>(b.weights[0]), s.dtype, 1, s.n, s.n};
-  LinearPart part;
-  part.values = {nullptr, s.dtype, s.n, s.k, s.k};
-  const Matrix input{const_cast<void*>(b.gemm.input), s.dtype, m, s.k, s.k};
-  double best_ms = kOursWorthwhile * time_launches(b, [&](const void* weight) {
-                     part.values.data = const_cast<void*>(weight);
-                     product(part, input, n.input);
-                     return cuda::norm(n, stream_);
-                   });
-  const GemmOperands of_bench = operands_of(b);
-  const SkinnyCut* best = nullptr;
-  const std::vector<SkinnyCut> all = cuts_left_apart(rows);
-  n.sums = of_bench.partials;
-  for (const SkinnyCut& cut : all) {
-    n.parts = cut.parts;
-    if (!norm_adds_parts(n)) continue;
-    const double ms = time_launches(b, [&](const void* weight) {
-      GemmOperands g = of_bench;
-      g.weight = weight;
-      const cudaError_t error = leave_parts(g, cut);
-      return error == cudaSuccess ? cuda::norm(n, stream_) : error;
-    });
-    if (ms >= best_ms) continue;
-    best_ms = ms;
-    best = &cut;
-  }
-  if (best != nullptr) aparts_[{static_cast<int>(s.n), static_cast<int>(s.k), rows}] = *best;
 }
 
 }  // namespace troupe::cuda

@@ -1,18 +1,53 @@
-// What timing products shares: the product that is timed, on memory of its own, and when a kernel
-// of ours is worth taking.
+// What timing products shares: a product on memory of its own, the layer it stands in, its ways.
 #pragma once
 
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/launch_clock.hpp"
+#include "kernels/cuda/race.hpp"
 
 namespace troupe::cuda {
 
+// One way to compute a product.
+struct CudaBackend::Way {
+  std::string name;
+  LaunchClock::Launch launch;  // none: it takes `ms`
+  std::function<void()> keep;  // remembers it for such products
+  double ms = kNever;
+};
+
 struct CudaBackend::Bench {
-  std::vector<const void*> weights;
-  Gemm gemm;
+  Bench(std::vector<const void*> weights, cudaStream_t stream)
+      : clock(std::move(weights), stream) {}
+
+  LaunchClock clock;
+  ProductShape shape = {};
+  Gemm gemm = {};
   SumsTo sums_to = SumsTo::output;
-  cudaEvent_t begin = nullptr, end = nullptr;
+  int64_t rows_most = 0;
+  double others_ms = kNever;  // cuBLASLt's milliseconds for gemm.m rows
+  // In a layer: the norm in front, which writes the input, and the weight in the first copy. The head
+  // stands in none.
+  Layer* layer = nullptr;
+  size_t place = 0;
+  Norm norm = {};
+  const std::byte* weight = nullptr;
+
+  [[nodiscard]] bool is_head() const { return gemm.output_dtype == DType::f32; }
+  [[nodiscard]] SumsTo usually() const { return shape.gated ? SumsTo::gate : SumsTo::output; }
+};
+
+// The products of a model once, in the order in which they were placed: about what a layer of it
+// does, but for attention. (A model whose layers differ has all their products in one.)
+struct CudaBackend::Layer {
+  std::vector<Bench*> products;
+  size_t bytes = 0;  // of its weights
+  int copies = 1;  // of them, one behind the other: what is small would stay in L2
+  int parts = 0;  // that the last product left for the next norm to add up; 0: none
 };
 
 // Between two of these the upper one's choice serves (and more rows: tuning.cpp).
@@ -21,8 +56,5 @@ constexpr int kRowsSkinny[] = {8, 16, 32};
 // whoever reads the product adds them up.
 std::vector<SkinnyCut> cuts_that_meet(int rows);
 std::vector<SkinnyCut> cuts_left_apart(int rows);
-constexpr double kNever = 1e30;  // milliseconds of what cannot run
-// Timings of equal kernels differ by less.
-constexpr double kOursWorthwhile = 0.99;
 
 }  // namespace troupe::cuda
