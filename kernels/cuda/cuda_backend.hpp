@@ -207,6 +207,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   void start_mixture();
   // Of all rows; may wait to be drawn from, where a plan says of what.
   void whole_linear(const LinearArgs& args, const StepPlan* plan);
+  Status upload_rows(void* device, const Matrix& host);
   void remember_product(const LinearPart& part);
   [[nodiscard]] const SkinnyCut* cut_of(const SkinnyGemm& gemm) const;
   // Ways of a product on memory of its own, timed against each other (tuning_ways.cpp).

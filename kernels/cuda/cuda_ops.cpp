@@ -35,6 +35,21 @@ bool skinny_pays(const SkinnyGemm& g) {
 
 // ---- placing weights ----
 
+// Rows side by side, whatever lies between them on the host. Waits as upload() does: a copy that does
+// not go to the stream may still be under way when it has returned, and the stream's kernels ask for
+// weights before anything else.
+Status CudaBackend::upload_rows(void* device, const Matrix& host) {
+  const size_t element = dtype_bytes(host.dtype);
+  const size_t row_bytes = static_cast<size_t>(host.cols) * element;
+  if (host.stride == host.cols)
+    return upload(device, host.data, row_bytes * static_cast<size_t>(host.rows));
+  TR_TRY(status_of(
+      cudaMemcpy2DAsync(device, row_bytes, host.data, static_cast<size_t>(host.stride) * element,
+                        row_bytes, static_cast<size_t>(host.rows), cudaMemcpyHostToDevice, stream_),
+      "uploading weights"));
+  return status_of(cudaStreamSynchronize(stream_), "uploading weights");
+}
+
 Result<Matrix> CudaBackend::place(const Matrix& host,
                                   std::vector<std::unique_ptr<DeviceBuffer>>& arena) {
   if (!host) return host;
@@ -42,15 +57,7 @@ Result<Matrix> CudaBackend::place(const Matrix& host,
   use();
   const size_t row_bytes = static_cast<size_t>(host.cols) * dtype_bytes(host.dtype);
   TR_ASSIGN(auto buffer, allocate_device(row_bytes * static_cast<size_t>(host.rows), "weights"));
-  if (host.stride == host.cols) {
-    TR_TRY(upload(buffer->data(), host.data, row_bytes * static_cast<size_t>(host.rows)));
-  } else {
-    TR_TRY(
-        status_of(cudaMemcpy2D(buffer->data(), row_bytes, host.data,
-                               static_cast<size_t>(host.stride) * dtype_bytes(host.dtype),
-                               row_bytes, static_cast<size_t>(host.rows), cudaMemcpyHostToDevice),
-                  "uploading weights"));
-  }
+  TR_TRY(upload_rows(buffer->data(), host));
   const Matrix placed{buffer->data(), host.dtype, host.rows, host.cols, host.cols};
   arena.push_back(std::move(buffer));
   return placed;
@@ -87,14 +94,7 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host,
   size_t row = 0;
   for (const LinearPart& part : host.parts) {
     const auto count = static_cast<size_t>(part.values.rows);
-    if (part.values.stride == part.values.cols) {
-      TR_TRY(upload(to + row * row_bytes, part.values.data, count * row_bytes));
-    } else {
-      TR_TRY(status_of(cudaMemcpy2D(to + row * row_bytes, row_bytes, part.values.data,
-                                    static_cast<size_t>(part.values.stride) * element, row_bytes,
-                                    count, cudaMemcpyHostToDevice),
-                       "uploading weights"));
-    }
+    TR_TRY(upload_rows(to + row * row_bytes, part.values));
     if (part.bias)
       TR_TRY(upload(static_cast<std::byte*>(bias->data()) + row * element, part.bias.data,
                     count * element));

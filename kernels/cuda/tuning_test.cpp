@@ -23,7 +23,7 @@ using ops_suite::LinearTwin;
 using ops_suite::Twin;
 
 // A layer whose products are all large enough to be timed, and a head.
-constexpr int64_t kHidden = 1024, kQkv = 1536, kInner = 1408, kVocab = 8192;
+constexpr int64_t kHidden = 1024, kQkv = 1536, kInner = 1408, kVocab = 2048;
 constexpr int32_t kSlots = 256, kRowsMost = 256;
 
 struct Weights {
@@ -131,7 +131,7 @@ TEST_P(Tuning, WhatWasChosenIsThePlainProduct) {
           << begin;
     }
   }
-  for (const int32_t rows : {1, 8, 11, 16, 30, 33, 64, 90, 128, 190, 256}) check_rows(lab, w, rows);
+  for (const int32_t rows : {1, 8, 16, 30, 33, 64, 128, 256}) check_rows(lab, w, rows);
   const auto report = lab.take();
   EXPECT_TRUE(report.ok()) << ops_suite::describe(report);
 }
