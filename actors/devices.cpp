@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/step_defaults.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/plugin.hpp"
 
@@ -16,7 +17,6 @@ namespace {
 
 constexpr int32_t kSlicesMax = 64;
 constexpr const char* kCudaLibrary = "libtroupe_cuda.so";
-constexpr int32_t kBlockTokensCpu = 16, kBlockTokensDevice = 64;
 
 std::string own_folder() {
   Dl_info info{};
@@ -89,7 +89,7 @@ Result<std::unique_ptr<Backend>> open_encoder_backend(const DeviceChoice& choice
 
 int32_t block_tokens_of(const DeviceChoice& choice, int32_t asked) {
   if (asked > 0) return asked;
-  return choice.cpu() ? kBlockTokensCpu : kBlockTokensDevice;
+  return (choice.cpu() ? engine::kHostSteps : engine::kDeviceSteps).block_tokens;
 }
 
 Result<std::unique_ptr<Backend>> open_backend(const DeviceChoice& choice,

@@ -6,16 +6,12 @@
 #include "actors/port_text.hpp"
 #include "base/limits.hpp"
 #include "engine/executor_core.hpp"
+#include "engine/step_defaults.hpp"
 
 namespace troupe::actors {
 namespace {
 
-// A CPU's chunk of a prompt is small, so that running streams do not wait long for it.
-constexpr int32_t kStepRowsCpu = 512;
-constexpr int32_t kStepRowsDevice = 8192;
-constexpr int32_t kPromptRowsBeside = 192;  // about as long as a step of decoding
 constexpr int32_t kSpanRows = 1024;
-constexpr int32_t kLongStepRows = 1024;  // tens of milliseconds on a device
 constexpr int32_t kScoreRows = 256;  // logit rows beside those of the running sequences
 constexpr int64_t kDeviceSharePercent = 90;
 constexpr int64_t kHostSharePercent = 50;  // other programs live there too
@@ -67,14 +63,16 @@ constexpr int64_t kHostCacheWeights = 2;
 engine::SchedulerConfig device_scheduler(const LoadRequest& request) {
   const EngineOptions& options = request.options;
   engine::SchedulerConfig config = scheduler_config(request.folder->facts(), options);
-  const int32_t rows_default = request.device.cpu() ? kStepRowsCpu : kStepRowsDevice;
-  config.step_rows = options.max_step_tokens > 0 ? options.max_step_tokens : rows_default;
+  const engine::StepDefaults& defaults =
+      request.device.cpu() ? engine::kHostSteps : engine::kDeviceSteps;
+  config.step_rows =
+      options.max_step_tokens > 0 ? options.max_step_tokens : defaults.step_rows;
   config.step_rows = std::min(std::max(config.step_rows, config.slots), limits::step_rows);
   config.logit_rows = config.slots + kScoreRows;
-  if (!request.device.cpu()) config.long_step_rows = kLongStepRows;
+  config.long_step_rows = defaults.long_step_rows;
   // Pictures come one by one as they are encoded: their rows would seldom be a crowd.
-  if (!request.device.cpu() && request.eyes == nullptr && options.max_step_tokens == 0)
-    config.prompt_rows_beside = kPromptRowsBeside;
+  if (request.eyes == nullptr && options.max_step_tokens == 0)
+    config.prompt_rows_beside = defaults.prompt_rows_beside;
   if (request.eyes == nullptr) return config;
   // Rows that attend both ways are read in one step, however many sequences decode beside them.
   const bool spans = request.eyes->folder->rules().sight == vision::Sight::bidirectional;

@@ -16,6 +16,7 @@
 #include "engine/executor_core.hpp"
 #include "engine/sampling_plan.hpp"
 #include "engine/scheduler.hpp"
+#include "engine/step_defaults.hpp"
 #include "engine/step_loop.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "models/model.hpp"
@@ -24,9 +25,6 @@ namespace {
 
 using namespace troupe;
 using namespace troupe::engine;
-
-// The engine's own defaults on a device (actors/loaded_executor.cpp).
-constexpr int32_t kStepRows = 8192, kLongStepRows = 1024, kPromptRowsBeside = 192, kBlockTokens = 16;
 
 template <class T>
 T or_end(Result<T> r) {
@@ -60,16 +58,16 @@ SchedulerConfig config_of(const models::ModelFacts& facts, const std::vector<Len
   c.facts = facts;
   c.vocab = facts.vocab;
   c.context_length = facts.context_length;
-  c.block_tokens = kBlockTokens;
+  c.block_tokens = kDeviceSteps.block_tokens;
   c.slots = static_cast<int32_t>(requests.size());
-  c.step_rows = kStepRows;
-  c.long_step_rows = kLongStepRows;
-  c.prompt_rows_beside = kPromptRowsBeside;
+  c.step_rows = kDeviceSteps.step_rows;
+  c.long_step_rows = kDeviceSteps.long_step_rows;
+  c.prompt_rows_beside = kDeviceSteps.prompt_rows_beside;
   c.logit_rows = c.slots + 256;
   c.prefix_reuse = false;
   c.groups = facts.groups;
   int32_t blocks = 1;
-  for (const Lengths& r : requests) blocks += (r.input + r.output) / kBlockTokens + 2;
+  for (const Lengths& r : requests) blocks += (r.input + r.output) / c.block_tokens + 2;
   for (models::CacheGroup& g : c.groups) g.cache.blocks = blocks;
   return c;
 }
@@ -125,7 +123,7 @@ int main(int argc, char** argv) {
   const auto backend = or_end(cuda::CudaBackend::open(0));
   models::LoadOptions options;
   options.format = models::LoadFormat::dummy;
-  options.block_tokens = kBlockTokens;
+  options.block_tokens = kDeviceSteps.block_tokens;
   const auto folder = or_end(models::ModelFolder::open(argv[1], options));
   const auto model = or_end(models::Model::load(folder, *backend, nullptr, options));
   const SchedulerConfig config = config_of(model->facts(), requests);
