@@ -33,7 +33,6 @@ struct Options {
   const char* name = "";
   bool graphs = true, cublas = false;
   int share = 0, variant = -1, parts = -1;
-  bool other_gate = false;  // gate and up by cuBLASLt for more than 32 rows
   bool own_down = false;  // down by skinny_gemm likewise
   bool sampled = false;  // top-k, top-p and a seed in place of greedy
   bool attention = true, rope = true, norms = true,
@@ -198,7 +197,7 @@ void Decoder::product(const Memory& weight, const void* in, void* out, int n, in
                       bool f32) {
   if (!options_.products) return;
   // As the backend chooses (kernels/cuda/cuda_ops.cpp).
-  const bool wide = n >= 65536 || (gated && !options_.other_gate && n >= 24576);
+  const bool wide = n >= 65536;
   const bool few =
       batch_ <= 32 ||
       (batch_ <= kSkinnyRowsMax && (options_.variant >= 0 || wide || (options_.own_down && k > n)));
@@ -457,7 +456,6 @@ int main(int argc, char** argv) {
     run(eight, 64, "top-k, top-p, seed", [](Options& o) { o.sampled = true; });
     for (const int v : {0, 1})
       run(eight, 64, ("skinny v" + std::to_string(v)).c_str(), [=](Options& o) { o.variant = v; });
-    run(eight, 64, "gate and up by cuBLASLt", [](Options& o) { o.other_gate = true; });
     run(eight, 64, "down by skinny_gemm", [](Options& o) { o.own_down = true; });
     run(eight, 64, "default, from 224", [](Options&) {});
     run(eight, 64, "cuBLASLt", [](Options& o) { o.cublas = true; });

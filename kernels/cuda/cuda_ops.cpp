@@ -27,8 +27,7 @@ constexpr int kSkinnyRowsBest = 32, kManyOutputs = 65536;
 constexpr double kEvenEnough = 0.92;
 
 bool skinny_pays(const SkinnyGemm& g) {
-  return skinny_gemm_fits(g) &&
-         (g.m <= kSkinnyRowsBest || g.n >= kManyOutputs || skinny_takes_tall_tiles(g));
+  return skinny_gemm_fits(g) && (g.m <= kSkinnyRowsBest || g.n >= kManyOutputs);
 }
 
 }  // namespace

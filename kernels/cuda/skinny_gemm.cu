@@ -331,8 +331,6 @@ cudaError_t choose(const SkinnyGemm& a, int sms, cudaStream_t stream) {
   constexpr int kManyOutputs = 65536;
   if (a.variant == 1 || (a.variant < 0 && a.n >= kManyOutputs))
     return run<T, 64, 2, 2>(a, sms, stream);
-  if (a.variant == 2 || (a.variant < 0 && skinny_takes_tall_tiles(a)))
-    return run<T, 64, 4, 1>(a, sms, stream);
   return run<T, 64, 1, 4>(a, sms, stream);
 }
 
@@ -345,11 +343,6 @@ size_t skinny_gemm_partials_bytes(int rows) {
 }
 size_t skinny_gemm_counters(int64_t n_max) {
   return static_cast<size_t>(n_max / 16 + 3);
-}
-
-bool skinny_takes_tall_tiles(const SkinnyGemm& a) {
-  constexpr int kRowsLeast = 33, kOutputsLeast = 24'576;
-  return a.m >= kRowsLeast && a.gated_silu && a.n >= kOutputsLeast && !a.fixed_cut;
 }
 
 bool skinny_gemm_fits(const SkinnyGemm& a) {

@@ -28,14 +28,11 @@ struct SkinnyCut {
   int strips = -1, parts = -1;
 };
 
-constexpr int kSkinnyVariants = 3;
+constexpr int kSkinnyVariants = 2;
 size_t skinny_gemm_partials_bytes(int rows_max);
 size_t skinny_gemm_counters(int64_t n_max);
 
 bool skinny_gemm_fits(const SkinnyGemm& args);
-// Many rows of a wide gate: tiles of up to 256 weight rows, so that the input, which every tile
-// reads again from L2, does not take more of its bandwidth than the weight.
-bool skinny_takes_tall_tiles(const SkinnyGemm& args);
 cudaError_t skinny_gemm(const SkinnyGemm& args, int multiprocessors, cudaStream_t stream);
 
 }  // namespace troupe::cuda

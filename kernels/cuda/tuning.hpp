@@ -17,7 +17,7 @@ struct CudaBackend::Way {
   std::string name;
   LaunchClock::Launch launch;  // none: it takes `ms`
   std::function<void()> keep;  // remembers it for such products
-  double ms = kNever;
+  double ms = kNever;  // alone
 };
 
 struct CudaBackend::Bench {

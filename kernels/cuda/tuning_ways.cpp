@@ -124,16 +124,22 @@ double CudaBackend::settle_alone(Bench& b, const Ways& ways) {
   return keep_quickest(b, ways, race_alone(b, ways, effort_for(b.gemm).rules), kOursWorthwhile);
 }
 
+// Where no layer can be recorded, what they took alone decides.
 double CudaBackend::settle_in_layers(Bench& b, const Ways& ways) {
-  return keep_quickest(b, ways, race_in_layers(b, ways), kLayerWorthwhile);
+  std::vector<double> times = race_in_layers(b, ways);
+  if (std::all_of(times.begin(), times.end(), [](double ms) { return ms >= kNever; }))
+    std::transform(ways.begin(), ways.end(), times.begin(), [](const Way& way) { return way.ms; });
+  return keep_quickest(b, ways, times, kLayerWorthwhile);
 }
 
-// The first, and those that are not far behind alone.
+// The first, and those that are not far behind alone; with what they took.
 CudaBackend::Ways CudaBackend::heat(Bench& b, Ways ways) {
   const std::vector<double> times = race_alone(b, ways, {1, kFarAlone, 1, kFarAlone});
-  Ways left = {std::move(ways[0])};
-  for (size_t i = 1; i < ways.size(); ++i) {
-    if (times[i] < kNever) left.push_back(std::move(ways[i]));
+  Ways left;
+  for (size_t i = 0; i < ways.size(); ++i) {
+    if (i > 0 && times[i] >= kNever) continue;
+    left.push_back(std::move(ways[i]));
+    left.back().ms = times[i];
   }
   return left;
 }
