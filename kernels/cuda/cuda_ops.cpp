@@ -137,9 +137,9 @@ GemmOperands CudaBackend::operands_of(const LinearPart& w, const Matrix& x, cons
 bool CudaBackend::takes_skinny(const SkinnyGemm& gemm) const {
   if (major_ != 9) return false;
   if (!rows_independent_) {
-    if (std::holds_alternative<ByCublaslt>(large_cut_of(gemm))) return false;
     const SkinnyCut* cut = cut_of(gemm);
-    return cut != nullptr ? cut->skinny && skinny_gemm_fits(gemm) : skinny_pays(gemm);
+    if (cut != nullptr) return cut->skinny && skinny_gemm_fits(gemm);
+    return skinny_pays(gemm) && !std::holds_alternative<ByCublaslt>(large_cut_of(gemm));
   }
   SkinnyGemm slice = gemm;
   slice.m = std::min(slice.m, kSkinnyRowsMax);

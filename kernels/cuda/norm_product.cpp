@@ -5,8 +5,6 @@
 // Which products gain by that, and how they are cut, is timed in a layer when a model has been
 // placed. (At 256 rows parts are 16 MB, which take longer to write and read than meeting
 // does; at 64 nothing is gained.)
-#include <iterator>
-
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/tuning.hpp"
 

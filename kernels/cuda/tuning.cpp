@@ -6,7 +6,6 @@
 // Weights and inputs are noise in memory of its own, given back at the end; where there is no room
 // for it nothing is tuned, and the choices made from shapes alone hold.
 #include <algorithm>
-#include <iterator>
 #include <utility>
 #include <vector>
 

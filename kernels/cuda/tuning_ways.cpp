@@ -124,9 +124,10 @@ double CudaBackend::settle_alone(Bench& b, const Ways& ways) {
   return keep_quickest(b, ways, race_alone(b, ways, effort_for(b.gemm).rules), kOursWorthwhile);
 }
 
-// Where no layer can be recorded, what they took alone decides.
+// Where one is left, or no layer can be recorded, what they took alone stands.
 double CudaBackend::settle_in_layers(Bench& b, const Ways& ways) {
-  std::vector<double> times = race_in_layers(b, ways);
+  std::vector<double> times(ways.size(), kNever);
+  if (ways.size() > 1) times = race_in_layers(b, ways);
   if (std::all_of(times.begin(), times.end(), [](double ms) { return ms >= kNever; }))
     std::transform(ways.begin(), ways.end(), times.begin(), [](const Way& way) { return way.ms; });
   return keep_quickest(b, ways, times, kLayerWorthwhile);
