@@ -252,6 +252,8 @@ TEST(DecodeAttention, EqualsThePlainDefinition) {
   check({{{2, 400}, {4, 4}, {3, 129}}, 8, 2, 128, 16}, false);
   check({ragged, 8, 2, 128, 128}, false);
   check({ragged, 32, 2, 128, 64}, false);
+  check({ragged, 12, 1, 64, 16, DType::f16}, false);
+  check({ragged, 16, 1, 256, 64}, false);
 }
 
 // More items than blocks take by themselves, of every length: the counter that hands out the rest.
@@ -284,13 +286,15 @@ TEST(DecodeAttention, SpreadsSequencesOverClusters) {
 TEST(DecodeAttention, WindowsSoftCapsSlopesSinks) {
   TR_NEEDS_DEVICE();
   const std::vector<Sequence> ragged = {{1, 40}, {2, 333}, {1, 700}};
-  Case c{ragged};
-  c.window = 100;
-  check(c, false);
-  c.softcap = 5.0F;
-  check(c, false);
-  c.alibi = c.sinks = true;
-  check(c, false);
+  for (const int kv_heads : {2, 1}) {  // up to eight rows of a key, and sixteen
+    Case c{ragged, 8, kv_heads};
+    c.window = 100;
+    check(c, false);
+    c.softcap = 5.0F;
+    check(c, false);
+    c.alibi = c.sinks = true;
+    check(c, false);
+  }
 }
 
 // What a block may have is 64 KiB on 7.5, 99 on 8.6 and 8.9, 163 on 8.0 and 227 on 9.0; a shape

@@ -144,10 +144,10 @@ class Fetcher {
 };
 
 // This warp's tiles of an item, the first of which is in `slot`; gives the slot behind the last.
-template <class T, int kDim, bool kRich>
+template <class T, int kDim, int kEights, bool kRich>
 __device__ __forceinline__ int sum_tiles(const DecodeAttention& p, const Item& item, int group,
                                          uint32_t ring, Fetcher<T, kDim>& fetcher, int slot,
-                                         Rows<T, kDim>& rows) {
+                                         Rows<T, kDim, kEights>& rows) {
   using L = Layout<kDim>;
   const int first = item.work.begin + static_cast<int>(threadIdx.x) / 32 * kTile;
   for (int at = first; at < item.work.end; at += kWarps * kTile) {
@@ -155,14 +155,15 @@ __device__ __forceinline__ int sum_tiles(const DecodeAttention& p, const Item& i
     __syncwarp();
     fetcher.next();
     const uint32_t tile = ring + static_cast<uint32_t>(slot * L::kStage);
-    const Weights weights = score_tile<T, kDim, L, kRich>(p, item, group, at, tile, rows);
-    sum_tile<T, kDim, L>(tile + L::kHalf, weights, rows);
+    const Weights<kEights> weights =
+        score_tile<T, kDim, kEights, L, kRich>(p, item, group, at, tile, rows);
+    sum_tile<T, kDim, kEights, L>(tile + L::kHalf, weights, rows);
     slot = slot + 1 == L::kStages ? 0 : slot + 1;
   }
   return slot;
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kEights>
 __global__ void __launch_bounds__(kThreads, 2)
     decode_attention_kernel(const __grid_constant__ DecodeAttention p) {
 #if __CUDA_ARCH__ < 900  // of what runs here, decode_stream.cu has the rest
@@ -180,11 +181,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int index = static_cast<int>(blockIdx.x);; index += static_cast<int>(gridDim.x)) {
     const Item item = load_item(p, index, items);
     if (!item.valid) break;
-    Rows<T, kDim> rows;
-    begin_rows<T, kDim>(item, group, rows);
-    load_query<T, kDim>(p, item, group, rows);
-    slot = sum_tiles<T, kDim, true>(p, item, group, ring, fetcher, slot, rows);
-    leave_sums<T, kDim>(p, item, group, sets, rows);
+    Rows<T, kDim, kEights> rows;
+    begin_rows(item, group, rows);
+    load_query(p, item, group, rows);
+    slot = sum_tiles<T, kDim, kEights, true>(p, item, group, ring, fetcher, slot, rows);
+    leave_sums(p, item, group, sets, rows);
     if (item.work.shares == 1) continue;
     __shared__ bool last;
     if (threadIdx.x == 0) last = count_in(p, item);
@@ -244,7 +245,7 @@ __device__ __forceinline__ void add_cluster(const DecodeAttention& p, const Item
 }
 
 // A cluster a sequence and kv head.
-template <class T, int kDim>
+template <class T, int kDim, int kEights>
 __global__ void __launch_bounds__(kThreads, 2)
     decode_cluster_kernel(const __grid_constant__ DecodeAttention p) {
 #if __CUDA_ARCH__ >= 900
@@ -269,11 +270,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   auto* sets = reinterpret_cast<float*>(shared + L::kRings);
   float* own = sets + kWarps * set_floats<kDim>(row_count);
   if (item.work.share < item.work.shares) {
-    Rows<T, kDim> rows;
-    begin_rows<T, kDim>(item, group, rows);
-    load_query<T, kDim>(p, item, group, rows);
-    sum_tiles<T, kDim, false>(p, item, group, ring, fetcher, 0, rows);
-    put_set<T, kDim>(sets + warp * set_floats<kDim>(row_count), row_count, rows);
+    Rows<T, kDim, kEights> rows;
+    begin_rows(item, group, rows);
+    load_query(p, item, group, rows);
+    sum_tiles<T, kDim, kEights, false>(p, item, group, ring, fetcher, 0, rows);
+    put_set(sets + warp * set_floats<kDim>(row_count), row_count, rows);
     meet();
     const Sets warps = {sets, set_floats<kDim>(row_count), kWarps, row_count};
     for (int i = threadIdx.x; i < row_count * (kDim / 4); i += kThreads) {
@@ -293,9 +294,10 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <class T, int kDim>
 cudaError_t spread(const DecodeAttention& args, cudaStream_t stream) {
-  const auto kernel = decode_cluster_kernel<T, kDim>;
-  const auto shared =
-      static_cast<size_t>(cluster_bytes<kDim>(args.shape.heads / args.layer.kv_heads));
+  const int rows = args.shape.heads / args.layer.kv_heads;
+  const auto kernel =
+      rows <= 8 ? decode_cluster_kernel<T, kDim, 1> : decode_cluster_kernel<T, kDim, 2>;
+  const auto shared = static_cast<size_t>(cluster_bytes<kDim>(rows));
   TR_CUDA_TRY(allow_shared(kernel, shared));
   const dim3 grid(static_cast<unsigned>(args.sequence_count) * kCluster,
                   static_cast<unsigned>(args.layer.kv_heads));
@@ -308,9 +310,10 @@ cudaError_t run(const DecodeAttention& args, int multiprocessors, cudaStream_t s
     if (args.sequences != nullptr) return spread<T, kDim>(args, stream);
   }
   if (runs_hopper_code()) return stream_decode<T, kDim>(args, multiprocessors, stream);
-  const auto kernel = decode_attention_kernel<T, kDim>;
-  const auto shared = static_cast<size_t>(
-      Layout<kDim>::bytes(args.shape.heads / args.layer.kv_heads * args.rows_max));
+  const int rows = args.shape.heads / args.layer.kv_heads * args.rows_max;
+  const auto kernel =
+      rows <= 8 ? decode_attention_kernel<T, kDim, 1> : decode_attention_kernel<T, kDim, 2>;
+  const auto shared = static_cast<size_t>(Layout<kDim>::bytes(rows));
   int together = 0;
   TR_CUDA_TRY(allow_shared(kernel, shared));
   TR_CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, kThreads, shared));

@@ -36,21 +36,27 @@ __device__ void clean_tail(uint8_t* values, int count) {
 }
 
 // The packed query rows as matrix fragments.
-template <class T, int kDim>
-__device__ __forceinline__ void take_query(const uint8_t* query, int rows, Rows<T, kDim>& r) {
-  const int lane = threadIdx.x % 32, row = lane % 16;
-  const uint32_t at = ptx::shared_address(query + (row < rows ? row : 0) * Layout<kDim>::kQueryRow);
+template <class T, int kDim, int kEights>
+__device__ __forceinline__ void take_query(const uint8_t* query, int rows,
+                                           Rows<T, kDim, kEights>& r) {
+  const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int k = 0; k < kDim / 16; ++k) {
-    ptx::load_matrix(r.query[k], at + static_cast<uint32_t>((k * 2 + lane / 16) * 16));
+  for (int e = 0; e < kEights; ++e) {
+    const int row = e * 8 + lane % 8;
+    const uint32_t at =
+        ptx::shared_address(query + (row < rows ? row : 0) * Layout<kDim>::kQueryRow);
+    const bool there = e * 8 + lane / 4 < rows;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (lane / 4 + i % 2 * 8 >= rows) r.query[k][i] = 0;
+    for (int k = 0; k < kDim / 16; k += 2) {
+      uint32_t b[4];
+      ptx::load_matrix(b, at + static_cast<uint32_t>((k * 2 + lane / 8) * 16));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) r.query[k + i / 2][e][i % 2] = there ? b[i] : 0;
     }
   }
 }
 
-template <class T, int kDim, bool kRich>
+template <class T, int kDim, int kEights, bool kRich>
 __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t* slots,
                         const uint8_t* queries, Ring& ring) {
   using L = Layout<kDim>;
@@ -77,33 +83,33 @@ __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t*
     ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
     const Item item = ring.item[at.slot];
     if (!item.valid) return hand_over(item);
-    Rows<T, kDim> rows;
-    begin_rows<T, kDim>(item, group, rows);
+    Rows<T, kDim, kEights> rows;
+    begin_rows(item, group, rows);
     ptx::mbarrier_wait(&ring.query_full[query.slot], query.parity);
-    take_query<T, kDim>(queries + query.slot * copies.rows * L::kQueryRow,
-                        group * item.work.sequence.row_count, rows);
+    take_query(queries + query.slot * copies.rows * L::kQueryRow,
+               group * item.work.sequence.row_count, rows);
     __syncwarp();
     if (leads) ptx::mbarrier_arrive(&ring.query_empty[query.slot]);
     if (item.work.begin >= item.work.end) give_back();  // a share that a window hides
     for (int tile = item.work.begin; tile < item.work.end; tile += kTokens) {
       const int position = tile + warp * kTile, count = item.work.end - position;
       ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
-      Weights weights;
+      Weights<kEights> weights;
       if (count > 0) {
         const uint8_t* keys = slots + at.slot * L::kSlot + warp * kTile * 128;
-        weights = score_tile<T, kDim, L, kRich>(p, item, group, position, ptx::shared_address(keys),
-                                                rows);
+        weights = score_tile<T, kDim, kEights, L, kRich>(p, item, group, position,
+                                                         ptx::shared_address(keys), rows);
       }
       give_back();
       ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
       if (count > 0) {
         uint8_t* values = slots + at.slot * L::kSlot + warp * kTile * 128;
         if (count < kTile) clean_tail<kDim>(values, count);
-        sum_tile<T, kDim, L>(ptx::shared_address(values), weights, rows);
+        sum_tile<T, kDim, kEights, L>(ptx::shared_address(values), weights, rows);
       }
       give_back();
     }
-    leave_sums<T, kDim>(p, item, group, sets, rows);
+    leave_sums(p, item, group, sets, rows);
     if (item.work.shares > 1) hand_over(item);
   }
 }
@@ -124,7 +130,7 @@ __device__ void count_shares(const DecodeAttention& p, Ring& ring) {
   }
 }
 
-template <class T, int kDim, bool kRich>
+template <class T, int kDim, int kEights, bool kRich>
 __global__ void __launch_bounds__(kBlockThreads, kDim == 256 ? 1 : 2)
     decode_stream_kernel(const __grid_constant__ Copies copies,
                          const __grid_constant__ DecodeAttention p) {
@@ -158,7 +164,7 @@ __global__ void __launch_bounds__(kBlockThreads, kDim == 256 ? 1 : 2)
     Producer<T, kDim>(p, copies, slots, queries, ring).run();
   } else {
     ptx::wait_for_earlier_kernels();
-    consume<T, kDim, kRich>(p, copies, slots, queries, ring);
+    consume<T, kDim, kEights, kRich>(p, copies, slots, queries, ring);
   }
 #endif
 }
@@ -186,6 +192,13 @@ cudaError_t describe(Copies& copies, const DecodeAttention& a) {
   return make_tensor_map(&copies.values, l.values, a.shape.dtype, s);
 }
 
+template <class T, int kDim, int kEights>
+auto kernel_for(const AttentionShape& s) {
+  const bool rich = s.softcap > 0.0F || s.alibi_slopes != nullptr || s.window > 0;
+  return rich ? decode_stream_kernel<T, kDim, kEights, true>
+              : decode_stream_kernel<T, kDim, kEights, false>;
+}
+
 }  // namespace
 
 template <class T, int kDim>
@@ -199,10 +212,7 @@ cudaError_t stream_decode(const DecodeAttention& a, int multiprocessors, cudaStr
   const int room = (227 << 10) / kBlocks - kOwn - L::bytes(0, rows);
   copies.rows = rows;
   copies.slots = room / L::kSlot < kSlotsMax ? room / L::kSlot : kSlotsMax;
-  const AttentionShape& s = a.shape;
-  const bool rich = s.softcap > 0.0F || s.alibi_slopes != nullptr || s.window > 0;
-  const auto kernel =
-      rich ? decode_stream_kernel<T, kDim, true> : decode_stream_kernel<T, kDim, false>;
+  const auto kernel = rows <= 8 ? kernel_for<T, kDim, 1>(a.shape) : kernel_for<T, kDim, 2>(a.shape);
   TR_CUDA_TRY(allow_shared(kernel, (227 << 10) - kOwn));
   return launch(kernel,
                 {dim3(static_cast<unsigned>(multiprocessors * kBlocks)), dim3(kBlockThreads),

@@ -111,31 +111,30 @@ __device__ __forceinline__ Sets sets_of_shares(const DecodeAttention& p, const I
           group * item.work.sequence.row_count};
 }
 
-template <class T, int kDim>
-__device__ __forceinline__ void put_set(float* set, int rows, const Rows<T, kDim>& r) {
-  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+template <class T, int kDim, int kEights>
+__device__ __forceinline__ void put_set(float* set, int rows, const Rows<T, kDim, kEights>& r) {
+  const int g = threadIdx.x % 32 / 4;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float weight = r.weight[half];
-    weight += __shfl_xor_sync(0xffffffff, weight, 1);
-    weight += __shfl_xor_sync(0xffffffff, weight, 2);
-    const int row = g + half * 8;
+  for (int i = 0; i < r.kOwn; ++i) {
+    const float weight = over_tokens(r.weight[i], [](float a, float b) { return a + b; });
+    const int row = r.row_of(i);
     if (row >= rows) continue;
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
-      *reinterpret_cast<float2*>(set + row * kDim + n * 8 + t * 2) = {r.sum[n][half * 2],
-                                                                      r.sum[n][half * 2 + 1]};
+    for (int n = 0; n < kDim / 16; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        set[row * kDim + n * 16 + half * 8 + g] = r.sum[n][i / 2][half * 2 + i % 2];
     }
-    if (t == 0) *reinterpret_cast<float2*>(set + rows * kDim + row * 2) = {r.top[half], weight};
+    if (g == 0) *reinterpret_cast<float2*>(set + rows * kDim + row * 2) = {r.top[i], weight};
   }
 }
 
 // Adds up what the four warps have; the result goes to the output, or to the share's own place.
-template <class T, int kDim>
+template <class T, int kDim, int kEights>
 __device__ void leave_sums(const DecodeAttention& p, const Item& item, int group, float* sets,
-                           const Rows<T, kDim>& r) {
+                           const Rows<T, kDim, kEights>& r) {
   const int rows = group * item.work.sequence.row_count, floats = set_floats<kDim>(rows);
-  put_set<T, kDim>(sets + static_cast<int>(threadIdx.x) / 32 * floats, rows, r);
+  put_set(sets + static_cast<int>(threadIdx.x) / 32 * floats, rows, r);
   meet();
   const Sets warps = {sets, floats, kWarps, rows};
   for (int i = threadIdx.x; i < rows * (kDim / 4); i += kThreads) {

@@ -1,12 +1,15 @@
 // What both decode kernels do with keys and values once they lie in shared memory: scores of packed
-// query rows, running softmax, weighted sums. (Adding up what warps and shares left: decode_sums.cuh.)
+// query rows, running softmax, weighted sums. (Adding up what warps and shares left:
+// decode_sums.cuh.)
 //
-// All query heads of a group (times the query rows) are the 16 rows of the matrix instruction, so a
-// key is read once for all of them. Four warps take 16 tokens each and meet only at an item's end.
+// All query heads of a group (times the query rows) are columns of the matrix instruction, which
+// has eight, so a key is read once for all of them; keys, and then dimensions of values, are its 16
+// rows. (The other way round 16 rows would be multiplied where a group of four or eight has no more
+// than eight.) Four warps take 16 tokens each and meet only at an item's end.
 //
 // Rows that are not there are zeros, and so are their weights (but where scores are shaped, which
-// takes the registers): products of zeros draw next to no power, and a step of hundreds of sequences
-// is as fast as its power allows.
+// takes the registers): products of zeros draw next to no power, and a step of hundreds of
+// sequences is as fast as its power allows.
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
@@ -48,12 +51,20 @@ __device__ __forceinline__ Item load_item(const DecodeAttention& p, int index, i
   return item;
 }
 
-template <class T, int kDim>
+// The packed query rows as a lane has them: eight a column of the matrix instruction, kEights
+// times. Of every eight a lane has the softmax and the sums of two.
+template <class T, int kDim, int kEights>
 struct Rows {
-  uint32_t query[kDim / 16][4];
-  float sum[kDim / 8][4];
-  float top[2], weight[2];
-  int limit[2];  // positions from here on are not this lane's rows' to see
+  static constexpr int kOwn = kEights * 2;
+  uint32_t query[kDim / 16][kEights][2];
+  float sum[kDim / 16][kEights][4];
+  float top[kOwn], weight[kOwn];
+  int limit[kOwn];  // positions from here on are not this row's to see
+
+  // The packed row whose softmax is this lane's `own`th.
+  static __device__ __forceinline__ int row_of(int own) {
+    return own / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + own % 2;
+  }
 };
 
 // The last position that a packed row sees.
@@ -61,18 +72,22 @@ __device__ __forceinline__ int own_position(const AttentionSequence& s, int row,
   return s.causal ? s.kv_len - s.row_count + row / group : s.kv_len - 1;
 }
 
-template <class T, int kDim>
-__device__ __forceinline__ void begin_rows(const Item& item, int group, Rows<T, kDim>& r) {
-  const int g = threadIdx.x % 32 / 4, rows = group * item.work.sequence.row_count;
+template <class T, int kDim, int kEights>
+__device__ __forceinline__ void begin_rows(const Item& item, int group, Rows<T, kDim, kEights>& r) {
+  const int rows = group * item.work.sequence.row_count;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = g + half * 8, own = own_position(item.work.sequence, row, group);
-    r.limit[half] = row < rows ? min(item.work.end, own + 1) : 0;
-    r.top[half] = kNone;
-    r.weight[half] = 0.0F;
+  for (int i = 0; i < r.kOwn; ++i) {
+    const int row = r.row_of(i), own = own_position(item.work.sequence, row, group);
+    r.limit[i] = row < rows ? min(item.work.end, own + 1) : 0;
+    r.top[i] = kNone;
+    r.weight[i] = 0.0F;
   }
 #pragma unroll
-  for (int i = 0; i < kDim / 8; ++i) r.sum[i][0] = r.sum[i][1] = r.sum[i][2] = r.sum[i][3] = 0.0F;
+  for (int n = 0; n < kDim / 16; ++n) {
+#pragma unroll
+    for (int e = 0; e < kEights; ++e)
+      r.sum[n][e][0] = r.sum[n][e][1] = r.sum[n][e][2] = r.sum[n][e][3] = 0.0F;
+  }
 }
 
 // Where a packed row's query lies.
@@ -84,22 +99,22 @@ __device__ __forceinline__ const T* query_row(const DecodeAttention& p, const It
          (item.kv_head * group + row % group) * kDim;
 }
 
-// The query rows this lane holds of the matrix fragment: g and g + 8 of the packed rows.
-template <class T, int kDim>
+// The query rows this lane holds of the matrix fragment: one of every eight.
+template <class T, int kDim, int kEights>
 __device__ void load_query(const DecodeAttention& p, const Item& item, int group,
-                           Rows<T, kDim>& r) {
+                           Rows<T, kDim, kEights>& r) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const int rows = group * item.work.sequence.row_count;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = g + half * 8;
+  for (int e = 0; e < kEights; ++e) {
+    const int row = e * 8 + g;
     const bool there = row < rows;
     const auto* words =
         reinterpret_cast<const uint32_t*>(query_row<T, kDim>(p, item, group, there ? row : 0));
 #pragma unroll
     for (int k = 0; k < kDim / 16; ++k) {
-      r.query[k][half] = there ? words[k * 8 + t] : 0;
-      r.query[k][half + 2] = there ? words[k * 8 + t + 4] : 0;
+      r.query[k][e][0] = there ? words[k * 8 + t] : 0;
+      r.query[k][e][1] = there ? words[k * 8 + t + 4] : 0;
     }
   }
 }
@@ -129,110 +144,118 @@ __device__ __forceinline__ float shaped(const DecodeAttention& p, const Item& it
 
 // Scores of 16 tokens become weights, kept as an operand of the sums; `grown` is what earlier sums
 // are multiplied by.
+template <int kEights>
 struct Weights {
-  uint32_t a[4];
-  float grown[2];
+  uint32_t b[kEights][2];
+  float grown[kEights * 2];
 };
 
-// Heads of 256 leave no registers for more.
-template <int kDim>
-constexpr int kFragmentsAhead = kDim == 256 ? 2 : 4;
+// How many fragments of keys or values are asked for ahead: what registers leave room for.
+template <int kDim, int kEights>
+constexpr int kFragmentsAhead = kDim == 256 && kEights > 1 ? 2 : 4;
 
-// Products of the query with 16 keys: score[n][..] belongs to tokens n * 8 + t * 2 and the next.
-// Fragments are asked for ahead, and sums run in four chains, since each waits for its last.
-template <class T, int kDim, class Place>
-__device__ __forceinline__ void multiply_keys(uint32_t keys, const Rows<T, kDim>& r,
-                                              float (&score)[2][4]) {
-  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim>;
+// Products of 16 keys with the query: score[e][..] belongs to token g (and g + 8 from 2 on), rows
+// e * 8 + t * 2 and the next. Fragments are asked for ahead, and sums run in two chains, since each
+// waits for its last.
+template <class T, int kDim, int kEights, class Place>
+__device__ __forceinline__ void multiply_keys(uint32_t keys, const Rows<T, kDim, kEights>& r,
+                                              float (&score)[kEights][4]) {
+  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim, kEights>;
   const int lane = threadIdx.x % 32, i = lane / 8;
-  const auto load = [&](uint32_t(&b)[4], int k) {
-    ptx::load_matrix(b, keys + Place::at((i / 2) * 8 + lane % 8, k * 2 + (i & 1)));
+  const auto load = [&](uint32_t(&a)[4], int k) {
+    ptx::load_matrix(a, keys + Place::at((i & 1) * 8 + lane % 8, k * 2 + (i >> 1)));
   };
-  float odd[2][4] = {};
-  uint32_t b[kAhead][4];
+  float odd[kEights][4] = {};
+  uint32_t a[kAhead][4];
 #pragma unroll
-  for (int k = 0; k < kAhead; ++k) load(b[k], k);
+  for (int k = 0; k < kAhead; ++k) load(a[k], k);
 #pragma unroll
   for (int k = 0; k < kSteps; ++k) {
-    float(&sum)[2][4] = k % 2 == 0 ? score : odd;
-    ptx::mma_16x8x16<T>(sum[0], r.query[k], b[k % kAhead][0], b[k % kAhead][1]);
-    ptx::mma_16x8x16<T>(sum[1], r.query[k], b[k % kAhead][2], b[k % kAhead][3]);
-    if (k + kAhead < kSteps) load(b[k % kAhead], k + kAhead);
+    float(&sum)[kEights][4] = k % 2 == 0 ? score : odd;
+#pragma unroll
+    for (int e = 0; e < kEights; ++e)
+      ptx::mma_16x8x16<T>(sum[e], a[k % kAhead], r.query[k][e][0], r.query[k][e][1]);
+    if (k + kAhead < kSteps) load(a[k % kAhead], k + kAhead);
   }
 #pragma unroll
-  for (int n = 0; n < 2; ++n) {
+  for (int e = 0; e < kEights; ++e) {
 #pragma unroll
-    for (int c = 0; c < 4; ++c) score[n][c] += odd[n][c];
+    for (int c = 0; c < 4; ++c) score[e][c] += odd[e][c];
   }
+}
+
+// Over the eight lanes that have the same rows.
+template <class Join>
+__device__ __forceinline__ float over_tokens(float x, const Join& join) {
+#pragma unroll
+  for (int apart = 4; apart < 32; apart *= 2) x = join(x, __shfl_xor_sync(0xffffffff, x, apart));
+  return x;
 }
 
 // Place::at(token, chunk): the byte offset of a 16-byte piece of a token's row. kRich: scores have
 // caps, slopes or windows.
-template <class T, int kDim, class Place, bool kRich>
-__device__ __forceinline__ Weights score_tile(const DecodeAttention& p, const Item& item, int group,
-                                              int position, uint32_t keys, Rows<T, kDim>& r) {
-  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  float score[2][4] = {};
-  multiply_keys<T, kDim, Place>(keys, r, score);
+template <class T, int kDim, int kEights, class Place, bool kRich>
+__device__ __forceinline__ Weights<kEights> score_tile(const DecodeAttention& p, const Item& item,
+                                                       int group, int position, uint32_t keys,
+                                                       Rows<T, kDim, kEights>& r) {
+  const int g = threadIdx.x % 32 / 4;
+  float score[kEights][4] = {};
+  multiply_keys<T, kDim, kEights, Place>(keys, r, score);
   const float scale = p.shape.scale * kLog2e;
-  Weights w;
+  Weights<kEights> w;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float top = r.top[half];
+  for (int i = 0; i < r.kOwn; ++i) {
+    float* of_row = score[i / 2] + i % 2;  // two tokens, 8 apart
+    float top = r.top[i];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int at = position + e / 2 * 8 + t * 2 + e % 2;
-      float& x = score[e / 2][half * 2 + e % 2];
+    for (int half = 0; half < 2; ++half) {
+      const int at = position + half * 8 + g;
+      float& x = of_row[half * 2];
       if constexpr (kRich) {
-        x = shaped(p, item, group, g + half * 8, at, x);
+        x = shaped(p, item, group, r.row_of(i), at, x);
       } else {
-        x = at < r.limit[half] ? x * scale : kNone;
+        x = at < r.limit[i] ? x * scale : kNone;
       }
       top = fmaxf(top, x);
     }
-    top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
-    w.grown[half] = exp2_fast(r.top[half] - top);
-    r.top[half] = top;
+    top = over_tokens(top, [](float a, float b) { return fmaxf(a, b); });
+    w.grown[i] = exp2_fast(r.top[i] - top);
+    r.top[i] = top;
     const float from = top <= kNone ? 0.0F : top;  // as long as nothing is seen, weights are zero
-    float weight = 0.0F;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      float& x = score[e / 2][half * 2 + e % 2];
-      x = exp2_fast(x - from);
-      weight += x;
-    }
-    r.weight[half] = r.weight[half] * w.grown[half] + weight;
+    of_row[0] = exp2_fast(of_row[0] - from);
+    of_row[2] = exp2_fast(of_row[2] - from);
+    r.weight[i] = r.weight[i] * w.grown[i] + (of_row[0] + of_row[2]);
   }
-  w.a[0] = pack<T>(score[0][0], score[0][1]);
-  w.a[1] = pack<T>(score[0][2], score[0][3]);
-  w.a[2] = pack<T>(score[1][0], score[1][1]);
-  w.a[3] = pack<T>(score[1][2], score[1][3]);
+#pragma unroll
+  for (int e = 0; e < kEights; ++e) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      w.b[e][half] = ptx::transposed(pack<T>(score[e][half * 2], score[e][half * 2 + 1]));
+  }
   return w;
 }
 
-template <class T, int kDim, class Place>
-__device__ __forceinline__ void sum_tile(uint32_t values, const Weights& w, Rows<T, kDim>& r) {
-  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim>;
+template <class T, int kDim, int kEights, class Place>
+__device__ __forceinline__ void sum_tile(uint32_t values, const Weights<kEights>& w,
+                                         Rows<T, kDim, kEights>& r) {
+  constexpr int kSteps = kDim / 16, kAhead = kFragmentsAhead<kDim, kEights>;
   const int lane = threadIdx.x % 32, i = lane / 8;
-  const auto load = [&](uint32_t(&b)[4], int n) {
-    ptx::load_matrix_transposed(b, values + Place::at((i & 1) * 8 + lane % 8, n * 2 + (i >> 1)));
+  const auto load = [&](uint32_t(&a)[4], int n) {
+    ptx::load_matrix_transposed(a, values + Place::at((i >> 1) * 8 + lane % 8, n * 2 + (i & 1)));
   };
-  uint32_t b[kAhead][4];
+  uint32_t a[kAhead][4];
 #pragma unroll
-  for (int n = 0; n < kAhead; ++n) load(b[n], n);
+  for (int n = 0; n < kAhead; ++n) load(a[n], n);
 #pragma unroll
   for (int n = 0; n < kSteps; ++n) {
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      float(&sum)[4] = r.sum[n * 2 + j];
-      sum[0] *= w.grown[0];
-      sum[1] *= w.grown[0];
-      sum[2] *= w.grown[1];
-      sum[3] *= w.grown[1];
-      ptx::mma_16x8x16<T>(sum, w.a, b[n % kAhead][j * 2], b[n % kAhead][j * 2 + 1]);
+    for (int e = 0; e < kEights; ++e) {
+      float(&sum)[4] = r.sum[n][e];
+#pragma unroll
+      for (int c = 0; c < 4; ++c) sum[c] *= w.grown[e * 2 + c % 2];
+      ptx::mma_16x8x16<T>(sum, a[n % kAhead], w.b[e][0], w.b[e][1]);
     }
-    if (n + kAhead < kSteps) load(b[n % kAhead], n + kAhead);
+    if (n + kAhead < kSteps) load(a[n % kAhead], n + kAhead);
   }
 }
 
