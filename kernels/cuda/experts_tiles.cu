@@ -270,14 +270,18 @@ cudaError_t tiles_of(const ExpertsWork& p, cudaStream_t stream) {
   return launch(add_up_kernel<T>, {grid, dim3(kThreads)}, stream, p);
 }
 
+// Whether enough items share their experts' weights, which tiles read once for all of them.
+bool experts_return(const ExpertsWork& p) {
+  return p.input.rows >= kRowsLeast || (p.input.rows > 1 && items_of(p) >= p.routing.experts);
+}
+
 }  // namespace
 
 bool experts_in_tiles(const ExpertsWork& p) {
   const bool halves = p.dtype == DType::f16 || p.dtype == DType::bf16;
   return halves && p.local > 0 && p.input.dtype == p.dtype && p.output.dtype == p.dtype &&
          p.inner % 8 == 0 && p.input.cols % 8 == 0 && p.output.cols % 8 == 0 &&
-         is_aligned(p.input) && is_aligned(p.output) &&
-         (p.rows_independent || p.input.rows >= kRowsLeast);
+         is_aligned(p.input) && is_aligned(p.output) && (p.rows_independent || experts_return(p));
 }
 
 int64_t expert_tiles_max(const ExpertsWork& p) {
