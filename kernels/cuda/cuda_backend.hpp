@@ -32,6 +32,7 @@
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/experts.hpp"
 #include "kernels/cuda/gated_gemm.hpp"
+#include "kernels/cuda/likeliest_gemm.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/step_plan.hpp"
@@ -47,7 +48,7 @@ constexpr int64_t kRowsTimed = 512;
 // What takes many rows: a kernel of our own and how it is cut, or cuBLASLt; none: what the rule from
 // shapes says, skinny_gemm or cuBLASLt.
 struct ByCublaslt {};
-using LargeCut = std::variant<std::monostate, ByCublaslt, WideCut, GatedTile>;
+using LargeCut = std::variant<std::monostate, ByCublaslt, WideCut, GatedTile, LikeliestTile>;
 
 class CudaBackend final : public Backend, public DeviceAccount {
  public:
@@ -176,7 +177,8 @@ class CudaBackend final : public Backend, public DeviceAccount {
   cudaError_t run_skinny(SkinnyGemm gemm);
   [[nodiscard]] LargeCut large_cut_of(const GemmOperands& gemm) const;
   static bool is_ours(const LargeCut& cut) {
-    return std::holds_alternative<WideCut>(cut) || std::holds_alternative<GatedTile>(cut);
+    return std::holds_alternative<WideCut>(cut) || std::holds_alternative<GatedTile>(cut) ||
+           std::holds_alternative<LikeliestTile>(cut);
   }
   cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);
   // How a product is cut whose parts the norm behind it adds up; null: it is better written whole.

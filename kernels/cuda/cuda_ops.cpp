@@ -181,6 +181,8 @@ LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
     const GatedGemm a{g, *tile};
     const bool even = g.m <= kRowsTimed || gated_gemm_evenness(a, multiprocessors_) >= kEvenEnough;
     if (!gated_gemm_fits(a) || !even) return {};
+  } else if (const auto* head = std::get_if<LikeliestTile>(&cut)) {
+    if (!likeliest_gemm_fits({g, *head})) return {};
   }
   return cut;
 }
@@ -188,6 +190,8 @@ LargeCut CudaBackend::large_cut_of(const GemmOperands& g) const {
 cudaError_t CudaBackend::run_large(const GemmOperands& g, const LargeCut& cut) {
   if (const auto* wide = std::get_if<WideCut>(&cut))
     return wide_gemm({g, *wide}, multiprocessors_, stream_);
+  if (const auto* head = std::get_if<LikeliestTile>(&cut))
+    return likeliest_gemm({g, *head}, multiprocessors_, stream_);
   return gated_gemm({g, std::get<GatedTile>(cut)}, multiprocessors_, stream_);
 }
 

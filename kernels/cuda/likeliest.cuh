@@ -27,6 +27,13 @@ __device__ __forceinline__ float larger_or_nan(float a, float b) {
   return larger;
 }
 
+// Of a logit that is not -0; a NaN has no sign.
+__device__ __forceinline__ Key key_of(float logit, uint32_t lower_half) {
+  const auto bits = static_cast<int32_t>(__float_as_uint(logit));
+  const auto ordered = static_cast<uint32_t>(bits ^ (bits >> 31 | INT32_MIN));
+  return static_cast<Key>(ordered) << 32 | lower_half;
+}
+
 // The tokens that a thread has sums of: one, and the eighth after it.
 class TokenPair {
  public:
@@ -53,9 +60,7 @@ class TokenPair {
   [[nodiscard]] __device__ __forceinline__ Key likelier(float sum, float of_eighth) const {
     sum = there_[0] ? sum + bias_[0] : -INFINITY;
     of_eighth = there_[1] ? of_eighth + bias_[1] : -INFINITY;
-    const auto bits = static_cast<int32_t>(__float_as_uint(larger_or_nan(sum, of_eighth)));
-    const auto ordered = static_cast<uint32_t>(bits ^ (bits >> 31 | INT32_MIN));
-    return static_cast<Key>(ordered) << 32 | (of_eighth > sum ? lower_[1] : lower_[0]);
+    return key_of(larger_or_nan(sum, of_eighth), of_eighth > sum ? lower_[1] : lower_[0]);
   }
 
  private:
@@ -168,6 +173,10 @@ class Known {
     logits_[row] = half == 0 ? -INFINITY : isnan(logit) ? INFINITY : logit;
   }
 
+  // Whether a sum may be that of its row's best token.
+  [[nodiscard]] __device__ __forceinline__ bool is_reached(int row, float top) const {
+    return !(top < logits_[row]);
+  }
   // Whether one of a warp's sums of 32 input rows may be that of its row's best token.
   __device__ __forceinline__ bool is_reached(int row, const float* sums,
                                              const TokenPair& pair) const {

@@ -2,6 +2,7 @@
 // the same product writes: the same ones, to the last tie.
 #include <limits>
 
+#include "kernels/cuda/likeliest_gemm.hpp"
 #include "kernels/cuda/product_test.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
@@ -185,6 +186,15 @@ void check_skinny(const HeadCase& c, int strips = -1, int parts = -1, bool fixed
           });
 }
 
+// Beside logits that wide_gemm writes.
+void check_tall(const HeadCase& c, int rows) {
+  const int sms = multiprocessors();
+  compare(c, "tiles of " + std::to_string(rows), [&](const GemmOperands& g) {
+    if (g.likeliest == nullptr) return wide_gemm({g, {256, 1}}, sms, nullptr);
+    return likeliest_gemm({g, {rows}}, sms, nullptr);
+  });
+}
+
 constexpr Kind kKinds[] = {Kind::any, Kind::ties, Kind::poisoned, Kind::barred};
 
 TEST(Likeliest, OfWideProducts) {
@@ -218,6 +228,41 @@ TEST(Likeliest, OfWideProductsThatGoRound) {
     check_wide({300, 24008, 64, kind}, {192, 0});
     check_wide({500, 16000, 72, kind}, {256, 1});
   }
+}
+
+// Tiles that end behind the last token or row, several columns, more than a round, odd steps.
+TEST(Likeliest, OfTallTiles) {
+  TR_NEEDS_SM90();
+  for (const Kind kind : {Kind::any, Kind::ties, Kind::poisoned}) {
+    for (const int rows : {128, 256}) {
+      check_tall({rows, 4160, 512, kind}, rows);
+      check_tall({rows - 13, 1000, 328, kind, DType::f16}, rows);
+      check_tall({rows + 1, 1032, 584, kind}, rows);
+      check_tall({2, 24, 1096, kind}, rows);
+      check_tall({rows * 2 - 5, 30008, 392, kind}, rows);
+    }
+  }
+}
+
+TEST(Likeliest, SaysWhatTallTilesDoNotTake) {
+  LikeliestGemm g;
+  g.m = 256;
+  g.n = 128256;
+  g.k = 4096;
+  g.input_stride = g.k;
+  GreedyRow row = {};
+  g.likeliest = &row;
+  EXPECT_TRUE(likeliest_gemm_fits(g));
+  LikeliestGemm biased = g, shallow = g, plain = g, odd = g;
+  biased.bias = &row;
+  shallow.k = 320;
+  plain.likeliest = nullptr;
+  odd.tile.rows = 192;
+  EXPECT_FALSE(likeliest_gemm_fits(biased));
+  EXPECT_FALSE(likeliest_gemm_fits(shallow));
+  EXPECT_FALSE(likeliest_gemm_fits(plain));
+  EXPECT_FALSE(likeliest_gemm_fits(odd));
+  EXPECT_EQ(likeliest_gemm(odd, 132, nullptr), cudaErrorInvalidValue);
 }
 
 TEST(Likeliest, OfFewRows) {

@@ -28,12 +28,14 @@ std::vector<SkinnyCut> cuts_of(int rows, const std::vector<Heights>& table) {
   return all;
 }
 
-std::vector<LargeCut> large_cuts(int64_t rows, bool gated) {
+std::vector<LargeCut> large_cuts(int64_t rows, SumsTo sums_to) {
   std::vector<LargeCut> all;
-  const bool prompt = rows > kRowsTimed;
+  const bool prompt = rows > kRowsTimed, gated = sums_to == SumsTo::gate;
   // 64 rows are half of the smaller tile.
   for (const int tile : {128, 256}) {
-    if (gated && (tile == 256 ? rows > 128 : rows > 64 && !prompt)) all.emplace_back(GatedTile{tile});
+    if (tile == 256 ? rows <= 128 : rows <= 64 || prompt) continue;
+    if (gated) all.emplace_back(GatedTile{tile});
+    if (sums_to == SumsTo::likeliest) all.emplace_back(LikeliestTile{tile});
   }
   const int64_t most = std::min<int64_t>((rows + 63) / 64 * 64, 256);
   for (const int tokens : {64, 128, 192, 256}) {
@@ -59,6 +61,8 @@ std::string name_of(const LargeCut& cut) {
     return "wide " + std::to_string(wide->tokens) + " x " + std::to_string(wide->parts) +
            ", clusters of " + std::to_string(wide->cluster);
   }
+  if (const auto* head = std::get_if<LikeliestTile>(&cut))
+    return "tall " + std::to_string(head->rows);
   return "gated " + std::to_string(std::get<GatedTile>(cut).rows);
 }
 
@@ -220,6 +224,7 @@ bool CudaBackend::cut_fits(const Bench& b, const LargeCut& cut) const {
   GemmOperands g = operands_of(b);
   g.weight = b.gemm.weight;
   if (const auto* tile = std::get_if<GatedTile>(&cut)) return gated_gemm_fits({g, *tile});
+  if (const auto* head = std::get_if<LikeliestTile>(&cut)) return likeliest_gemm_fits({g, *head});
   const WideGemm wide{g, std::get<WideCut>(cut)};
   return wide_gemm_fits(wide) && wide_cut_fits(wide, multiprocessors_);
 }
@@ -233,7 +238,7 @@ CudaBackend::Ways CudaBackend::ways_of_many_rows(Bench& b) {
     ways.push_back({"cuBLASLt", [this, &b](const void* weight) { return by_cublaslt(b, weight); },
                     [&kept] { kept = ByCublaslt{}; }});
   }
-  for (const LargeCut& cut : large_cuts(b.gemm.m, b.sums_to == SumsTo::gate)) {
+  for (const LargeCut& cut : large_cuts(b.gemm.m, b.sums_to)) {
     if (!cut_fits(b, cut)) continue;
     ways.push_back({name_of(cut),
                     [this, cut, g = operands_of(b)](const void* weight) mutable {

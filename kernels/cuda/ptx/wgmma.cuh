@@ -76,8 +76,8 @@ __device__ __forceinline__ void wgmma_rs(float (&d)[kN / 2], const uint32_t (&a)
 #define TR_NAMES96 TR_NAMES64 \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
   ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define TR_NAMES112 TR_NAMES96 \
-  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define TR_NAMES104 TR_NAMES96 ", %96, %97, %98, %99, %100, %101, %102, %103"
+#define TR_NAMES112 TR_NAMES104 ", %104, %105, %106, %107, %108, %109, %110, %111"
 #define TR_NAMES128 TR_NAMES112 \
   ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define TR_SUMS4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
@@ -87,6 +87,7 @@ __device__ __forceinline__ void wgmma_rs(float (&d)[kN / 2], const uint32_t (&a)
 #define TR_SUMS40(i) TR_SUMS32(i), TR_SUMS8(i + 32)
 #define TR_SUMS64(i) TR_SUMS32(i), TR_SUMS32(i + 32)
 #define TR_SUMS96(i) TR_SUMS64(i), TR_SUMS32(i + 64)
+#define TR_SUMS104(i) TR_SUMS96(i), TR_SUMS8(i + 96)
 #define TR_SUMS112(i) TR_SUMS96(i), TR_SUMS16(i + 96)
 #define TR_SUMS128(i) TR_SUMS64(i), TR_SUMS64(i + 64)
 // clang-format on
@@ -113,6 +114,7 @@ TR_WGMMA_SS(32, 16, 16, 17, 18)
 TR_WGMMA_SS(64, 32, 32, 33, 34)
 TR_WGMMA_SS(128, 64, 64, 65, 66)
 TR_WGMMA_SS(192, 96, 96, 97, 98)
+TR_WGMMA_SS(208, 104, 104, 105, 106)
 TR_WGMMA_SS(224, 112, 112, 113, 114)
 TR_WGMMA_SS(256, 128, 128, 129, 130)
 
@@ -143,6 +145,7 @@ TR_WGMMA_RS(128, 64, 64, 65, 66, 67, 68, 69)
 #undef TR_WGMMA_SS_OF
 #undef TR_SUMS128
 #undef TR_SUMS112
+#undef TR_SUMS104
 #undef TR_SUMS96
 #undef TR_SUMS64
 #undef TR_SUMS40
@@ -152,6 +155,7 @@ TR_WGMMA_RS(128, 64, 64, 65, 66, 67, 68, 69)
 #undef TR_SUMS4
 #undef TR_NAMES128
 #undef TR_NAMES112
+#undef TR_NAMES104
 #undef TR_NAMES96
 #undef TR_NAMES64
 #undef TR_NAMES40
