@@ -16,8 +16,6 @@
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/gated_gemm.hpp"
-#include "kernels/cuda/likeliest_gemm.hpp"
-#include "kernels/cuda/sampling.hpp"
 
 namespace troupe::bench {
 namespace {
@@ -181,29 +179,6 @@ void read_matrix(Bench& b, const ProductPool& pool, const char* what) {
 
 // ---- products ----
 
-__global__ void forget_rows(GreedyRow* rows) {
-  rows[threadIdx.x].best = 0;
-}
-
-// The head with its likeliest tokens, found anew by each launch.
-void heads(Bench& b, const ProductPool& pool, const Product& p) {
-  const Memory rows = Memory::zeros(kRows * sizeof(GreedyRow));
-  WideGemm w{pool.operands(p, kRows)};
-  w.likeliest = rows.as<GreedyRow>();
-  LikeliestGemm t{w};
-  const auto forget = [&] { forget_rows<<<1, kRows, 0, b.stream>>>(rows.as<GreedyRow>()); };
-  b.draw(std::string(p.name) + ", wide 256, likeliest", [&](int i) {
-    forget();
-    w.weight = pool.weight(p, i);
-    check(wide_gemm(w, b.sms, b.stream), "wide_gemm");
-  });
-  b.draw(std::string(p.name) + ", tall 256, likeliest", [&](int i) {
-    forget();
-    t.weight = pool.weight(p, i);
-    check(likeliest_gemm(t, b.sms, b.stream), "likeliest_gemm");
-  });
-}
-
 void products(Bench& b, const ProductPool& pool) {
   for (const Product& p : kProducts) {
     const std::string name = std::string(p.name) + ", ";
@@ -229,7 +204,6 @@ void products(Bench& b, const ProductPool& pool) {
                });
       }
     }
-    if (p.is_head()) heads(b, pool, p);
     if (!p.gated) continue;
     GatedGemm g{pool.operands(p, kRows)};
     g.tile = {256};

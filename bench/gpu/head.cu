@@ -6,6 +6,7 @@
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "bench/gpu/products.hpp"
+#include "kernels/cuda/likeliest_gemm.hpp"
 #include "kernels/cuda/sampling.hpp"
 
 namespace troupe::bench {
@@ -75,22 +76,33 @@ void apart(Bench& b, const ProductPool& pool, int m) {
       pool);
 }
 
+void draw_along(Bench& b, const ProductPool& pool, int m, const std::string& how,
+                const std::function<cudaError_t(const GemmOperands&)>& multiply) {
+  const Sampling s = b.sampling(pool, m);
+  GemmOperands g = pool.operands(kHeadProduct, m);
+  g.likeliest = b.best.as<GreedyRow>();
+  b.add(
+      m, how + ", tokens drawn along",
+      [&](const void* weight) {
+        g.weight = weight;
+        check(multiply(g), "the head");
+        check(give_likeliest(s, b.stream), "give_likeliest");
+      },
+      pool);
+}
+
 template <class Multiply>
 void both(Bench& b, const ProductPool& pool, int m, const std::string& how,
           const Multiply& multiply) {
-  const Sampling s = b.sampling(pool, m);
-  for (const bool along : {false, true}) {
-    GemmOperands g = pool.operands(kHeadProduct, m);
-    g.likeliest = along ? b.best.as<GreedyRow>() : nullptr;
-    b.add(
-        m, how + (along ? ", tokens drawn along" : ""),
-        [&](const void* weight) {
-          g.weight = weight;
-          check(multiply(g), "the head");
-          if (along) check(give_likeliest(s, b.stream), "give_likeliest");
-        },
-        pool);
-  }
+  GemmOperands g = pool.operands(kHeadProduct, m);
+  b.add(
+      m, how,
+      [&](const void* weight) {
+        g.weight = weight;
+        check(multiply(g), "the head");
+      },
+      pool);
+  draw_along(b, pool, m, how, multiply);
 }
 
 void measure(Bench& b, const ProductPool& pool, int m) {
@@ -108,6 +120,12 @@ void measure(Bench& b, const ProductPool& pool, int m) {
              return wide_gemm({g, {tokens, parts}}, b.sms, b.stream);
            });
     }
+  }
+  for (const int rows : {128, 256}) {
+    if (rows == 128 ? m > 64 : m > 128)
+      draw_along(b, pool, m, "tall " + std::to_string(rows), [&](const GemmOperands& g) {
+        return likeliest_gemm({g, {rows}}, b.sms, b.stream);
+      });
   }
 }
 
