@@ -1,23 +1,18 @@
 #include "actors/cast.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
-#include <caf/logger.hpp>
 #include <caf/send.hpp>
 #include <chrono>
 #include <future>
 #include <mutex>
 #include <shared_mutex>
-#include <string_view>
 #include <thread>
 #include <utility>
 
 #include "actors/caf_sharing.hpp"
+#include "actors/caf_system.hpp"
 #include "actors/shells.hpp"
 #include "base/heap_sweep.hpp"
 #include "base/log.hpp"
@@ -31,54 +26,6 @@ constexpr size_t kLongTextBytes = 16 * 1024;
 constexpr std::chrono::seconds kVisitTimeout{10};
 constexpr std::chrono::seconds kCancelTimeout{20};  // for cancelled requests to end by themselves
 constexpr std::chrono::seconds kExitTimeout{60};    // for a device to come back from its step
-
-// Gives CAF's threads the names of the plan.
-class NamingHook final : public caf::thread_hook {
- public:
-  explicit NamingHook(const ThreadPlan& plan) : plan_(plan) {}
-  void init(caf::actor_system&) override {}
-  void thread_started() override {
-    std::array<char, 16> name{};
-    pthread_getname_np(pthread_self(), name.data(), name.size());
-    const std::string_view kind = name.data();
-    if (kind == "caf.multiplexer") {
-      if (const PlannedThread* t = plan_.find(ThreadOwner::actors, next_.fetch_add(1))) {
-        enter_thread(*t);
-      }
-    } else if (kind == "caf.clock") {
-      pthread_setname_np(pthread_self(), "tr-clock");
-    } else {
-      pthread_setname_np(pthread_self(), "tr-printer");  // an executor takes its own name later
-    }
-  }
-  void thread_terminates() override {}
-
- private:
-  const ThreadPlan plan_;
-  std::atomic<int32_t> next_{0};
-};
-
-// Making a system, or an actor, leaves a reference to the system's logger in the calling thread, and
-// ~actor_system waits until every thread has dropped its own: without this it would wait for ever
-// on any thread but the one that made it.
-void drop_logger() { caf::logger::set_current_actor_system(nullptr); }
-
-// Never parsed: a library reads no caf-application.ini from wherever it happens to be started.
-class CastConfig final : public caf::actor_system_config {
- public:
-  CastConfig(const ThreadPlan& plan, bool simulated) {
-    add_message_types<caf::id_block::troupe>();
-    if (simulated) {
-      load<SimulatedSharing>();
-    } else {
-      load<SharingCoordinator>();
-    }
-    const int32_t workers = plan.count(ThreadOwner::actors) - kActorHelperThreads;
-    set("scheduler.max-threads", static_cast<size_t>(std::max(workers, 1)));
-    set("logger.console", caf::atom("none"));
-    add_thread_hook<NamingHook>(plan);
-  }
-};
 
 }  // namespace
 
@@ -102,7 +49,7 @@ struct Cast::State {
   std::shared_ptr<TaskRunner> runner;
   const std::shared_ptr<HeapSweep> heap = std::make_shared<HeapSweep>();
   std::vector<HandlerClockPtr> clocks;
-  std::unique_ptr<CastConfig> config;
+  std::unique_ptr<CafConfig> config;
   std::unique_ptr<caf::actor_system> system;
   DetokenizerActor detokenizer;
   SchedulerActor scheduler;
@@ -245,7 +192,7 @@ SupervisorParts Cast::State::supervisor_parts(
 }
 
 void Cast::State::start(std::function<void(const Status&)> opened) {
-  config = std::make_unique<CastConfig>(parts.threads, parts.simulated);
+  config = std::make_unique<CafConfig>(parts.threads, parts.simulated);
   system = std::make_unique<caf::actor_system>(*config);
   runner = parts.runner ? parts.runner
                         : std::make_shared<TaskPool>(parts.threads, kLongTextBytes);
