@@ -18,6 +18,7 @@
 namespace troupe::wire {
 
 inline constexpr int kDepthMax = 16;
+inline constexpr uint64_t kCountMax = uint64_t{1} << 62;  // of any count that is believed
 
 class Reader {
  public:
