@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/limits.hpp"
+#include "wire/image_codec.hpp"
 #include "wire/reader.hpp"
 #include "wire/sampling_codec.hpp"
 #include "wire/writer.hpp"
@@ -17,7 +18,6 @@ static_assert(std::endian::native == std::endian::little, "blobs of ids are litt
 
 constexpr size_t kInlineTokens = 1024;  // longer lists of ids travel as blobs
 constexpr size_t kBlobsMax = 4096;
-constexpr int32_t kSideMax = 1 << 20;
 constexpr int64_t kDeadlineMax_ms = int64_t{365} * 24 * 3600 * 1000;
 
 // ---- writing ----
@@ -49,26 +49,6 @@ void write_parts(Writer& to, const std::vector<PromptPart>& parts,
                  std::vector<SharedBytes>& blobs) {
   to.array(parts.size());
   for (const PromptPart& part : parts) write_part(to, part, 0, blobs);
-}
-
-void write_image(Writer& to, const ImageInput& image, size_t blob) {
-  Writer::Map map(to);
-  map.key(key::image::kind).number(static_cast<uint64_t>(image.kind));
-  map.key(key::image::blob).number(blob);
-  if (image.kind == ImageKind::pixels) {
-    map.key(key::image::width).integer(image.width);
-    map.key(key::image::height).integer(image.height);
-    map.key(key::image::format).number(static_cast<uint64_t>(image.format));
-    map.key(key::image::layout).number(static_cast<uint64_t>(image.layout));
-    if (image.row_stride != 0) map.key(key::image::row_stride).integer(image.row_stride);
-  }
-  if (image.kind == ImageKind::embedding) {
-    map.key(key::image::rows).integer(image.rows);
-    map.key(key::image::hidden).integer(image.hidden);
-    map.key(key::image::type).number(static_cast<uint64_t>(image.type));
-    map.key(key::image::grid).array(3);
-    for (const int32_t side : image.grid) to.integer(side);
-  }
 }
 
 // ---- reading ----
@@ -112,61 +92,11 @@ void read_messages(Reader& from, const Limits& limits, RequestDraft& draft) {
   }
 }
 
-bool read_geometry(Reader& from, uint64_t k, ImageInput& image) {
-  switch (k) {
-    case key::image::width:
-      image.width = from.int32(1, kSideMax);
-      return true;
-    case key::image::height:
-      image.height = from.int32(1, kSideMax);
-      return true;
-    case key::image::format:
-      image.format =
-          static_cast<PixelFormat>(from.number(static_cast<uint64_t>(PixelFormat::grey)));
-      return true;
-    case key::image::layout:
-      image.layout = static_cast<PixelLayout>(from.number(static_cast<uint64_t>(PixelLayout::chw)));
-      return true;
-    case key::image::row_stride:
-      image.row_stride = from.integer(0, int64_t{1} << 32);
-      return true;
-    case key::image::rows:
-      image.rows = from.int32(1, limits::prompt_tokens);
-      return true;
-    case key::image::hidden:
-      image.hidden = from.int32(1, kSideMax);
-      return true;
-    case key::image::type:
-      image.type =
-          static_cast<EmbeddingType>(from.number(static_cast<uint64_t>(EmbeddingType::f32)));
-      return true;
-    case key::image::grid:
-      if (from.array(3) != 3) from.fail("a grid is a list of three numbers");
-      for (int32_t& side : image.grid) side = from.int32(0, kSideMax);
-      return true;
-    default:
-      return false;
-  }
-}
-
 void read_images(Reader& from, const Limits& limits, RequestDraft& draft) {
   const size_t count = from.array(limits.images);
   for (size_t i = 0; i < count && from.ok(); ++i) {
     ImageInput& image = draft.request.images.emplace_back();
-    size_t& blob = draft.images.emplace_back(kBlobsMax);
-    from.each([&](uint64_t k) {
-      switch (k) {
-        case key::image::kind:
-          image.kind =
-              static_cast<ImageKind>(from.number(static_cast<uint64_t>(ImageKind::embedding)));
-          return true;
-        case key::image::blob:
-          blob = from.number(kBlobsMax);
-          return true;
-        default:
-          return read_geometry(from, k, image);
-      }
-    });
+    read_image(from, kBlobsMax, image, draft.images.emplace_back(kBlobsMax));
   }
 }
 
