@@ -8,8 +8,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <algorithm>
-
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/gated_gemm.hpp"
 #include "kernels/cuda/launch.cuh"
