@@ -320,6 +320,7 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
   }
   if (!status.ok()) {
     s.admission->leaves(false, bytes);
+    s.admission->told();
     s.board->refused.fetch_add(1, std::memory_order_relaxed);
     return status;
   }

@@ -32,14 +32,17 @@ Status Admission::enter(uint64_t image_bytes) {
     return refuse("requests in flight", in_flight_max,
                   "retry later or raise max_waiting or max_sequences");
   }
+  untold_.fetch_add(1, std::memory_order_seq_cst);
   if (image_bytes > 0 && image_bytes_.fetch_add(image_bytes) + image_bytes > bounds_.image_bytes) {
     leaves(false, image_bytes);
+    told();
     return refuse("bytes of waiting images", bounds_.image_bytes, "retry later");
   }
-  // shut() may have come between the first look and the count: whoever drains waits for in_flight,
-  // so it either sees this request or this look sees that the door is shut.
+  // shut() may have come between the first look and the count: whoever drains waits for those who
+  // are untold, so it either sees this request or this look sees that the door is shut.
   if (!open_.load(std::memory_order_seq_cst)) {
     leaves(false, image_bytes);
+    told();
     const std::scoped_lock lock(why_mutex_);
     board_->refused.fetch_add(1, std::memory_order_relaxed);
     return why_;
@@ -55,15 +58,19 @@ void Admission::set_waiting_max(uint32_t requests) {
 void Admission::leaves(bool had_started, uint64_t image_bytes) {
   if (!had_started) waiting_.fetch_sub(1, std::memory_order_relaxed);
   if (image_bytes > 0) image_bytes_.fetch_sub(image_bytes);
-  if (in_flight_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    const std::scoped_lock lock(idle_mutex_);
-    idle_.notify_all();
-  }
+  in_flight_.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+void Admission::told() {
+  if (untold_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  const std::scoped_lock lock(idle_mutex_);
+  idle_.notify_all();
 }
 
 bool Admission::wait_idle(std::chrono::steady_clock::time_point until) {
   std::unique_lock lock(idle_mutex_);
-  return idle_.wait_until(lock, until, [this] { return in_flight() == 0; });
+  return idle_.wait_until(lock, until,
+                          [this] { return untold_.load(std::memory_order_seq_cst) == 0; });
 }
 
 void Admission::shut(const Status& why) {
@@ -112,12 +119,13 @@ bool Ticket::deliver(Event&& event) {
      : event.kind == EventKind::cancelled ? board.cancelled
                                           : board.failed)
         .fetch_add(1, std::memory_order_relaxed);
+    admission_->leaves(started_.load(), stub_.image_bytes);
     sink = std::move(sink_);
     sink->push(std::move(event));
     ended_.store(true, std::memory_order_release);
   }
-  // After the push: close() returns when nothing is in flight, and then every event must be out.
-  admission_->leaves(started_.load(), stub_.image_bytes);
+  // After the push: close() returns when everybody has been told.
+  admission_->told();
   return true;
 }
 

@@ -48,8 +48,11 @@ class Admission {
   // Takes a place, or says which bound is in the way.
   Status enter(uint64_t image_bytes);
   void starts() { waiting_.fetch_sub(1, std::memory_order_relaxed); }
+  // Gives the place back: whoever hears of its end may come again at once.
   void leaves(bool had_started, uint64_t image_bytes);
-  // Waits until nobody is in flight; false when `until` came first.
+  // The caller, who has left, has been told.
+  void told();
+  // Waits until all who came have left and been told; false when `until` came first.
   bool wait_idle(std::chrono::steady_clock::time_point until);
   // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
   void shut(const Status& why);
@@ -68,11 +71,12 @@ class Admission {
   std::atomic<uint32_t> waiting_max_, in_flight_max_;
   const std::shared_ptr<Board> board_;
   std::atomic<uint32_t> waiting_{0}, in_flight_{0};
+  std::atomic<uint32_t> untold_{0};  // in flight, or their end is on its way
   std::atomic<uint64_t> image_bytes_{0};
   std::atomic<bool> open_{true};
   std::mutex why_mutex_;
   Status why_;
-  std::mutex idle_mutex_;  // orders the last leave before the look of who waits for it
+  std::mutex idle_mutex_;  // orders the last one told before the look of who waits for it
   std::condition_variable idle_;
 };
 

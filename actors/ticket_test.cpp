@@ -105,6 +105,44 @@ TEST(Ticket, GivesOneTerminalAndNothingAfterIt) {
   EXPECT_EQ(house.board->done, 1U);
 }
 
+// Who hears of its end may come again at once, and is counted nowhere any more.
+class ReturningSink final : public EventSink {
+ public:
+  explicit ReturningSink(std::shared_ptr<Admission> admission) : admission_(std::move(admission)) {}
+  void push(Event&& event) override {
+    if (!is_terminal(event.kind)) return;
+    in_flight = admission_->in_flight();
+    waiting = admission_->waiting();
+    again = admission_->enter(1000);
+    idle = admission_->wait_idle(std::chrono::steady_clock::now());
+  }
+  uint32_t in_flight = 9, waiting = 9;
+  Status again = {Code::internal, "never asked"};
+  bool idle = true;
+
+ private:
+  const std::shared_ptr<Admission> admission_;
+};
+
+TEST(Ticket, ItsPlaceIsFreeWhenItsEndIsHeard) {
+  for (const bool started : {false, true}) {
+    House house({1, 1, 1000});
+    auto sink = std::make_shared<ReturningSink>(house.admission);
+    ASSERT_TRUE(house.admission->enter(1000).ok());
+    Ticket ticket(Ticket::Stub{1, 7, 1000, 0, 0}, sink, house.admission);
+    if (started) ticket.start();
+    EXPECT_TRUE(ticket.deliver(event_of(EventKind::done)));
+    EXPECT_EQ(sink->in_flight, 0U);
+    EXPECT_EQ(sink->waiting, 0U);
+    EXPECT_TRUE(sink->again.ok()) << sink->again.message();
+    EXPECT_FALSE(sink->idle) << "an end was still on its way";
+    house.admission->leaves(false, 1000);
+    EXPECT_FALSE(house.admission->wait_idle(std::chrono::steady_clock::now()));
+    house.admission->told();
+    EXPECT_TRUE(house.admission->wait_idle(std::chrono::steady_clock::now()));
+  }
+}
+
 TEST(Ticket, DroppedWithoutATerminalFails) {
   House house;
   ASSERT_TRUE(house.admission->enter(0).ok());
