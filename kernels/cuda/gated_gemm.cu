@@ -10,9 +10,7 @@
 
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/gated_gemm.hpp"
-#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tall_tile.cuh"
-#include "kernels/cuda/tensor_map.hpp"
 
 namespace troupe::cuda {
 namespace {
@@ -93,45 +91,40 @@ class Writer {
   const int first_;
 };
 
+// What becomes of a tile's sums.
 template <class T, int kBlocks>
-__global__ void __launch_bounds__(kThreads, 1)
-    gated_gemm_kernel(const __grid_constant__ CUtensorMap weight,
-                      const __grid_constant__ CUtensorMap input, const __grid_constant__ Params p) {
-#if __CUDA_ARCH__ >= 900
-  using M = tall::Multiplier<T, kBlocks, kN>;
-  extern __shared__ uint8_t dynamic[];
-  __shared__ uint64_t full[M::kStages], empty[M::kStages];
-  if (threadIdx.x == 0) {
-    ptx::prefetch_descriptor(&weight);
-    ptx::prefetch_descriptor(&input);
-    M::make_barriers(full, empty);
+class ToGatedRows {
+ public:
+  static constexpr int kShared = kThreads / 32 * Writer<T>::kStaging;
+
+  __device__ __forceinline__ ToGatedRows(const Params& p, uint8_t* staging)
+      : p_(p), warp_(static_cast<int>(threadIdx.x) / 32), staging_(staging) {
+    staging_ += warp_ * Writer<T>::kStaging;
   }
-  ptx::cluster_meet();
-  ptx::let_next_kernel_start();
-  const uint32_t start = ptx::shared_address(dynamic), stages = (start + 1023) / 1024 * 1024;
-  M multiplier(p.tiles, weight, input, stages, ptx::shared_address(full),
-               ptx::shared_address(empty));
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  uint8_t* staging = dynamic + (stages - start) + M::kMemory + warp * Writer<T>::kStaging;
-  int tile = static_cast<int>(blockIdx.x) / kCluster;
-  Place now = tall::place_of<M::kRows, kN>(p.tiles, tile);
-  multiplier.start(now);
-  while (tile < p.tiles.count) {
-    tile += p.tiles.clusters;
-    const Place next = tall::place_of<M::kRows, kN>(p.tiles, min(tile, p.tiles.count - 1));
-    typename M::Sums sum;
-    multiplier.multiply(sum, next, tile >= p.tiles.count);
-    const Writer<T> writer(p, now.weight_row, staging);
-    const int row = now.input_row + warp * 16;
+  __device__ __forceinline__ void begin(const Place&) const {}
+  __device__ __forceinline__ void take(const Place& at, const float (&sum)[kBlocks][kN / 2]) const {
+    const Writer<T> writer(p_, at.weight_row, staging_);
+    const int row = at.input_row + warp_ * 16;
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
 #pragma unroll
       for (int piece = 0; piece < 2; ++piece)
         writer.write(row + b * 128, piece, sum[b] + piece * kPiece / 2);
     }
-    now = next;
   }
-  ptx::cluster_meet();  // the other may still arrive at this one's barriers
+
+ private:
+  const Params& p_;
+  const int warp_;
+  uint8_t* staging_;
+};
+
+template <class T, int kBlocks>
+__global__ void __launch_bounds__(kThreads, 1)
+    gated_gemm_kernel(const __grid_constant__ CUtensorMap weight,
+                      const __grid_constant__ CUtensorMap input, const __grid_constant__ Params p) {
+#if __CUDA_ARCH__ >= 900
+  tall::take_tiles<T, kBlocks, kN, ToGatedRows<T, kBlocks>>(weight, input, p);
 #endif
 }
 
@@ -139,23 +132,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <class T, int kBlocks>
 cudaError_t run(const GatedGemm& a, int multiprocessors, cudaStream_t stream) {
-  using M = tall::Multiplier<T, kBlocks, kN>;
-  constexpr int kRows = M::kRows;
-  CUtensorMap weight, input;
-  TR_CUDA_TRY(map_operands(a, kN / 16, kRows / kCluster, &weight, &input));
   Params p = {};
-  p.tiles = tall::tiles_of(a.m, a.n, a.k, kRows, kN, multiprocessors);
   p.m = a.m;
   p.n = a.n;
   p.output = a.output;
   p.output_stride = a.output_stride;
-  const auto kernel = gated_gemm_kernel<T, kBlocks>;
-  constexpr size_t kShared = 1024 + M::kMemory + kThreads / 32 * Writer<T>::kStaging;
-  TR_CUDA_TRY(allow_shared(kernel, kShared));
-  return launch(
-      kernel,
-      {dim3(static_cast<unsigned>(p.tiles.clusters * kCluster)), dim3(kThreads), kShared, kCluster},
-      stream, weight, input, p);
+  return tall::launch_tiles<T, kBlocks, kN, ToGatedRows<T, kBlocks>>(gated_gemm_kernel<T, kBlocks>,
+                                                                     a, p, multiprocessors, stream);
 }
 
 template <class T>
@@ -174,12 +157,8 @@ double gated_gemm_evenness(const GatedGemm& a, int multiprocessors) {
 }
 
 bool gated_gemm_fits(const GatedGemm& a) {
-  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  return a.gated_silu && a.m >= 1 && a.n >= 16 && a.n % 16 == 0 && a.k % 8 == 0 &&
-         a.k > (tall::kStepsLeast - 1) * 64 && a.input_stride % 8 == 0 &&
-         a.output_stride % 8 == 0 && aligned(a.input) && aligned(a.weight) && aligned(a.output) &&
-         a.bias == nullptr && a.dtype != DType::f32 && !a.output_f32 &&
-         (a.tile.rows == 128 || a.tile.rows == 256);
+  return a.gated_silu && tall::fits(a, a.tile.rows) && a.n % 16 == 0 && a.output_stride % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(a.output) % 16 == 0 && !a.output_f32;
 }
 
 cudaError_t gated_gemm(const GatedGemm& a, int multiprocessors, cudaStream_t stream) {

@@ -8,17 +8,14 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/likeliest.cuh"
 #include "kernels/cuda/likeliest_gemm.hpp"
 #include "kernels/cuda/tall_tile.cuh"
-#include "kernels/cuda/tensor_map.hpp"
 
 namespace troupe::cuda {
 namespace {
 
 using likeliest::Key;
-using tall::kCluster;
 using tall::kThreads;
 using tall::Place;
 
@@ -37,20 +34,21 @@ class Search {
  public:
   static constexpr int kRows = kBlocks * 128, kEights = kN / 8;
   using Known = likeliest::Known<kRows>;
+  static constexpr int kShared = Known::kBytes;
   using Sums = float[kBlocks][kN / 2];
 
   __device__ __forceinline__ Search(const Params& p, uint8_t* known) : p_(p), known_(known) {}
 
   // What is known of the tile's rows before it is multiplied: the answer is there long before the
   // sums are.
-  __device__ __forceinline__ void ask(const Place& at) {
+  __device__ __forceinline__ void begin(const Place& at) {
     const int row = at.input_row + static_cast<int>(threadIdx.x);
     asked_ = threadIdx.x < kRows && row < p_.m ? Known::ask(p_.likeliest[row]) : kLost;
   }
 
   __device__ __forceinline__ void take(const Place& at, Sums& sum) {
-    ptx::wgmma_settled(sum[0]);
-    if constexpr (kBlocks > 1) ptx::wgmma_settled(sum[kBlocks - 1]);
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) ptx::wgmma_settled(sum[b]);
     if (threadIdx.x < kRows) known_.set(static_cast<int>(threadIdx.x), asked_);
     __syncthreads();
     const int first = at.weight_row + lane() % 4 * 2;
@@ -129,33 +127,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                           const __grid_constant__ CUtensorMap input,
                           const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900
-  using M = tall::Multiplier<T, kBlocks, kN>;
-  extern __shared__ uint8_t dynamic[];
-  __shared__ uint64_t full[M::kStages], empty[M::kStages];
-  if (threadIdx.x == 0) {
-    ptx::prefetch_descriptor(&weight);
-    ptx::prefetch_descriptor(&input);
-    M::make_barriers(full, empty);
-  }
-  ptx::cluster_meet();
-  ptx::let_next_kernel_start();
-  const uint32_t start = ptx::shared_address(dynamic), stages = (start + 1023) / 1024 * 1024;
-  M multiplier(p.tiles, weight, input, stages, ptx::shared_address(full),
-               ptx::shared_address(empty));
-  Search<kBlocks> search(p, dynamic + (stages - start) + M::kMemory);
-  int tile = static_cast<int>(blockIdx.x) / kCluster;
-  Place now = tall::place_of<M::kRows, kN>(p.tiles, tile);
-  multiplier.start(now);
-  while (tile < p.tiles.count) {
-    tile += p.tiles.clusters;
-    const Place next = tall::place_of<M::kRows, kN>(p.tiles, min(tile, p.tiles.count - 1));
-    search.ask(now);
-    typename M::Sums sum;
-    multiplier.multiply(sum, next, tile >= p.tiles.count);
-    search.take(now, sum);
-    now = next;
-  }
-  ptx::cluster_meet();  // the other may still arrive at this one's barriers
+  tall::take_tiles<T, kBlocks, kN, Search<kBlocks>>(weight, input, p);
 #endif
 }
 
@@ -163,20 +135,12 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <class T, int kBlocks>
 cudaError_t run(const LikeliestGemm& a, int multiprocessors, cudaStream_t stream) {
-  using M = tall::Multiplier<T, kBlocks, kN>;
-  CUtensorMap weight, input;
-  TR_CUDA_TRY(map_operands(a, kN / 16, M::kRows / kCluster, &weight, &input));
   Params p = {};
-  p.tiles = tall::tiles_of(a.m, a.n, a.k, M::kRows, kN, multiprocessors);
   p.m = a.m;
   p.n = a.n;
   p.likeliest = a.likeliest;
-  const auto kernel = likeliest_gemm_kernel<T, kBlocks>;
-  constexpr size_t kShared = 1024 + M::kMemory + Search<kBlocks>::Known::kBytes;
-  TR_CUDA_TRY(allow_shared(kernel, kShared));
-  const auto blocks = static_cast<unsigned>(p.tiles.clusters * kCluster);
-  return launch(kernel, {dim3(blocks), dim3(kThreads), kShared, kCluster}, stream, weight, input,
-                p);
+  return tall::launch_tiles<T, kBlocks, kN, Search<kBlocks>>(likeliest_gemm_kernel<T, kBlocks>, a,
+                                                             p, multiprocessors, stream);
 }
 
 template <class T>
@@ -188,11 +152,7 @@ cudaError_t choose(const LikeliestGemm& a, int multiprocessors, cudaStream_t str
 }  // namespace
 
 bool likeliest_gemm_fits(const LikeliestGemm& a) {
-  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  return a.sums_to() == SumsTo::likeliest && a.m >= 1 && a.n >= 16 && a.n % 8 == 0 &&
-         a.k % 8 == 0 && a.k > (tall::kStepsLeast - 1) * 64 && a.input_stride % 8 == 0 &&
-         aligned(a.input) && aligned(a.weight) && a.bias == nullptr && a.dtype != DType::f32 &&
-         (a.tile.rows == 128 || a.tile.rows == 256);
+  return a.sums_to() == SumsTo::likeliest && tall::fits(a, a.tile.rows);
 }
 
 cudaError_t likeliest_gemm(const LikeliestGemm& a, int multiprocessors, cudaStream_t stream) {

@@ -16,10 +16,13 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/gemm_operands.hpp"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
+#include "kernels/cuda/tensor_map.hpp"
 
 namespace troupe::cuda::tall {
 
@@ -233,5 +236,65 @@ class Multiplier {
   Place now_ = {}, next_ = {};
   bool last_ = false;
 };
+
+// A block's tiles, one after the other: what a kernel does. WayOut is made of the kernel's Params
+// (of which `tiles` is one) and of the memory behind the stages; it hears of each tile before it is
+// multiplied (begin) and gets its sums (take).
+template <class T, int kBlocks, int kN, class WayOut, class Params>
+__device__ __forceinline__ void take_tiles(const CUtensorMap& weight, const CUtensorMap& input,
+                                           const Params& p) {
+  using M = Multiplier<T, kBlocks, kN>;
+  extern __shared__ uint8_t dynamic[];
+  __shared__ uint64_t full[M::kStages], empty[M::kStages];
+  if (threadIdx.x == 0) {
+    ptx::prefetch_descriptor(&weight);
+    ptx::prefetch_descriptor(&input);
+    M::make_barriers(full, empty);
+  }
+  ptx::cluster_meet();
+  ptx::let_next_kernel_start();
+  const uint32_t start = ptx::shared_address(dynamic), stages = (start + 1023) / 1024 * 1024;
+  M multiplier(p.tiles, weight, input, stages, ptx::shared_address(full),
+               ptx::shared_address(empty));
+  WayOut way_out(p, dynamic + (stages - start) + M::kMemory);
+  int tile = static_cast<int>(blockIdx.x) / kCluster;
+  Place now = place_of<M::kRows, kN>(p.tiles, tile);
+  multiplier.start(now);
+  while (tile < p.tiles.count) {
+    tile += p.tiles.clusters;
+    const Place next = place_of<M::kRows, kN>(p.tiles, min(tile, p.tiles.count - 1));
+    way_out.begin(now);
+    typename M::Sums sum;
+    multiplier.multiply(sum, next, tile >= p.tiles.count);
+    way_out.take(now, sum);
+    now = next;
+  }
+  ptx::cluster_meet();  // the other may still arrive at this one's barriers
+}
+
+// ---- the host ----
+
+// What every such product asks for.
+inline bool fits(const GemmOperands& a, int rows) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  return a.m >= 1 && a.n >= 16 && a.n % 8 == 0 && a.k % 8 == 0 && a.k > (kStepsLeast - 1) * 64 &&
+         a.input_stride % 8 == 0 && aligned(a.input) && aligned(a.weight) && a.bias == nullptr &&
+         a.dtype != DType::f32 && (rows == 128 || rows == 256);
+}
+
+// kernel: one that takes tiles as above; p: all of its Params but the tiles.
+template <class T, int kBlocks, int kN, class WayOut, class Params>
+cudaError_t launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, Params), const GemmOperands& a,
+                         Params p, int multiprocessors, cudaStream_t stream) {
+  using M = Multiplier<T, kBlocks, kN>;
+  CUtensorMap weight, input;
+  TR_CUDA_TRY(map_operands(a, kN / 16, M::kRows / kCluster, &weight, &input));
+  p.tiles = tiles_of(a.m, a.n, a.k, M::kRows, kN, multiprocessors);
+  constexpr size_t kShared = 1024 + M::kMemory + WayOut::kShared;
+  TR_CUDA_TRY(allow_shared(kernel, kShared));
+  const auto blocks = static_cast<unsigned>(p.tiles.clusters * kCluster);
+  return launch(kernel, {dim3(blocks), dim3(kThreads), kShared, kCluster}, stream, weight, input,
+                p);
+}
 
 }  // namespace troupe::cuda::tall
