@@ -10,10 +10,10 @@
 #include <string>
 
 #include "bench/gpu/ceilings.cuh"
+#include "bench/gpu/decode_scene.cuh"
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "bench/gpu/products.hpp"
-#include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/gated_gemm.hpp"
 
@@ -217,49 +217,9 @@ void products(Bench& b, const ProductPool& pool) {
 // ---- attention ----
 
 void decode(Bench& b, int kv_len) {
-  const int heads = 32, kv_heads = 8, dim = 128, block_tokens = 64;
-  const int per_sequence = (kv_len + 63) / 64, blocks = kRows * per_sequence;
-  const size_t layer_elements =
-      static_cast<size_t>(blocks) * block_tokens * static_cast<size_t>(kv_heads * dim);
-  constexpr size_t kLayers = 4;
-  const Memory keys = Memory::random(kLayers * layer_elements, 1.0F, 4),
-               values = Memory::random(kLayers * layer_elements, 1.0F, 5);
-  const Memory query = Memory::random(static_cast<size_t>(kRows * heads * dim), 1.0F, 6);
-  const Memory output = Memory::zeros(query.bytes());
-  std::vector<DecodeWork> work;
-  std::vector<int32_t> table(static_cast<size_t>(blocks));
-  for (int i = 0; i < blocks; ++i)
-    table[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<int64_t>(i) * 7919) % blocks);
-  for (int s = 0; s < kRows; ++s)
-    work.push_back({{s, 1, kv_len, s * per_sequence, 0, 1}, 0, kv_len, 0, 1, 0, s});
-  const Memory d_work = Memory::copy(work), d_table = Memory::copy(table);
-  const Memory d_count = Memory::copy(std::vector<int32_t>{static_cast<int32_t>(work.size())});
-  const Memory counters = Memory::zeros(static_cast<size_t>(kRows * kv_heads + 2) * 4);
-  DecodeAttention a;
-  a.shape.heads = heads;
-  a.shape.head_dim = dim;
-  a.shape.scale = 0.088F;
-  a.layer = {nullptr,
-             nullptr,
-             int64_t{kv_heads} * block_tokens * dim,
-             int64_t{block_tokens} * dim,
-             dim,
-             blocks,
-             block_tokens,
-             kv_heads};
-  a.query = query.as();
-  a.output = output.as();
-  a.query_stride = a.output_stride = heads * dim;
-  a.work = d_work.as<DecodeWork>();
-  a.work_count = d_count.as<int32_t>();
-  a.blocks = d_table.as<int32_t>();
-  a.counters = counters.as<uint32_t>();
-  b.draw("decode attention 256 x " + std::to_string(kv_len), [&](int i) {
-    const size_t layer = static_cast<size_t>(i) % kLayers;
-    a.layer.keys = keys.as<__nv_bfloat16>() + layer * layer_elements;
-    a.layer.values = values.as<__nv_bfloat16>() + layer * layer_elements;
-    check(decode_attention(a, b.sms, b.stream), "decode_attention");
-  });
+  DecodeScene scene({kRows, kv_len}, kv_len);
+  b.draw("decode attention 256 x " + std::to_string(kv_len),
+         [&](int i) { scene.attend(i, b.sms, b.stream); });
 }
 
 void norms(Bench& b, const ProductPool& pool) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bench/gpu/ceilings.cuh"
+#include "bench/gpu/decode_scene.cuh"
 #include "bench/gpu/large_gemm.hpp"
 #include "bench/gpu/measure.cuh"
 #include "bench/gpu/products.hpp"
@@ -176,72 +177,13 @@ void sampling(Bench& b) {
   }
 }
 
-struct Cached {
-  int batch, kv_len;
-};
-
-// As the cache lays blocks out; where its keys and values lie is for the caller to say.
-PagedLayer layer_of(int blocks, int kv_heads, int block_tokens, int dim) {
-  return {nullptr,
-          nullptr,
-          int64_t{kv_heads} * block_tokens * dim,
-          int64_t{block_tokens} * dim,
-          dim,
-          blocks,
-          block_tokens,
-          kv_heads};
-}
-
-void decode(Bench& b, const Cached& c, int share, int heads = 32, int kv_heads = 8, int dim = 128) {
-  const int block_tokens = 64, per_sequence = (c.kv_len + 63) / 64, blocks = c.batch * per_sequence;
-  const size_t layer_elements =
-      static_cast<size_t>(blocks) * block_tokens * static_cast<size_t>(kv_heads * dim);
-  // Rotate over layers so that small caches do not stay in L2.
-  const size_t layers =
-      std::max<size_t>(1, std::min<size_t>(16, (size_t{1} << 29) / (layer_elements * 4)));
-  const Memory keys = Memory::random(layers * layer_elements, 1.0F, 4),
-               values = Memory::random(layers * layer_elements, 1.0F, 5);
-  const Memory query = Memory::random(static_cast<size_t>(c.batch * heads * dim), 1.0F, 6);
-  const Memory output = Memory::zeros(query.bytes());
-  std::vector<DecodeWork> work;
-  std::vector<int32_t> table(static_cast<size_t>(blocks));
-  for (int i = 0; i < blocks; ++i)
-    table[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<int64_t>(i) * 7919) % blocks);
-  for (int s = 0; s < c.batch; ++s) {
-    const AttentionSequence sequence = {s, 1, c.kv_len, s * per_sequence, 0, 1};
-    const int shares = (c.kv_len + share - 1) / share;
-    const auto partial = static_cast<int32_t>(work.size());
-    for (int i = 0; i < shares; ++i)
-      work.push_back(
-          {sequence, i * share, std::min(c.kv_len, (i + 1) * share), i, shares, partial, s});
-  }
-  const Memory d_work = Memory::copy(work), d_table = Memory::copy(table);
-  const Memory d_count = Memory::copy(std::vector<int32_t>{static_cast<int32_t>(work.size())});
-  const Memory partials =
-      Memory::zeros(work.size() * static_cast<size_t>(kv_heads) * decode_partials_floats(dim) * 4);
-  const Memory counters = Memory::zeros(static_cast<size_t>(c.batch * kv_heads + 2) * 4);
-  DecodeAttention a;
-  a.shape.heads = heads;
-  a.shape.head_dim = dim;
-  a.shape.scale = 0.088F;
-  a.layer = layer_of(blocks, kv_heads, block_tokens, dim);
-  a.query = query.as();
-  a.output = output.as();
-  a.query_stride = a.output_stride = heads * dim;
-  a.work = d_work.as<DecodeWork>();
-  a.work_count = d_count.as<int32_t>();
-  a.blocks = d_table.as<int32_t>();
-  a.partials = partials.as<float>();
-  a.counters = counters.as<uint32_t>();
-  const double us = microseconds(b.stream, 16, [&](int i) {
-    const size_t layer = static_cast<size_t>(i) % layers;
-    a.layer.keys = keys.as<__nv_bfloat16>() + layer * layer_elements;
-    a.layer.values = values.as<__nv_bfloat16>() + layer * layer_elements;
-    check(decode_attention(a, b.sms, b.stream), "decode_attention");
-  });
+void decode(Bench& b, const Cached& c, int share) {
+  DecodeScene scene(c, share);
+  const double us = microseconds(b.stream, 16, [&](int i) { scene.attend(i, b.sms, b.stream); });
   b.report.add({"decode attention " + std::to_string(c.batch) + " x " + std::to_string(c.kv_len) +
                     ", share " + std::to_string(share),
-                us, 4.0 * c.batch * c.kv_len * kv_heads * dim, true, b.ceilings.read});
+                us, 4.0 * c.batch * c.kv_len * DecodeScene::kKvHeads * DecodeScene::kDim, true,
+                b.ceilings.read});
 }
 
 void prefill(Bench& b, int batch, int length, int kv_heads, int block_tokens) {
