@@ -319,8 +319,7 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
     status = engine::unknown_session(request.session);
   }
   if (!status.ok()) {
-    s.admission->leaves(false, bytes);
-    s.admission->told();
+    s.admission->withdraws(bytes);
     s.board->refused.fetch_add(1, std::memory_order_relaxed);
     return status;
   }

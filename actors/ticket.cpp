@@ -34,15 +34,13 @@ Status Admission::enter(uint64_t image_bytes) {
   }
   untold_.fetch_add(1, std::memory_order_seq_cst);
   if (image_bytes > 0 && image_bytes_.fetch_add(image_bytes) + image_bytes > bounds_.image_bytes) {
-    leaves(false, image_bytes);
-    told();
+    withdraws(image_bytes);
     return refuse("bytes of waiting images", bounds_.image_bytes, "retry later");
   }
   // shut() may have come between the first look and the count: whoever drains waits for those who
   // are untold, so it either sees this request or this look sees that the door is shut.
   if (!open_.load(std::memory_order_seq_cst)) {
-    leaves(false, image_bytes);
-    told();
+    withdraws(image_bytes);
     const std::scoped_lock lock(why_mutex_);
     board_->refused.fetch_add(1, std::memory_order_relaxed);
     return why_;

@@ -52,6 +52,11 @@ class Admission {
   void leaves(bool had_started, uint64_t image_bytes);
   // The caller, who has left, has been told.
   void told();
+  // Undoes enter() for one that is refused after all: there is no end to tell of.
+  void withdraws(uint64_t image_bytes) {
+    leaves(false, image_bytes);
+    told();
+  }
   // Waits until all who came have left and been told; false when `until` came first.
   bool wait_idle(std::chrono::steady_clock::time_point until);
   // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
