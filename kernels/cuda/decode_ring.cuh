@@ -2,9 +2,10 @@
 // compute.
 //
 // The producer goes from item to item by itself: it knows the next item's place and blocks while
-// this one's tiles are under way, so the ring stays full while the others finish an item. Cached
-// tokens of earlier steps do not depend on the kernels in front, so the first item's tiles are asked
-// for before those have ended; queries do, and follow.
+// this one's tiles are under way, so the ring stays full while the others finish an item. Items
+// begin in a ring of their own: what the item is, and its query. Cached tokens of earlier steps do
+// not depend on the kernels in front, so the first item's tiles are asked for before those have
+// ended; queries do, and follow.
 #pragma once
 
 #include "kernels/cuda/decode_sums.cuh"
@@ -16,7 +17,7 @@ namespace troupe::cuda::decode {
 
 constexpr int kTokens = 64;  // of a slot
 constexpr int kSlotsMax = 12;
-constexpr int kQueries = 3;  // of items that can be there at once
+constexpr int kItems = 3;  // that can have begun at once
 constexpr int kHanded = 2;  // shares that wait to be counted in
 
 // A slot holds keys or values of 64 tokens: panels of 64 elements, a token's 128 bytes in a row.
@@ -30,7 +31,7 @@ struct Layout {
     return kWarps * set_floats<kDim>(rows) * 4;
   }
   static constexpr int bytes(int slots, int rows) {
-    return 1024 + slots * kSlot + sets_bytes(rows) + kQueries * rows * kQueryRow;
+    return 1024 + slots * kSlot + sets_bytes(rows) + kItems * rows * kQueryRow;
   }
   __device__ static uint32_t at(int token, int chunk) {
     return static_cast<uint32_t>(chunk / 8 * kPanel + token * 128 +
@@ -48,9 +49,9 @@ struct Copies {
 
 struct Ring {
   uint64_t full[kSlotsMax], empty[kSlotsMax];
-  uint64_t query_full[kQueries], query_empty[kQueries];
+  uint64_t item_full[kItems], item_empty[kItems];
   uint64_t handed_full[kHanded], handed_empty[kHanded];
-  Item item[kSlotsMax];  // that begins in this slot of keys; not valid: no more work
+  Item item[kItems];  // not valid: no more work
   Item handed[kHanded];
 };
 
@@ -82,30 +83,26 @@ class Producer {
     // In lane 0: the item after. Who begins with a long one goes on with a short one.
     int32_t taken = static_cast<int32_t>(2 * gridDim.x - 1 - blockIdx.x);
     while (item.valid) {
-      if (waited_) bring_query(item);
+      if (waited_) begin(item);
       const int tiles = (item.work.end - item.work.begin + kTokens - 1) / kTokens;
       const Item next = load_item(p_, __shfl_sync(0xffffffff, taken, 0), items);
       int32_t next_blocks = 0;
-      if (tiles == 0) {
-        next_blocks = look_up(next, 0);
-        wait_for_query(item);
-        pass(item);
-      }
+      if (tiles == 0) next_blocks = look_up(next, 0);
       for (int tile = 0; tile < tiles; ++tile) {
-        if (!settled(item, tile) || brought_ + 2 > copies_.slots) wait_for_query(item);
+        if (!settled(item, tile) || brought_ + 2 > copies_.slots) begin_first(item);
         const int unit = tile * per_tile_;
         if (tile > 0 && unit % 32 == 0) blocks = look_up(item, unit);
         bring(item, tile, blocks, false);
         bring(item, tile, blocks, true);
         if (tile == 0) next_blocks = look_up(next, 0);
       }
-      wait_for_query(item);
+      begin_first(item);
       taken = lane_ == 0 ? static_cast<int32_t>(atomicAdd(p_.counters, 1U) + 2 * gridDim.x) : 0;
       item = next;
       blocks = next_blocks;
     }
     if (!waited_) ptx::wait_for_earlier_kernels();
-    pass(item);
+    begin(item);
     if (lane_ == 0) {
       if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
         p_.counters[0] = 0;
@@ -120,28 +117,30 @@ class Producer {
     const AttentionSequence& s = item.work.sequence;
     return min(item.work.begin + (tile + 1) * kTokens, item.work.end) <= s.kv_len - s.row_count;
   }
-  // The first item's query, if it was not brought yet: at the latest when its tiles wait for those
-  // who need it.
-  __device__ __forceinline__ void wait_for_query(const Item& item) {
+  // The first item, if it has not begun yet: at the latest when its tiles wait for those who need
+  // its query.
+  __device__ __forceinline__ void begin_first(const Item& item) {
     if (waited_) return;
     ptx::wait_for_earlier_kernels();
     waited_ = true;
-    bring_query(item);
+    begin(item);
   }
-  __device__ void bring_query(const Item& item) {
-    const int rows = group_ * item.work.sequence.row_count;
-    uint64_t* full = &ring_.query_full[query_.slot];
+  // Says what the item is and brings its query; one that is not valid is the end.
+  __device__ void begin(const Item& item) {
+    const int rows = item.valid ? group_ * item.work.sequence.row_count : 0;
+    uint64_t* full = &ring_.item_full[begun_.slot];
+    // Of a barrier that has not been through a phase the one before counts as over.
+    ptx::mbarrier_wait(&ring_.item_empty[begun_.slot], begun_.parity ^ 1);
     if (lane_ == 0) {
-      // Of a barrier that has not been through a phase the one before counts as over.
-      ptx::mbarrier_wait(&ring_.query_empty[query_.slot], query_.parity ^ 1);
+      ring_.item[begun_.slot] = item;
       ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(rows * kDim * 2));
     }
     __syncwarp();
     if (lane_ < rows) {
-      ptx::load_row(queries_ + (query_.slot * copies_.rows + lane_) * L::kQueryRow,
+      ptx::load_row(queries_ + (begun_.slot * copies_.rows + lane_) * L::kQueryRow,
                     query_row<T, kDim>(p_, item, group_, lane_), kDim * 2, full);
     }
-    query_.next(kQueries);
+    begun_.next(kItems);
   }
   __device__ __forceinline__ void wait_empty() {
     if (fresh_) return;
@@ -152,15 +151,6 @@ class Producer {
     at_.next(copies_.slots);
     fresh_ = fresh_ && at_.slot != 0;
     ++brought_;
-  }
-  // An item without tiles takes a slot without bytes: one hidden by a window, or the end.
-  __device__ __forceinline__ void pass(const Item& item) {
-    wait_empty();
-    if (lane_ == 0) {
-      ring_.item[at_.slot] = item;
-      ptx::mbarrier_arrive(&ring_.full[at_.slot]);
-    }
-    advance();
   }
   // The cache blocks of the 32 units from `unit` on, one a lane.
   __device__ __forceinline__ int32_t look_up(const Item& item, int unit) const {
@@ -183,7 +173,6 @@ class Producer {
     wait_empty();
     uint64_t* full = &ring_.full[at_.slot];
     if (lane_ == 0) {
-      if (tile == 0 && !values) ring_.item[at_.slot] = item;
       ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(boxes * tokens * 128));
     }
     __syncwarp();
@@ -203,7 +192,7 @@ class Producer {
   uint8_t *slots_, *queries_;
   Ring& ring_;
   const int group_, lane_, shift_, unit_, per_tile_;
-  ptx::RingPlace at_, query_;
+  ptx::RingPlace at_, begun_;
   int brought_ = 0;  // slots so far
   bool waited_ = false;  // for the kernels in front
   bool fresh_ = true;  // the ring has not been round yet: slots are free without waiting

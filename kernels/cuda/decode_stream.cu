@@ -65,7 +65,7 @@ __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t*
   const int group = p.shape.heads / p.layer.kv_heads;
   const int warp = threadIdx.x / 32;
   const bool leads = threadIdx.x % 32 == 0;
-  ptx::RingPlace at, query, handed;
+  ptx::RingPlace at, begun, handed;
   const auto give_back = [&] {
     __syncwarp();
     if (leads) ptx::mbarrier_arrive(&ring.empty[at.slot]);
@@ -79,18 +79,16 @@ __device__ void consume(const DecodeAttention& p, const Copies& copies, uint8_t*
     if (leads) ptx::mbarrier_arrive(&ring.handed_full[handed.slot]);
     handed.next(kHanded);
   };
-  for (;; query.next(kQueries)) {
-    ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
-    const Item item = ring.item[at.slot];
+  for (;; begun.next(kItems)) {
+    ptx::mbarrier_wait(&ring.item_full[begun.slot], begun.parity);
+    const Item item = ring.item[begun.slot];
     if (!item.valid) return hand_over(item);
     Rows<T, kDim, kEights> rows;
     begin_rows(item, group, rows);
-    ptx::mbarrier_wait(&ring.query_full[query.slot], query.parity);
-    take_query(queries + query.slot * copies.rows * L::kQueryRow,
+    take_query(queries + begun.slot * copies.rows * L::kQueryRow,
                group * item.work.sequence.row_count, rows);
-    __syncwarp();
-    if (leads) ptx::mbarrier_arrive(&ring.query_empty[query.slot]);
-    if (item.work.begin >= item.work.end) give_back();  // a share that a window hides
+    // Everyone who has read, not one a warp: racecheck follows no thread through another's arrival.
+    ptx::mbarrier_arrive(&ring.item_empty[begun.slot]);
     for (int tile = item.work.begin; tile < item.work.end; tile += kTokens) {
       const int position = tile + warp * kTile, count = item.work.end - position;
       ptx::mbarrier_wait(&ring.full[at.slot], at.parity);
@@ -120,8 +118,7 @@ __device__ void count_shares(const DecodeAttention& p, Ring& ring) {
   for (ptx::RingPlace handed;; handed.next(kHanded)) {
     ptx::mbarrier_wait(&ring.handed_full[handed.slot], handed.parity);
     const Item item = ring.handed[handed.slot];
-    __syncwarp();
-    if (lane == 0) ptx::mbarrier_arrive(&ring.handed_empty[handed.slot]);
+    ptx::mbarrier_arrive(&ring.handed_empty[handed.slot]);
     if (!item.valid) return;
     bool last = false;
     if (lane == 0) last = count_in(p, item);
@@ -143,13 +140,13 @@ __global__ void __launch_bounds__(kBlockThreads, kDim == 256 ? 1 : 2)
       ptx::mbarrier_init(&ring.full[i], 1);
       ptx::mbarrier_init(&ring.empty[i], kWarps);
     }
-    for (int i = 0; i < kQueries; ++i) {
-      ptx::mbarrier_init(&ring.query_full[i], 1);
-      ptx::mbarrier_init(&ring.query_empty[i], kWarps);
+    for (int i = 0; i < kItems; ++i) {
+      ptx::mbarrier_init(&ring.item_full[i], 1);
+      ptx::mbarrier_init(&ring.item_empty[i], kThreads);
     }
     for (int i = 0; i < kHanded; ++i) {
       ptx::mbarrier_init(&ring.handed_full[i], kWarps);
-      ptx::mbarrier_init(&ring.handed_empty[i], 1);
+      ptx::mbarrier_init(&ring.handed_empty[i], 32);
     }
     ptx::fence_barrier_init();
   }

@@ -19,6 +19,7 @@
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/ring.cuh"
 #include "kernels/cuda/ptx/tma.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/skinny_gemm.hpp"
 #include "kernels/cuda/skinny_sums.cuh"
@@ -182,7 +183,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
   ptx::RingPlace at;
   for (;;) {
     ptx::mbarrier_wait(full + at.slot, at.parity);
-    const int chunk = __shfl_sync(0xffffffff, held[at.slot], 0);
+    const int chunk = ptx::read_once(held + at.slot);
     if (chunk == kNone) break;
     const int part = chunk % p.parts;
     const int steps = p.steps * (part + 1) / p.parts - p.steps * part / p.parts;
