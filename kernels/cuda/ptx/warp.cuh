@@ -7,8 +7,33 @@
 
 namespace troupe::cuda::ptx {
 
+template <class T>
+__device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffff, x, d);
+  return x;
+}
+
+// Of this lane's and all earlier lanes' numbers.
+template <class T>
+__device__ __forceinline__ T warp_sum_upto(T x) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    const T y = __shfl_up_sync(0xffffffff, x, d);
+    if (lane >= d) x += y;
+  }
+  return x;
+}
+
+__device__ __forceinline__ float warp_largest(float x) {
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, d));
+  return x;
+}
+
 // What the first lane reads there, for all. Nobody else reads, so that whoever waits for the first
-// lane may write there again. Said in PTX: a condition on threadIdx costs skinny_gemm's loop
+// lane may write there again. In PTX, since a condition on threadIdx cost skinny_gemm's loop
 // registers, and steps of 64 sequences one percent.
 __device__ __forceinline__ int32_t read_once(SharedPlace at) {
   int32_t value;
