@@ -96,6 +96,10 @@ class ProductOnDevice {
     return g;
   }
 
+  // What was written as f32, row by row.
+  [[nodiscard]] std::vector<float> sums() const { return out32_.read(); }
+  void forget() { out32_.zero(); }
+
   void expect_the_plain_product(const std::string& how) const {
     const auto wide = out32_.read();
     const auto bits = out16_.read();

@@ -118,7 +118,7 @@ class Producer {
   __device__ __forceinline__ void load_weight(int slot, int chunk, int step) {
     uint8_t* to = stages_ + slot * stage_.bytes();
     held_[slot] = chunk;
-    ptx::mbarrier_expect_bytes(full_ + slot, static_cast<uint32_t>(stage_.bytes()));
+    ptx::mbarrier_expect_bytes(full_ + slot, p_.step_bytes);
 #pragma unroll
     for (int b = 0; b < kBoxes; ++b) {
       ptx::load_box(to + b * stage_.weight_box, &weight_, full_ + slot, ptx::kEvictFirst,
@@ -278,14 +278,19 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
                    multiprocessors, kStrip_us);
   if (a.strips > 0) cut.strips = a.strips < kGroups * 4 ? a.strips : kGroups * 4;
   if (a.parts > 0) cut.parts = a.parts < steps ? a.parts : steps;
+  // Rows that are not there are not brought: what lies in their place makes sums that nobody reads.
+  // (Likeliest tokens are looked for in all columns: there they are zeros.)
+  const int rows = a.likeliest != nullptr ? kN : std::min(kN, (a.m + 7) / 8 * 8);
   CUtensorMap weight, input;
-  TR_CUDA_TRY(map_operands(a, static_cast<uint32_t>(cut.strips), kN, &weight, &input));
+  TR_CUDA_TRY(map_operands(a, static_cast<uint32_t>(cut.strips), static_cast<uint32_t>(rows),
+                           &weight, &input));
 
   Params p = {};
   p.m = a.m;
   p.n = a.n;
   p.steps = steps;
   p.strips = cut.strips;
+  p.step_bytes = static_cast<uint32_t>(kBoxes * (cut.strips * 16 + rows) * 128);
   p.tiles = ((a.n + 15) / 16 + cut.strips - 1) / cut.strips;
   constexpr int kChunks = kGroups > 2 ? kChunksMax / 2 : kChunksMax;  // theirs are twice as large
   p.parts = p.tiles * cut.parts <= kChunks ? cut.parts : 1;

@@ -1,5 +1,8 @@
 #include "kernels/cuda/skinny_gemm.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include "kernels/cuda/product_test.hpp"
 
 namespace troupe::cuda {
@@ -104,6 +107,33 @@ TEST(SkinnyGemm, EveryCutAgrees) {
         check({m, 1200, 1096, DType::bf16, true}, cut);
         check({m, 1216, 1096, DType::bf16, true, true}, cut);
       }
+    }
+  }
+}
+
+// As deterministic mode asks for it: a row's sums are the same however many rows there are.
+TEST(SkinnyGemm, FixedCutsComeOutAlike) {
+  TR_NEEDS_SM90();
+  for (const ProductCase& c : {ProductCase{64, 1200, 4104, DType::bf16, true, false, true},
+                               ProductCase{64, 9008, 520, DType::f16, false, false, true},
+                               ProductCase{64, 1216, 1096, DType::bf16, false, true, true}}) {
+    ProductOnDevice product(c, skinny_gemm_partials_bytes(c.m), skinny_gemm_counters(c.n));
+    SkinnyGemm g{product.operands()};
+    g.fixed_cut = true;
+    TR_CUDA_OK(skinny_gemm(g, multiprocessors(), nullptr));
+    product.expect_the_plain_product("in a fixed cut");
+    const std::vector<float> all = product.sums();
+    for (const int m : {1, 2, 8, 9, 17, 32, 40, 63}) {
+      g.m = m;
+      product.forget();
+      TR_CUDA_OK(skinny_gemm(g, multiprocessors(), nullptr));
+      const std::vector<float> some = product.sums();
+      const auto count = static_cast<size_t>(m) * some.size() / 64;
+      EXPECT_EQ(std::memcmp(some.data(), all.data(), count * sizeof(float)), 0)
+          << name_of(c) << ", " << m << " rows of them";
+      EXPECT_EQ(std::count(some.begin() + static_cast<int64_t>(count), some.end(), 0.0F),
+                static_cast<int64_t>(some.size() - count))
+          << "rows that are not there were written";
     }
   }
 }

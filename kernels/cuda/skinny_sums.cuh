@@ -13,6 +13,7 @@ struct Params {
   int m, n, steps, tiles, parts;
   int strips;  // of 16 weight rows, in a tile
   int stages;  // steps in flight
+  uint32_t step_bytes;  // that come for a step
   const void* bias;
   void* output;
   int64_t output_stride;
