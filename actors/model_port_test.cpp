@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "actors/local_port.hpp"
@@ -64,6 +65,32 @@ TEST(ModelPort, AnswersWithAndWithoutOverlapAndAmongOthers) {
   auto twin = open_model(plain);
   ASSERT_NE(twin, nullptr);
   EXPECT_EQ(answer(*twin, request), alone);
+}
+
+// Requests that leave nothing to draw, one after the other: each fails for itself, whoever runs beside it goes on.
+TEST(ModelPort, WhoLeavesNothingToDrawFailsAlone) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  const int32_t vocab = port->info()->vocab_size;
+  auto bystander = std::make_shared<Listener>();
+  const auto other = port->submit(question("What is 27 plus 15?"), bystander);
+  ASSERT_TRUE(other.ok());
+  for (int i = 0; i < 4; ++i) {
+    Request nothing = question("Hello");
+    nothing.sampling.temperature = i % 2 == 0 ? 0.0F : 1.0F;
+    for (int32_t t = 0; t < vocab; ++t) nothing.sampling.logit_bias.push_back({t, -HUGE_VALF});
+    auto sink = std::make_shared<Listener>();
+    const auto id = port->submit(nothing, sink);
+    ASSERT_TRUE(id.ok()) << id.status().message();
+    ASSERT_TRUE(sink->wait_for(1));
+    EXPECT_EQ(sink->of(*id).end, EventKind::failed);
+    EXPECT_EQ(sink->of(*id).status.code(), Code::invalid) << sink->of(*id).status.message();
+  }
+  ASSERT_TRUE(bystander->wait_for(1));
+  EXPECT_EQ(bystander->of(*other).end, EventKind::done) << bystander->of(*other).status.message();
+  Request cold = question("What is 27 plus 15?");
+  cold.sampling.temperature = 1e-45F;
+  EXPECT_EQ(answer(*port, cold), bystander->of(*other).text.at(0)) << "as good as greedy";
 }
 
 TEST(ModelPort, InfoSaysWhatWasOpened) {

@@ -398,8 +398,9 @@ void FakeDevice::State::draw(const PlanView& plan, const PlanLogitRow& row, Step
     for (int32_t tries = 0; tries < options.vocab && context.banned(token); ++tries) {
       token = (token + 1) % options.vocab;
     }
-    slot.last = token;
-    if (s.repetition_penalty != 1.0F) slot.history.push_back(token);
+    if (context.banned(token)) token = -1;
+    slot.last = std::max(token, 0);  // what is computed behind a draw of nothing is thrown away
+    if (token >= 0 && s.repetition_penalty != 1.0F) slot.history.push_back(token);
     out.token = token;
   }
   const uint64_t h = scramble(last->chain + static_cast<uint32_t>(token));

@@ -96,6 +96,8 @@ TEST(SamplingPlan, RefusalsNameFieldLimitAndValue) {
   refused([&](auto& p) { p.min_p = 2.0F; }, "min_p", "2");
   refused([&](auto& p) { p.top_k = -3; }, "top_k", "-3");
   refused([&](auto& p) { p.repetition_penalty = 0.0F; }, "repetition_penalty", "0");
+  refused([&](auto& p) { p.repetition_penalty = 1e-45F; }, "repetition_penalty must be 0.001 .. 1000", "0");
+  refused([&](auto& p) { p.repetition_penalty = 1e4F; }, "repetition_penalty", "10000");
   refused([&](auto& p) { p.presence_penalty = 3.0F; }, "presence_penalty", "3");
   refused([&](auto& p) { p.frequency_penalty = -9.0F; }, "frequency_penalty", "-9");
   refused([&](auto& p) { p.max_tokens = -1; }, "max_tokens", "-1");
@@ -110,9 +112,21 @@ TEST(SamplingPlan, RefusalsNameFieldLimitAndValue) {
   refused([&](auto& p) { p.stop_token_ids = {100}; }, "stop_token_ids", "100");
   refused([&](auto& p) { p.logit_bias = {{-1, 1.0F}}; }, "logit_bias", "-1");
   refused([&](auto& p) { p.logit_bias = {{1, HUGE_VALF}}; }, "logit_bias", "inf");
+  refused([&](auto& p) { p.logit_bias = {{1, nan}}; }, "logit_bias", "nan");
+  refused([&](auto& p) { p.logit_bias = {{1, 3.4e38F}}; }, "logit_bias must be -1e30 .. 1e30", "token 1");
+  refused([&](auto& p) { p.logit_bias = {{1, -3.4e38F}}; }, "logit_bias", "token 1");
   EXPECT_FALSE(plan({}, {}, {{}}).ok());
   EXPECT_FALSE(plan({}, {}, {std::vector<int32_t>(17, 1)}).ok());
   EXPECT_FALSE(plan({}, {}, {{1, 200}}).ok());
+}
+
+// Its inverse is infinite, and infinity times the likeliest's zero is no number.
+TEST(SamplingPlan, ATemperatureNextToNothingIsGreedy) {
+  SamplingParams p;
+  p.temperature = 1e-45F;
+  EXPECT_EQ(plan(p).value().temperature, 0.0F);
+  p.temperature = 1e-30F;
+  EXPECT_EQ(plan(p).value().temperature, 1e-30F);
 }
 
 MemoryRequest request() {

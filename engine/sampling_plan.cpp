@@ -53,6 +53,8 @@ float either(const std::optional<float>& asked, float folder, float otherwise) {
 Status plan_numbers(const SamplingParams& p, const GenerationDefaults& d, SamplingPlan& out) {
   constexpr double kMost = std::numeric_limits<float>::max();
   constexpr double kLeast = std::numeric_limits<float>::denorm_min();
+  // Logits stay finite under them, whatever the bias (kBiasMost).
+  constexpr double kPenaltyLeast = 1e-3, kPenaltyMost = 1e3;
   constexpr int32_t kAny = std::numeric_limits<int32_t>::max();
   out.temperature = p.temperature ? *p.temperature : d.greedy ? 0.0F : either({}, d.temperature, 1.0F);
   out.top_p = either(p.top_p, d.top_p, 1.0F);
@@ -65,10 +67,12 @@ Status plan_numbers(const SamplingParams& p, const GenerationDefaults& d, Sampli
   out.min_tokens = p.min_tokens.value_or(0);
   out.choices = p.n;
   TR_TRY(check("temperature", out.temperature, 0.0, kMost, "a finite number of at least 0"));
+  // Of numbers so small the inverse is infinite: what they ask for is the likeliest token.
+  if (out.temperature < std::numeric_limits<float>::min()) out.temperature = 0.0F;
   TR_TRY(check("top_p", out.top_p, kLeast, 1.0, "above 0 and at most 1"));
   TR_TRY(check("min_p", out.min_p, 0.0, 1.0, "0 .. 1"));
   TR_TRY(check("top_k", out.top_k, 0, kAny));
-  TR_TRY(check("repetition_penalty", out.repetition_penalty, kLeast, kMost, "finite and above 0"));
+  TR_TRY(check("repetition_penalty", out.repetition_penalty, kPenaltyLeast, kPenaltyMost, "0.001 .. 1000"));
   TR_TRY(check("presence_penalty", out.presence_penalty, -2.0, 2.0, "-2 .. 2"));
   TR_TRY(check("frequency_penalty", out.frequency_penalty, -2.0, 2.0, "-2 .. 2"));
   if (p.max_tokens) TR_TRY(check("max_tokens", *p.max_tokens, 0, kAny));
@@ -123,13 +127,14 @@ void set_bias(std::vector<PlanBias>& biases, int32_t token, float bias) {
 Status plan_biases(const SamplingParams& p, const ModelFacts& facts,
                    std::span<const std::vector<int32_t>> bad_words, SamplingPlan& out) {
   constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+  constexpr float kBiasMost = 1e30F;
   if (p.logit_bias.size() > static_cast<size_t>(limits::logit_biases)) {
     return over("logit_bias", limits::logit_biases, p.logit_bias.size(), "tokens");
   }
   for (const auto& [token, bias] : p.logit_bias) {
     TR_TRY(check_token("logit_bias", token, facts.vocab));
-    if (!(bias < std::numeric_limits<float>::infinity())) {
-      return refuse("logit_bias", "a number below infinity for every token",
+    if (bias != kForbidden && !(std::abs(bias) <= kBiasMost)) {
+      return refuse("logit_bias", "-1e30 .. 1e30, or minus infinity, for every token",
                     shown(static_cast<double>(bias)) + " for token " + std::to_string(token));
     }
     set_bias(out.biases, token, bias);

@@ -36,7 +36,9 @@ inline SchedulerConfig small_config(int32_t blocks = 64) {
 }
 
 struct Rig {
-  explicit Rig(SchedulerConfig c) : scheduler(c), device(options(c), time), loop(scheduler, device, time) {}
+  explicit Rig(const SchedulerConfig& c) : Rig(c, options(c)) {}
+  Rig(const SchedulerConfig& c, const FakeDeviceOptions& o)
+      : scheduler(c), device(o, time), loop(scheduler, device, time) {}
   static FakeDeviceOptions options(const SchedulerConfig& c) {
     FakeDeviceOptions o;
     o.vocab = c.vocab;

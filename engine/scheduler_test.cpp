@@ -34,6 +34,54 @@ TEST(Scheduler, RefusesByType) {
   EXPECT_EQ(rig.out.requests.size(), 2U);
 }
 
+// Whoever leaves nothing to draw, or meets a model that gives no numbers, fails alone, with a reason.
+TEST(Scheduler, ADrawOfNothingFailsOneRequestAlone) {
+  for (const bool overlap : {false, true}) {
+    SchedulerConfig c = small_config();
+    c.overlap = overlap;
+    Rig rig(c);
+    ASSERT_TRUE(rig.submit(1, 5, 60).ok());
+    ASSERT_TRUE(rig.submit(2, 6, 60, [](Job& j) {
+                     for (int32_t t = 0; t < kVocab; ++t) j.sampling.biases.push_back({t, -HUGE_VALF});
+                     j.sampling.early_biases = j.sampling.biases;
+                   }).ok());
+    ASSERT_TRUE(rig.submit(3, 7, 60, [](Job& j) {
+                     j.sampling.choices = 2;
+                     j.sampling.temperature = 1.0F;
+                     j.sampling.min_tokens = 4;  // stop tokens are all that is left, and come too early
+                     for (int32_t t = 0; t < kVocab - 1; ++t) j.sampling.biases.push_back({t, -HUGE_VALF});
+                     j.sampling.stop_tokens = {kVocab - 1};
+                     j.sampling.early_biases = j.sampling.biases;
+                     j.sampling.early_biases.push_back({kVocab - 1, -HUGE_VALF});
+                   }).ok());
+    rig.run();
+    EXPECT_EQ(rig.end_of(1)->kind, EventKind::done);
+    EXPECT_EQ(rig.said(1).size(), 60U);
+    for (const uint64_t id : {uint64_t{2}, uint64_t{3}}) {
+      EXPECT_EQ(rig.end_of(id)->kind, EventKind::failed);
+      EXPECT_EQ(rig.end_of(id)->status.code(), Code::invalid);
+      EXPECT_THAT(rig.end_of(id)->status.message(), HasSubstr("no token is left to draw at token 0"));
+      EXPECT_TRUE(rig.said(id).empty());
+    }
+  }
+}
+
+// After a while, among others that decode steadily.
+TEST(Scheduler, ADrawOfNothingEndsAChorusForOneAlone) {
+  SchedulerConfig c = small_config();
+  FakeDeviceOptions options = Rig::options(c);
+  options.draw = [](const FakeContext& context) {
+    const FakeCell* far = context.prompt_len() == 6 ? context.cell(26) : nullptr;
+    return far != nullptr && far->position == 26 ? -1 : 7;
+  };
+  Rig rig(c, options);
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(rig.submit(id, 4 + static_cast<int32_t>(id), 60).ok());
+  rig.run();
+  EXPECT_EQ(rig.end_of(2)->kind, EventKind::failed);
+  EXPECT_EQ(rig.said(2).size(), 21U);
+  for (const uint64_t id : {uint64_t{1}, uint64_t{3}}) EXPECT_EQ(rig.said(id).size(), 60U);
+}
+
 TEST(Scheduler, TheContextEndsAnAnswer) {
   Rig rig(small_config());
   ASSERT_TRUE(rig.submit(1, 250, -1).ok());

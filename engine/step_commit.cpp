@@ -1,6 +1,7 @@
 // Scheduler::commit: what came of the oldest step in flight. Tokens of sequences that have ended
 // meanwhile are dropped: they were speculative.
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "engine/scheduler_state.hpp"
@@ -9,10 +10,23 @@ namespace troupe::engine {
 
 namespace {
 
-// A drawn token of the vocabulary, and alternatives that are there; numbers below 0 become huge ones.
+constexpr int32_t kNothingDrawn = -1;
+
+// A drawn token of the vocabulary or none, and alternatives that are there; numbers below 0 become huge ones.
 bool is_sound(const StepToken& t, bool drawn, int32_t vocab, size_t tops) {
-  const bool known = !drawn || static_cast<uint32_t>(t.token) < static_cast<uint32_t>(vocab);
+  const bool known = !drawn || (t.token >= kNothingDrawn && t.token < vocab);
   return known && uint64_t{static_cast<uint32_t>(t.top_begin)} + static_cast<uint32_t>(t.top_count) <= tops;
+}
+
+// Why a draw gave no token: a request's own affair, and no fault of the device.
+Status undrawn(const StepToken& t, size_t index) {
+  const std::string at = " at token " + std::to_string(index) + " of the answer";
+  if (std::isnan(t.logprob)) {
+    return internal_error("the model gave logits that are not numbers (NaN)" + at +
+                          ": its weights or its dtype do not bear this prompt");
+  }
+  return invalid("no token is left to draw" + at +
+                 ": logit_bias, bad_words, min_tokens and the constraint together forbid the whole vocabulary");
 }
 
 }  // namespace
@@ -82,7 +96,7 @@ bool Scheduler::State::commit_sung(const StepResult& result, Outputs& out) {
     const StepToken& t = result.tokens[i];
     const Chorus::Part& part = parts[i];
     plain &= is_sound(t, true, config.vocab, result.tops.size());
-    plain &= t.token < part.stop_low || t.token > part.stop_high;
+    plain &= t.token != kNothingDrawn && (t.token < part.stop_low || t.token > part.stop_high);
     out.tokens.push_back({.request = part.request,
                           .choice = part.choice,
                           .index = part.first + said,
@@ -125,6 +139,9 @@ void Scheduler::State::take_token(const StepResult& result, const StepToken& tok
   TR_ASSERT(s.progress.pending > 0);
   --s.progress.pending;
   const auto index = static_cast<int32_t>(s.progress.output.size());
+  if (token.token == kNothingDrawn) {
+    return end_job(*s.job, EventKind::failed, undrawn(token, s.progress.output.size()), now_ns, out);
+  }
   s.progress.output.push_back(token.token);
   ++stats.completion_tokens;
   if (index == 0 && s.job->first_token_ns == 0) s.job->first_token_ns = now_ns;
