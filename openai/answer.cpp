@@ -1,32 +1,15 @@
 #include "openai/answer.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "openai/refusal.hpp"
 
 namespace troupe::openai {
 namespace {
 
 using nlohmann::json;
-
-std::vector<TokenScore> scores_of(const troupe_logprob_table& table) {
-  std::vector<TokenScore> rows(table.n_rows);
-  const auto* bytes = reinterpret_cast<const unsigned char*>(table.entries);
-  for (size_t r = 0; r < table.n_rows; ++r) {
-    for (size_t e = table.row_starts[r]; e < table.row_starts[r + 1]; ++e) {
-      rows[r].alternatives.push_back(
-          *reinterpret_cast<const troupe_logprob*>(bytes + e * table.entry_size));
-    }
-    rows[r].scored = !rows[r].alternatives.empty();
-    if (rows[r].scored) {
-      rows[r].token = rows[r].alternatives[0].token;
-      rows[r].logprob = rows[r].alternatives[0].logprob;
-    }
-  }
-  return rows;
-}
-
-// JSON cannot hold -inf; OpenAI's servers write a very small number instead.
-float finite(float logprob) { return logprob < -9999.0F ? -9999.0F : logprob; }
 
 std::string string_of(troupe_bytes* bytes) {
   if (bytes == nullptr) return {};
@@ -37,19 +20,6 @@ std::string string_of(troupe_bytes* bytes) {
 
 }  // namespace
 
-const std::string& TokenNames::of(int32_t token) {
-  const auto it = names_.find(token);
-  if (it != names_.end()) return it->second;
-  std::string name = "token_id:" + std::to_string(token);
-  if (!as_ids_) {
-    troupe_bytes* bytes = nullptr;
-    troupe_error* error = troupe_detokenize(engine_, &token, 1, 0, &bytes);
-    if (error == nullptr) name = string_of(bytes);
-    troupe_error_free(error);
-  }
-  return names_.emplace(token, std::move(name)).first->second;
-}
-
 json finish_name(int32_t finish_reason) {
   switch (finish_reason) {
     case TROUPE_FINISH_STOP: return "stop";
@@ -58,6 +28,12 @@ json finish_name(int32_t finish_reason) {
     case TROUPE_FINISH_ERROR: return "error";
     default: return nullptr;
   }
+}
+
+void Choice::end_as(const troupe_event& event) {
+  finish_reason = event.finish_reason;
+  stop_token = event.stop_token;
+  if (event.stop_text != nullptr) stop_text.assign(event.stop_text, event.stop_text_size);
 }
 
 Answer::Answer(const Call& call, troupe_engine* engine, std::string id, std::string model,
@@ -75,33 +51,19 @@ void Answer::close(PerRequest& request) {
 }
 
 void Answer::refuse(size_t request, const troupe_error* error) {
-  if (!error_) error_ = from_code(troupe_error_code(error), troupe_error_message(error));
+  if (!error_) error_ = refusal_of(error, call_.endpoint);
   close(requests_[request]);
 }
 
 void Answer::take(size_t i, const troupe_event& event) {
   PerRequest& request = requests_[i];
-  if (event.prompt_logprobs != nullptr) request.prompt = scores_of(*event.prompt_logprobs);
+  if (event.prompt_logprobs != nullptr) request.prompt = prompt_scores(*event.prompt_logprobs);
   if (event.kind == TROUPE_EVENT_TOKENS) {
     Choice& choice = request.choices[static_cast<size_t>(event.index)];
     choice.text.append(event.text, event.text_size);
     choice.tokens.insert(choice.tokens.end(), event.tokens, event.tokens + event.n_tokens);
-    if (event.logprobs != nullptr) {
-      std::vector<TokenScore> rows(event.n_tokens);
-      if (event.top_logprobs != nullptr) rows = scores_of(*event.top_logprobs);
-      rows.resize(event.n_tokens);
-      for (size_t t = 0; t < event.n_tokens; ++t) {
-        rows[t].token = event.tokens[t];
-        rows[t].logprob = event.logprobs[t];
-        rows[t].scored = true;
-        choice.scores.push_back(std::move(rows[t]));
-      }
-    }
-    if (event.finish_reason != TROUPE_FINISH_NONE) {
-      choice.finish_reason = event.finish_reason;
-      choice.stop_token = event.stop_token;
-      if (event.stop_text != nullptr) choice.stop_text.assign(event.stop_text, event.stop_text_size);
-    }
+    for (TokenScore& row : answer_scores(event)) choice.scores.push_back(std::move(row));
+    if (event.finish_reason != TROUPE_FINISH_NONE) choice.end_as(event);
     return;
   }
   if (!TROUPE_IS_TERMINAL(event.kind)) return;
@@ -110,7 +72,7 @@ void Answer::take(size_t i, const troupe_event& event) {
   request.completion_tokens = event.completion_tokens;
   if (event.kind == TROUPE_EVENT_DONE) {
     Choice& first = request.choices[0];
-    if (first.finish_reason == TROUPE_FINISH_NONE) first.finish_reason = event.finish_reason;
+    if (first.finish_reason == TROUPE_FINISH_NONE) first.end_as(event);
     close(request);
   } else if (event.error != nullptr) {
     refuse(i, event.error);
@@ -159,52 +121,41 @@ std::vector<int32_t> Answer::prompt_ids(size_t i) const {
   return out;
 }
 
-json Answer::completion_logprobs(size_t i, const Choice& choice) {
-  std::vector<TokenScore> rows;
-  if (call_.echo) {
-    rows = requests_[i].prompt;
-    // The first token of a prompt has no logprob, and so no row entry to name it.
-    if (!rows.empty() && !rows[0].scored) {
-      const auto ids = prompt_ids(i);
-      if (!ids.empty()) rows[0].token = ids[0];
-    }
+std::vector<TokenScore> Answer::prompt_rows(size_t i) const {
+  std::vector<TokenScore> rows = requests_[i].prompt;
+  if (rows.empty()) rows.push_back({.scored = false, .likeliest = {}});
+  // The first token of a prompt has no logprob, and so no row entry to name it.
+  if (!rows[0].scored) {
+    const auto ids = prompt_ids(i);
+    if (!ids.empty()) rows[0].token = ids[0];
   }
-  rows.insert(rows.end(), choice.scores.begin(), choice.scores.end());
-  json tokens = json::array(), logprobs = json::array(), tops = json::array(),
-       offsets = json::array();
-  size_t offset = call_.echo ? 0 : prompt_text(i).size();
-  for (const TokenScore& row : rows) {
-    const std::string& name = names_.of(row.token);
-    tokens.push_back(name);
-    offsets.push_back(offset);
-    offset += name.size();
-    if (!row.scored) {
-      logprobs.push_back(nullptr);
-      tops.push_back(nullptr);
-      continue;
-    }
-    logprobs.push_back(finite(row.logprob));
-    json top = json::object();
-    int32_t listed = 0;
-    for (const troupe_logprob& other : row.alternatives) {
-      if (other.token != row.token && listed >= call_.logprobs) continue;
-      top[names_.of(other.token)] = finite(other.logprob);
-      ++listed;
-    }
-    tops.push_back(std::move(top));
-  }
-  return {{"tokens", tokens}, {"token_logprobs", logprobs}, {"top_logprobs", tops}, {"text_offset", offsets}};
+  return rows;
+}
+
+json Answer::stop_reason(const Choice& choice) const {
+  if (!choice.stop_text.empty()) return choice.stop_text;
+  const auto& asked = call_.sampling.stop_tokens;
+  const bool was_asked = std::find(asked.begin(), asked.end(), choice.stop_token) != asked.end();
+  return was_asked ? json(choice.stop_token) : json(nullptr);
 }
 
 json Answer::completion_choice(size_t i, size_t index) {
   const Choice& choice = requests_[i].choices[index];
+  const std::string text = (call_.echo ? prompt_text(i) : std::string()) + choice.text;
   json out = {{"index", i * requests_[i].choices.size() + index},
-              {"text", (call_.echo ? prompt_text(i) : std::string()) + choice.text},
+              {"text", text},
               {"logprobs", nullptr},
               {"finish_reason", finish_name(choice.finish_reason)},
-              {"stop_reason", nullptr}};
-  if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
-  if (call_.logprobs >= 0) out["logprobs"] = completion_logprobs(i, choice);
+              {"stop_reason", stop_reason(choice)}};
+  if (call_.logprobs >= 0) {
+    std::vector<TokenScore> rows;
+    if (call_.echo) rows = prompt_rows(i);
+    rows.insert(rows.end(), choice.scores.begin(), choice.scores.end());
+    out["logprobs"] = completion_table(rows, call_.logprobs, text, names_);
+  }
+  if (call_.prompt_logprobs >= 0) {
+    out["prompt_logprobs"] = prompt_table(prompt_rows(i), call_.prompt_logprobs, names_);
+  }
   if (call_.return_token_ids) {
     out["token_ids"] = choice.tokens;
     out["prompt_token_ids"] = prompt_ids(i);
@@ -218,28 +169,9 @@ json Answer::chat_choice(size_t index) {
               {"message", {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}}},
               {"logprobs", nullptr},
               {"finish_reason", finish_name(choice.finish_reason)},
-              {"stop_reason", nullptr}};
-  if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
+              {"stop_reason", stop_reason(choice)}};
   if (call_.return_token_ids) out["token_ids"] = choice.tokens;
-  if (call_.logprobs < 0) return out;
-  const auto entry = [this](int32_t token, float logprob) {
-    const std::string& name = names_.of(token);
-    return json{{"token", name},
-                {"logprob", finite(logprob)},
-                {"bytes", std::vector<uint8_t>(name.begin(), name.end())}};
-  };
-  json content = json::array();
-  for (const TokenScore& row : choice.scores) {
-    json one = entry(row.token, row.logprob);
-    one["top_logprobs"] = json::array();
-    for (const troupe_logprob& other : row.alternatives) {
-      if (std::cmp_less(one["top_logprobs"].size(), call_.logprobs)) {
-        one["top_logprobs"].push_back(entry(other.token, other.logprob));
-      }
-    }
-    content.push_back(std::move(one));
-  }
-  out["logprobs"] = {{"content", content}, {"refusal", nullptr}};
+  if (call_.logprobs >= 0) out["logprobs"] = chat_table(choice.scores, call_.logprobs, names_);
   return out;
 }
 
@@ -270,6 +202,9 @@ json Answer::body() {
               {"model", model_},
               {"choices", choices},
               {"usage", usage()}};
+  if (chat && call_.prompt_logprobs >= 0) {
+    out["prompt_logprobs"] = prompt_table(prompt_rows(0), call_.prompt_logprobs, names_);
+  }
   if (chat && call_.return_token_ids) out["prompt_token_ids"] = prompt_ids(0);
   return out;
 }

@@ -5,32 +5,13 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "capi/troupe.h"
 #include "openai/call.hpp"
+#include "openai/logprobs.hpp"
 
 namespace troupe::openai {
-
-// Text of single tokens, for logprob tables; asks the engine once per token.
-class TokenNames {
- public:
-  TokenNames(troupe_engine* engine, bool as_ids) : engine_(engine), as_ids_(as_ids) {}
-  const std::string& of(int32_t token);
-
- private:
-  troupe_engine* engine_;
-  bool as_ids_;
-  std::unordered_map<int32_t, std::string> names_;
-};
-
-struct TokenScore {
-  int32_t token = 0;
-  float logprob = 0.0F;
-  bool scored = true;  // false: a prompt's first token
-  std::vector<troupe_logprob> alternatives;
-};
 
 struct Choice {
   std::string text;
@@ -39,6 +20,8 @@ struct Choice {
   int32_t finish_reason = TROUPE_FINISH_NONE;
   int32_t stop_token = -1;
   std::string stop_text;
+
+  void end_as(const troupe_event& event);
 };
 
 // "stop", "length" …, null while it runs.
@@ -67,8 +50,10 @@ class Answer {
   void close(PerRequest& request);
   std::vector<int32_t> prompt_ids(size_t request) const;
   std::string prompt_text(size_t request) const;
+  std::vector<TokenScore> prompt_rows(size_t request) const;
+  // A stop string, or one of the request's stop_token_ids; null: the model's own end, or none.
+  nlohmann::json stop_reason(const Choice& choice) const;
   nlohmann::json completion_choice(size_t request, size_t index);
-  nlohmann::json completion_logprobs(size_t request, const Choice& choice);
   nlohmann::json chat_choice(size_t index);
   nlohmann::json usage() const;
 

@@ -1,5 +1,6 @@
 #include "openai/call.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -174,8 +175,10 @@ Parsed<Call> parse_call(Endpoint endpoint, const json& body) {
   fields.refuse_unknown();
   if (fields.error()) return *fields.error();
   call.sampling.raw.logprobs = call.logprobs;
-  if (call.echo && call.logprobs >= 0) {
-    call.sampling.raw.prompt_logprobs = call.logprobs;
+  call.prompt_logprobs = call.sampling.raw.prompt_logprobs;
+  if (call.echo) {
+    // One table serves both: each lists as many of its alternatives as it was asked for.
+    call.sampling.raw.prompt_logprobs = std::max(call.prompt_logprobs, call.logprobs);
   }
   return call;
 }

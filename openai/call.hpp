@@ -37,6 +37,7 @@ struct Call {
   bool return_token_ids = false;
   bool tokens_as_ids = false;  // "token_id:17" in the place of a token's text
   int32_t logprobs = -1;       // alternatives asked for; -1: no logprobs
+  int32_t prompt_logprobs = -1;  // likewise, of the prompt's tokens
 
   [[nodiscard]] size_t requests() const {
     return endpoint == Endpoint::chat ? 1 : prompts.size();

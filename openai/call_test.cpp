@@ -68,6 +68,14 @@ TEST(Completions, KnowsTheFieldsOfOpenAiAndOfVllm) {
   EXPECT_TRUE(call.tokens_as_ids);
 }
 
+TEST(Completions, AskForTheLargerTableWhenEchoAndPromptLogprobsAreBothThere) {
+  const Call call = call_of(Endpoint::completions,
+                            {{"prompt", "x"}, {"echo", true}, {"logprobs", 1}, {"prompt_logprobs", 5}});
+  EXPECT_EQ(call.sampling.raw.prompt_logprobs, 5);
+  EXPECT_EQ(call.prompt_logprobs, 5);
+  EXPECT_EQ(call.logprobs, 1);
+}
+
 TEST(Completions, DefaultsAreOpenAis) {
   const Call call = call_of(Endpoint::completions, {{"prompt", "x"}});
   EXPECT_EQ(call.sampling.raw.max_tokens, 16);
@@ -102,6 +110,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Refusal{{{"prompt", "x"}, {"max_tokens", 18446744073709551615ULL}}, "max_tokens"},
                     Refusal{{{"prompt", "x"}, {"n", 0}}, "n"},
                     Refusal{{{"prompt", "x"}, {"stop", {1}}}, "stop"},
+                    Refusal{{{"prompt", "x"}, {"stop", std::string("One\0abc", 7)}}, "stop"},
+                    Refusal{{{"prompt", "x"}, {"stop", {"a", std::string("\0", 1)}}}, "stop"},
+                    Refusal{{{"prompt", "x"}, {"bad_words", {std::string("One\0abc", 7)}}}, "bad_words"},
                     Refusal{{{"prompt", "x"}, {"logit_bias", {{"five", 1}}}}, "logit_bias"},
                     Refusal{{{"prompt", "x"}, {"logit_bias", {{"5", 1000}}}}, "logit_bias"},
                     Refusal{{{"prompt", "x"}, {"best_of", 3}}, "best_of"},

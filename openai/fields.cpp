@@ -98,20 +98,22 @@ void Fields::read(const char* name, std::vector<int32_t>& out) {
   }
 }
 
-void Fields::read_strings(const char* name, std::vector<std::string>& out) {
+void Fields::read_c_strings(const char* name, std::vector<std::string>& out) {
   const auto* value = find(name);
   if (value == nullptr) return;
-  if (value->is_string()) {
-    out.push_back(value->get<std::string>());
-    return;
-  }
-  if (!value->is_array()) {
+  if (!value->is_string() && !value->is_array()) {
     fail(name, "must be a string or a list of strings");
     return;
   }
-  for (const auto& element : *value) {
+  const nlohmann::json list = value->is_array() ? *value : nlohmann::json::array({*value});
+  for (const auto& element : list) {
     if (!element.is_string()) {
       fail(name, "must hold strings, not " + element.dump().substr(0, 80));
+      return;
+    }
+    // C would read it to there, and take a shorter string for this one.
+    if (element.get_ref<const std::string&>().find('\0') != std::string::npos) {
+      fail(name, "must not hold the character NUL: " + element.dump(-1, ' ', true).substr(0, 80));
       return;
     }
     out.push_back(element.get<std::string>());

@@ -23,8 +23,8 @@ class Fields {
   void read(const char* name, float& out, double least, double most);
   void read(const char* name, std::string& out);
   void read(const char* name, std::vector<int32_t>& out);
-  // A string, or a list of them.
-  void read_strings(const char* name, std::vector<std::string>& out);
+  // A string, or a list of them, for functions of C: without NUL.
+  void read_c_strings(const char* name, std::vector<std::string>& out);
   // The value as it stands, or null when it is absent; marks it as known.
   const nlohmann::json* take(const char* name);
   // Marks a field as known though it changes nothing here ("user", "model" …).

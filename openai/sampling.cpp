@@ -81,8 +81,8 @@ void read_sampling(Fields& fields, Sampling& out) {
   read_flag(fields, "ignore_eos", raw.ignore_eos);
   read_flag(fields, "skip_special_tokens", raw.skip_special_tokens);
   read_flag(fields, "include_stop_str_in_output", raw.include_stop);
-  fields.read_strings("stop", out.stop);
-  fields.read_strings("bad_words", out.bad_words);
+  fields.read_c_strings("stop", out.stop);
+  fields.read_c_strings("bad_words", out.bad_words);
   fields.read("stop_token_ids", out.stop_tokens);
   read_logit_bias(fields, out);
 }
