@@ -27,6 +27,16 @@ constexpr std::chrono::seconds kVisitTimeout{10};
 constexpr std::chrono::seconds kCancelTimeout{20};  // for cancelled requests to end by themselves
 constexpr std::chrono::seconds kExitTimeout{60};    // for a device to come back from its step
 
+Status set_out(SessionList& sessions, uint64_t session, RequestId id, SessionList::Way& way) {
+  auto taken = sessions.set_out(session, id);
+  if (const auto* refused = std::get_if<SessionList::Refused>(&taken)) {
+    return refused->first == 0 ? engine::unknown_session(session)
+                               : engine::busy_session(session, refused->first);
+  }
+  way = std::move(std::get<SessionList::Way>(taken));
+  return {};
+}
+
 }  // namespace
 
 struct Cast::State {
@@ -315,9 +325,8 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
   stub.image_bytes = bytes;
   stub.submitted_ns = s.parts.clock->now_ns();
   Status status = check_request(request, *s.encode);
-  if (status.ok() && request.session != 0 && !s.sessions->has(request.session)) {
-    status = engine::unknown_session(request.session);
-  }
+  SessionList::Way way;
+  if (status.ok() && request.session != 0) status = set_out(*s.sessions, request.session, stub.id, way);
   if (!status.ok()) {
     s.admission->withdraws(bytes);
     s.board->refused.fetch_add(1, std::memory_order_relaxed);
@@ -329,6 +338,7 @@ Result<RequestId> Cast::submit(Request request, std::shared_ptr<EventSink> sink)
   order->request = std::move(request);
   order->ticket = std::allocate_shared<Ticket>(engine::SlabAllocator<Ticket>(s.tickets), stub,
                                                std::move(sink), s.admission);
+  order->ticket->sets_out(std::move(way));
   const std::shared_lock lock(s.handles);
   if (s.gone) {
     order->ticket->end({Code::closed, "the engine was closed"});
@@ -343,6 +353,13 @@ void Cast::cancel(RequestId id) {
   const std::shared_lock lock(state_->handles);
   if (!state_->gone) caf::anon_send(state_->frontdesk, cancel_atom_v, id);
 }
+
+void Cast::session_free(uint64_t session) {
+  if (state_->sessions->free_behind(session)) return;
+  (void)visit([session](engine::Scheduler& s) { s.session_free(session); });
+}
+
+bool Cast::session_expects(uint64_t session) const { return state_->sessions->expects(session); }
 
 Status Cast::visit(std::function<void(engine::Scheduler&)> visitor) {
   auto answered = std::make_shared<std::promise<void>>();

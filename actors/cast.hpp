@@ -28,6 +28,10 @@ class Cast {
 
   Result<RequestId> submit(Request request, std::shared_ptr<EventSink> sink);
   void cancel(RequestId id);
+  // Behind whatever was taken before: a request on its way there runs.
+  void session_free(uint64_t session);
+  [[nodiscard]] bool session_expects(uint64_t session) const;  // a request is on its way there
+
   // Runs `visitor` where the scheduler's state lives; waits for it, but not for ever.
   Status visit(std::function<void(engine::Scheduler&)> visitor);
   // How many requests may wait from now on; those that wait already stay.

@@ -12,6 +12,7 @@
 #include "actors/number_house.hpp"
 #include "actors/port_text.hpp"
 #include "base/limits.hpp"
+#include "engine/session_book.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -85,6 +86,7 @@ class LocalPort final : public EnginePort {
         [session](auto& s, int64_t now) { return s.session_fork(session, now); });
   }
   Status session_rewind(uint64_t session, int64_t tokens) override {
+    if (cast_->session_expects(session)) return engine::unsettled_session(session);
     return ask<Status>(
         [session, tokens](auto& s, int64_t now) { return s.session_rewind(session, tokens, now); });
   }
@@ -93,7 +95,7 @@ class LocalPort final : public EnginePort {
         [session](auto& s, int64_t now) { return s.session_info(session, now); });
   }
   void session_free(uint64_t session) override {
-    (void)cast_->visit([session](engine::Scheduler& s) { s.session_free(session); });
+    cast_->session_free(session);
   }
 
   Status close(int64_t drain_ns) override {

@@ -295,6 +295,65 @@ TEST(LocalPort, ARequestInASessionThatIsNotThereIsRefusedAtTheDoor) {
   EXPECT_EQ(sink->ended(), 2U);
 }
 
+// What was taken first comes first, however long it takes to get to the scheduler: a long prompt takes longer than
+// whatever is said of its session next.
+TEST(LocalPort, ASessionBelongsToTheRequestThatWasTakenFirst) {
+  auto port = open_echo("echo:?context=131072&step_ms=20");
+  const std::string text(100'000, 'a');
+  const auto in_session = [&](uint64_t session, const std::string& prompt, std::shared_ptr<EventSink> sink) {
+    Request request = text_request(prompt, 4);
+    request.session = session;
+    return port->submit(std::move(request), std::move(sink));
+  };
+  for (int round = 0; round < 20; ++round) {
+    const uint64_t session = port->session_new({}).value();
+    auto first = std::make_shared<Listener>();
+    auto second = std::make_shared<Listener>();
+    const auto long_one = in_session(session, text, first);
+    ASSERT_TRUE(long_one.ok());
+    const auto short_one = in_session(session, "b", second);
+    const Status rewound = port->session_rewind(session, 0);
+    port->session_free(session);
+    EXPECT_EQ(in_session(session, "c", second).status().code(), Code::not_found) << "it was freed";
+    ASSERT_TRUE(first->wait_for(1));
+    EXPECT_EQ(first->of(*long_one).end, EventKind::done) << first->of(*long_one).status.message();
+    const Status refused = short_one.ok() && second->wait_for(1) ? second->of(*short_one).status : short_one.status();
+    EXPECT_EQ(refused.code(), Code::invalid) << refused.message();
+    EXPECT_NE(refused.message().find("request " + std::to_string(*long_one)), std::string::npos) << refused.message();
+    EXPECT_EQ(rewound.code(), Code::invalid) << rewound.message();
+  }
+  for (int i = 0; i < 500 && port->stats()->sessions > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(port->stats()->sessions, 0U);
+}
+
+// A request that is refused behind the door gives its session back before that is told, and what was freed behind
+// it goes as well.
+TEST(LocalPort, ASessionOutlivesARequestThatNeverArrives) {
+  auto port = open_echo();
+  const uint64_t session = port->session_new({}).value();
+  const auto ask = [&](const std::string& prompt) {
+    auto sink = std::make_shared<Listener>();
+    Request request = text_request(prompt, 4);
+    request.session = session;
+    const auto id = port->submit(std::move(request), sink);
+    if (!id.ok()) return id.status();
+    EXPECT_TRUE(sink->wait_for(1));
+    return sink->of(*id).status;
+  };
+  for (int round = 0; round < 50; ++round) {
+    EXPECT_EQ(ask(std::string(100'000, 'a')).code(), Code::limit);
+    EXPECT_TRUE(ask("b").ok()) << "round " << round;
+  }
+  auto sink = std::make_shared<Listener>();
+  Request request = text_request(std::string(100'000, 'a'), 4);
+  request.session = session;
+  ASSERT_TRUE(port->submit(std::move(request), sink).ok());
+  port->session_free(session);
+  ASSERT_TRUE(sink->wait_for(1));
+  for (int i = 0; i < 500 && port->stats()->sessions > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(port->stats()->sessions, 0U);
+}
+
 TEST(LocalPort, OptionsOfAnOpenEngine) {
   EngineOptions options;
   options.extra = {{"session_lease_ms", "60000"}};

@@ -43,6 +43,7 @@ bool SchedulerDesk::enter(const OrderPtr& order) {
     ticket->end(status);
     return false;
   }
+  if (SessionList::Way way = ticket->take_way(); way.arrive()) scheduler_.session_free(way.session());
   news_->opened.push_back({ticket, std::move(order->spec)});
   worked_ = true;
   idle_ticks_ = 0;
@@ -110,6 +111,7 @@ void SchedulerDesk::visit(const Visit& visit) {
 }
 
 void SchedulerDesk::list_sessions() {
+  for (const uint64_t id : sessions_->take_left()) scheduler_.session_free(id);
   if (scheduler_.session_changes() == sessions_listed_) return;
   sessions_listed_ = scheduler_.session_changes();
   sessions_->replace(scheduler_.session_ids());

@@ -118,6 +118,7 @@ bool Ticket::deliver(Event&& event) {
                                           : board.failed)
         .fetch_add(1, std::memory_order_relaxed);
     admission_->leaves(started_.load(), stub_.image_bytes);
+    way_ = {};
     sink = std::move(sink_);
     sink->push(std::move(event));
     ended_.store(true, std::memory_order_release);
@@ -125,6 +126,11 @@ bool Ticket::deliver(Event&& event) {
   // After the push: close() returns when everybody has been told.
   admission_->told();
   return true;
+}
+
+SessionList::Way Ticket::take_way() {
+  const std::scoped_lock lock(mutex_);
+  return std::exchange(way_, {});
 }
 
 void Ticket::note_images(int64_t until_ready_ns, int64_t prepare_ns, int64_t encode_ns) {

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <thread>
 
+#include "actors/session_list.hpp"
 #include "base/request.hpp"
 #include "base/status.hpp"
 
@@ -128,6 +129,10 @@ class alignas(64) Ticket final : public EventSink {
   bool end(const Status& status);
   [[nodiscard]] bool ended() const { return ended_.load(std::memory_order_acquire); }
 
+  // Its way to its session ends here, or with the request, before anybody is told of that.
+  void sets_out(SessionList::Way way) { way_ = std::move(way); }  // before anybody else knows it
+  [[nodiscard]] SessionList::Way take_way();
+
   // What its pictures took, for the terminal event. Before it, by whoever has them made.
   void note_images(int64_t until_ready_ns, int64_t prepare_ns, int64_t encode_ns);
 
@@ -145,6 +150,7 @@ class alignas(64) Ticket final : public EventSink {
   const std::shared_ptr<Admission> admission_;
   Status stop_reason_;
   Timings images_;  // guarded by mutex_
+  SessionList::Way way_;  // guarded by mutex_
 };
 using TicketPtr = std::shared_ptr<Ticket>;
 

@@ -18,6 +18,13 @@ Status unknown_session(uint64_t id) {
   return {Code::not_found, "session " + std::to_string(id) +
                                ": unknown, freed, or its lease has run out; open a new one"};
 }
+Status busy_session(uint64_t id, RequestId request) {
+  return invalid("session " + std::to_string(id) + ": request " + std::to_string(request) +
+                 " is running in it; wait for its end, or fork the session");
+}
+Status unsettled_session(uint64_t id) {
+  return invalid("session " + std::to_string(id) + ": a request is running in it; rewind after its end");
+}
 
 SessionBook::SessionBook(KvGroups& kv, const SessionBounds& bounds)
     : kv_(kv), blocks_max_(static_cast<int64_t>(bounds.share * static_cast<double>(kv.blocks_total()))),
@@ -79,9 +86,7 @@ void SessionBook::shorten(Session& session, int32_t tokens) {
 
 Status SessionBook::rewind(uint64_t id, int64_t tokens, int64_t now_ns) {
   TR_ASSIGN(Session * session, find(id));
-  if (session->busy != 0) {
-    return invalid("session " + std::to_string(id) + ": a request is running in it; rewind after its end");
-  }
+  if (session->busy != 0) return unsettled_session(id);
   const int64_t have = session->content.length();
   if (tokens < 0 || tokens > have) {
     return invalid("session " + std::to_string(id) + ": rewind to " + std::to_string(tokens) +
@@ -120,10 +125,7 @@ void SessionBook::free(uint64_t id) {
 
 Result<Session*> SessionBook::begin(uint64_t id, RequestId request, int64_t now_ns) {
   TR_ASSIGN(Session * session, find(id));
-  if (session->busy != 0) {
-    return invalid("session " + std::to_string(id) + ": request " + std::to_string(session->busy) +
-                   " is running in it; wait for its end, or fork the session");
-  }
+  if (session->busy != 0) return busy_session(id, session->busy);
   session->busy = request;
   touch(*session, now_ns);
   return session;

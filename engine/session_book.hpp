@@ -40,8 +40,10 @@ struct SessionBounds {
   int64_t embedding_bytes = 0;  // rows of pictures; beyond, the least recently used lose theirs
 };
 
-// What is said of a session that is not there.
+// What is said of a session that is not there, or in which a request runs.
 Status unknown_session(uint64_t id);
+Status busy_session(uint64_t id, RequestId request);
+Status unsettled_session(uint64_t id);  // rewind
 
 class SessionBook {
  public:
