@@ -77,7 +77,8 @@ class PictureHouse final : public TextHouse {
   Result<std::string> render(const Request& request) const override { return echo_->render(request); }
   std::string template_origin() const override { return {}; }
   std::unique_ptr<engine::TextStream> stream(bool skip) const override { return echo_->stream(skip); }
-  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures) const override {
+  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures,
+                             size_t /*tokens_most*/) const override {
     HousePrompt out;
     for (const PromptPart& part : request.prompt) {
       const bool picture = part.kind == PromptPart::Kind::image;

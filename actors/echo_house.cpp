@@ -16,7 +16,7 @@ class EchoHouse final : public TextHouse {
   }
   Result<std::string> render(const Request& request) const override { return text_.render(request); }
   // Pictures become text here: no place is left for them.
-  Result<HousePrompt> prompt(const Request& request, const PictureText&) const override {
+  Result<HousePrompt> prompt(const Request& request, const PictureText&, size_t) const override {
     TR_ASSIGN(std::vector<int32_t> ids, text_.prompt(request));
     return HousePrompt{std::move(ids), {}};
   }

@@ -68,22 +68,32 @@ class ModelHouse final : public TextHouse {
     return text;
   }
 
-  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures) const override {
+  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures,
+                             size_t tokens_most) const override {
     HousePrompt out;
     if (!is_chat(request)) {
-      TR_ASSIGN(out, raw_prompt(request, pictures));
+      TR_ASSIGN(out, raw_prompt(request, pictures, tokens_most));
       return out;
     }
     TR_ASSIGN(std::string text, chat_text(request, out.images));
     if (out.images.empty()) out.images = all_images(request);
     TR_TRY(expand(text, pictures, out.images));
-    TR_ASSIGN(out.ids, tokenizer_->encode(text, false, true));
+    TR_ASSIGN(out.ids, encode_within(tokens_most, text, false));
     return out;
   }
 
  private:
   [[nodiscard]] static bool is_chat(const Request& request) {
     return !request.messages.empty() || !request.messages_json.empty();
+  }
+
+  Result<std::vector<int32_t>> encode_within(size_t tokens_most, std::string_view text,
+                                             bool add_special) const {
+    if (tokenizer_->far_longer_than(tokens_most, text)) {
+      return limit_exceeded("prompt: " + std::to_string(text.size()) + " bytes of text, far more than the " +
+                            std::to_string(tokens_most) + " tokens that the context holds; shorten it");
+    }
+    return tokenizer_->encode(text, add_special, true);
   }
 
   Result<std::string> chat_text(const Request& request, std::vector<size_t>& images) const {
@@ -100,7 +110,8 @@ class ModelHouse final : public TextHouse {
 
   // Image parts stand where they were given, unless the text itself says where pictures go, or the
   // ids have their tokens already.
-  Result<HousePrompt> raw_prompt(const Request& request, const PictureText& pictures) const {
+  Result<HousePrompt> raw_prompt(const Request& request, const PictureText& pictures,
+                                 size_t tokens_most) const {
     HousePrompt out;
     std::vector<size_t> in_parts;
     size_t in_text = 0;
@@ -122,7 +133,7 @@ class ModelHouse final : public TextHouse {
       if (!in_ids) TR_TRY(expand(text, pictures, rest.first(std::min(here, rest.size()))));
       next += here;
       TR_ASSIGN(const std::vector<int32_t> piece,
-                tokenizer_->encode(text, first && request.add_special_tokens, true));
+                encode_within(tokens_most, text, first && request.add_special_tokens));
       out.ids.insert(out.ids.end(), piece.begin(), piece.end());
       text.clear();
       first = false;

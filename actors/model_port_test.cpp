@@ -144,6 +144,25 @@ TEST(ModelPort, APromptBeyondTheContextIsRefusedWithBothNumbers) {
   EXPECT_NE(status.message().find("32"), std::string::npos) << status.message();
 }
 
+// Tens of megabytes would be minutes of reading and gigabytes of tokens, only to be refused.
+TEST(ModelPort, APromptFarBeyondTheContextIsRefusedUnread) {
+  auto port = open_model();
+  ASSERT_NE(port, nullptr);
+  std::string much;
+  while (much.size() < 4'000'000) much += "a ";
+  Request raw;
+  raw.prompt.emplace_back().text = much;
+  for (const Request& request : {question(much), raw}) {
+    auto sink = std::make_shared<Listener>();
+    const auto id = port->submit(request, sink);
+    ASSERT_TRUE(id.ok() && sink->wait_for(1)) << id.status().message();
+    const Status status = sink->of(*id).status;
+    EXPECT_EQ(status.code(), Code::limit);
+    EXPECT_NE(status.message().find("prompt: 4000"), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find(" bytes of text"), std::string::npos) << status.message();
+  }
+}
+
 // Whoever copies or prints JSON goes down as deep as it is, on the stack: a request must not choose how deep.
 TEST(ModelPort, MessagesNestedWithoutEndAreRefused) {
   EngineOptions options;

@@ -58,7 +58,8 @@ class NumberHouse final : public TextHouse {
     }
     return text;
   }
-  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures) const override {
+  Result<HousePrompt> prompt(const Request& request, const PictureText& pictures,
+                             size_t /*tokens_most*/) const override {
     TR_TRY(check_raw(request));
     HousePrompt out;
     for (const PromptPart& part : request.prompt) {

@@ -161,8 +161,9 @@ void take_places(const vision::PromptPlaces& places, const std::vector<Picture>&
 
 Status read_prompt(Order& order, const EncodeParts& parts) {
   Request& request = order.request;
+  const auto tokens_most = static_cast<size_t>(parts.facts.context_length);
   if (parts.eyes == nullptr) {
-    TR_ASSIGN(HousePrompt prompt, parts.text->prompt(request, {}));
+    TR_ASSIGN(HousePrompt prompt, parts.text->prompt(request, {}, tokens_most));
     order.job.prompt.tokens = std::move(prompt.ids);
     return {};
   }
@@ -177,7 +178,7 @@ Status read_prompt(Order& order, const EncodeParts& parts) {
     text.expanded.push_back(p.layout.prompt);
     text.tokens.push_back(rules.sight == vision::Sight::cross ? 1 : p.layout.rows);
   }
-  TR_ASSIGN(HousePrompt prompt, parts.text->prompt(request, text));
+  TR_ASSIGN(HousePrompt prompt, parts.text->prompt(request, text, tokens_most));
   for (size_t i = 0; i < pictures.size(); ++i) {
     if (std::find(prompt.images.begin(), prompt.images.end(), i) != prompt.images.end()) continue;
     return invalid(nth(i) + " was given, and has no place in the prompt");

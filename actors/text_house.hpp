@@ -35,9 +35,10 @@ class TextHouse : public engine::TextSource {
   // The chat template applied; a raw prompt as it is.
   [[nodiscard]] virtual Result<std::string> render(const Request& request) const = 0;
   // The whole prompt as ids, pictures in their places. Places and pictures that do not agree in
-  // number are an error that says both.
-  [[nodiscard]] virtual Result<HousePrompt> prompt(const Request& request,
-                                                   const PictureText& pictures) const = 0;
+  // number are an error that says both. Text that is sure to have more than `tokens_most` tokens may be
+  // refused before it is read whole; whether the prompt fits is for the caller to see.
+  [[nodiscard]] virtual Result<HousePrompt> prompt(const Request& request, const PictureText& pictures,
+                                                   size_t tokens_most) const = 0;
   // Where the chat template comes from; empty: there is none, chat is refused.
   [[nodiscard]] virtual std::string template_origin() const = 0;
 };

@@ -42,6 +42,13 @@ Result<Source> find_source(const std::string& folder) {
                          "a *.tiktoken file; download the model's tokenizer files into it");
 }
 
+// Texts of fewer bytes per token allowed are not looked at: few have so long ones, and reading them is cheap.
+constexpr size_t kLongTokenBytes = 8;
+constexpr size_t kPieceBytes = size_t{16} << 10;
+// More than the two cuts of a piece can add to the tokens that the whole has in its place: what stood across
+// a cut falls apart, and a run that is one token (unknown words, spaces) is one in every piece.
+constexpr size_t kTokensOfCuts = 64;
+
 }  // namespace
 
 struct Tokenizer::Parts {
@@ -91,6 +98,21 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
     return invalid("the text is not valid UTF-8 at byte " + std::to_string(bad));
   }
   return parts_->loaded.encoder->encode(text, add_special_tokens, parse_special);
+}
+
+bool Tokenizer::far_longer_than(size_t tokens, std::string_view text) const {
+  if (text.size() / kLongTokenBytes <= tokens) return false;
+  size_t counted = 0;
+  while (!text.empty() && counted <= tokens) {
+    const std::string_view near = text.substr(0, kPieceBytes);
+    const std::string_view piece = near.substr(0, scan_utf8(near).valid);
+    if (piece.empty()) return false;  // encode() says what is wrong
+    const auto ids = parts_->loaded.encoder->encode(piece, false, true);
+    if (!ids.ok()) return false;
+    counted += ids->size() - std::min(ids->size(), kTokensOfCuts);
+    text.remove_prefix(piece.size());
+  }
+  return counted > tokens;
 }
 
 Result<std::string> Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {

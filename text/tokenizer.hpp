@@ -34,6 +34,9 @@ class Tokenizer {
   // invalid when the text is not UTF-8, limit when it is too long.
   [[nodiscard]] Result<std::vector<int32_t>> encode(std::string_view text, bool add_special_tokens,
                                                     bool parse_special = true) const;
+  // Whether `text` is sure to have more than `tokens` tokens, told from as few pieces of it as that
+  // takes: a text far too long costs no more than one that fits. False: not so, or not by far.
+  [[nodiscard]] bool far_longer_than(size_t tokens, std::string_view text) const;
   // The text of `ids` as a whole; ids that no token has are passed over. Ill-formed UTF-8 becomes
   // U+FFFD as in the reference.
   [[nodiscard]] Result<std::string> decode(std::span<const int32_t> ids,

@@ -53,6 +53,21 @@ TEST_P(Golden, EncodesAsTheReference) {
   }
 }
 
+// By far: never of a text that fits, and at once of one that does not.
+TEST_P(Golden, TellsFromPiecesThatATextIsFarTooLong) {
+  std::string all;
+  for (const json& entry : cases_["encode"]) all += entry["text"].get<std::string>() + "\n";
+  std::string much;
+  while (much.size() < 200'000) much += all;
+  for (const std::string& text : {all, much, std::string(100'000, ' '), std::string(100'000, 'a')}) {
+    const size_t tokens = tokenizer_->encode(text, false).value().size();
+    EXPECT_FALSE(tokenizer_->far_longer_than(tokens, text)) << json(text.substr(0, 40));
+  }
+  EXPECT_TRUE(tokenizer_->far_longer_than(256, much));
+  EXPECT_FALSE(tokenizer_->far_longer_than(256, "short"));
+  EXPECT_FALSE(tokenizer_->far_longer_than(256, std::string(100'000, '\xFF'))) << "ill-formed: encode says so";
+}
+
 TEST_P(Golden, DecodesAsTheReference) {
   for (const json& entry : cases_["decode"]) {
     const Ids ids = entry["ids"];
