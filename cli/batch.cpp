@@ -1,14 +1,13 @@
 // troupe batch: a file of requests in OpenAI's batch format, answered in the order of its lines.
 
+#include <malloc.h>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <ctime>
 #include <deque>
-#include <fstream>
-#include <iostream>
-#include <malloc.h>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -17,6 +16,8 @@
 
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/sink.hpp"
+#include "cli/source.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "openai/answer.hpp"
@@ -27,8 +28,9 @@ namespace {
 
 using nlohmann::json;
 
-// What a line needs is made by one thread and dropped by another, between what others still hold: the free
-// pieces of the heaps go back to the system each time so many lines are written, or they would grow for hours.
+// What a line needs is made by one thread and dropped by another, between what others still hold:
+// the free pieces of the heaps go back to the system each time so many lines are written, or they
+// would grow for hours.
 constexpr size_t kTidyLines = 512;
 
 // One line of the input, from reading to writing. Stays where it is: answers refer to calls.
@@ -54,16 +56,20 @@ struct Batch {
   };
   std::unordered_map<uint64_t, Place> running;  // by user_data
   uint64_t next_key = 1;
-  size_t read = 0, written = 0, failed = 0;
+  size_t line_number = 0, read = 0, written = 0, failed = 0;
   int64_t completion_tokens = 0;
 
   int run(Interrupt& interrupt);
-  int work(troupe_engine* handle, std::istream& in, std::ostream& out, Interrupt& interrupt);
+  int work(troupe_engine* handle, Source& in, Sink& sink, Interrupt& interrupt);
+  [[nodiscard]] bool has_room() const;  // for another line
+  bool accept(troupe_engine* handle, Source& in);  // a line that is there; false: none, or no room
   void accept_line(const std::string& line, troupe_engine* handle);
-  bool submit_next(troupe_engine* handle, troupe_queue* queue);  // false: nothing to submit, or not now
-  void submit_all(troupe_engine* handle, troupe_queue* queue);   // as many as may be in flight
+  bool submit_next(troupe_engine* handle,
+                   troupe_queue* queue);  // false: nothing to submit, or not now
+  void submit_all(troupe_engine* handle, troupe_queue* queue);  // as many as may be in flight
   void hear(troupe_queue* queue);
-  bool write_finished(std::ostream& out);
+  bool write_finished(Sink& sink);
+  void show(ProgressBar& bar, bool more, double seconds) const;
 };
 
 void Batch::accept_line(const std::string& line, troupe_engine* handle) {
@@ -72,12 +78,13 @@ void Batch::accept_line(const std::string& line, troupe_engine* handle) {
   job->id = "batch_req_" + std::to_string(++read);
   job->custom_id = parsed.custom_id;
   if (auto* error = std::get_if<openai::ApiError>(&parsed.call)) {
-    error->message = "line " + std::to_string(read) + ": " + error->message;
+    error->message = "line " + std::to_string(line_number) + ": " + error->message;
     job->error = std::move(*error);
   } else {
     job->call = std::make_unique<openai::Call>(std::move(std::get<openai::Call>(parsed.call)));
     const std::string model = job->call->model.empty() ? engine.model : job->call->model;
-    job->answer = std::make_unique<openai::Answer>(*job->call, handle, job->id, model, std::time(nullptr));
+    job->answer =
+        std::make_unique<openai::Answer>(*job->call, handle, job->id, model, std::time(nullptr));
   }
   jobs.push_back(std::move(job));
 }
@@ -127,74 +134,93 @@ void Batch::hear(troupe_queue* queue) {
 }
 
 // A call is finished when each of its requests is; a failed one still has to hear of the others.
-bool Batch::write_finished(std::ostream& out) {
+// What is finished is in its place before anything else is waited for: a reader sees it, and no
+// crash takes it back.
+bool Batch::write_finished(Sink& sink) {
+  const size_t before = written;
   while (!jobs.empty() && jobs.front()->finished()) {
     Job& job = *jobs.front();
     if (!job.error && job.answer->error()) job.error = job.answer->error();
     if (job.error) ++failed;
     const json line = job.error ? openai::error_line(job.custom_id, job.id, *job.error)
                                 : openai::answer_line(job.custom_id, job.id, job.answer->body());
-    out << line.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
+    sink.put(line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
     ++written;
     jobs.pop_front();
     if (written % kTidyLines == 0) malloc_trim(0);
   }
-  return static_cast<bool>(out);
+  return written == before ? !sink.failed() : sink.flush();
 }
 
-int Batch::work(troupe_engine* handle, std::istream& in, std::ostream& out, Interrupt& interrupt) {
+// Lines held are bounded too: a slow first request must not pull a whole file into memory.
+bool Batch::has_room() const {
+  const auto most = static_cast<size_t>(in_flight_most);
+  return jobs.size() < most * 4 && running.size() < most;
+}
+
+bool Batch::accept(troupe_engine* handle, Source& in) {
+  if (!has_room()) return false;
+  auto line = in.next_line();
+  while (!line && in.fill()) line = in.next_line();
+  if (!line) line = in.next_line();  // the last one: the end was met
+  if (!line) return false;
+  ++line_number;
+  if (line->find_first_not_of(" \t\r") != std::string::npos) accept_line(*line, handle);
+  return true;
+}
+
+void Batch::show(ProgressBar& bar, bool more, double seconds) const {
+  const auto rate = static_cast<int64_t>(static_cast<double>(completion_tokens) / seconds);
+  bar.show("batch", read == 0 ? 0.0 : static_cast<double>(written) / static_cast<double>(read),
+           std::to_string(written) + "/" + std::to_string(read) + (more ? "+" : "") + " lines, " +
+               std::to_string(rate) + " tokens/s");
+}
+
+int Batch::work(troupe_engine* handle, Source& in, Sink& sink, Interrupt& interrupt) {
   troupe_queue* queue_handle = nullptr;
   const Error error(troupe_queue_new(&queue_handle));
   if (error) return complain(kNoEngine, text_of(error.get()));
   const Queue queue(queue_handle);
   const auto begin = std::chrono::steady_clock::now();
   ProgressBar bar;
-  std::string line;
-  bool more = true;
-  // Lines held are bounded too: a slow first request must not pull a whole file into memory.
-  const size_t held_most = static_cast<size_t>(in_flight_most) * 4;
-  while (more || !jobs.empty()) {
-    while (more && jobs.size() < held_most && running.size() < static_cast<size_t>(in_flight_most)) {
-      more = static_cast<bool>(std::getline(in, line));
-      if (more && line.find_first_not_of(" \t\r") != std::string::npos) accept_line(line, handle);
-      submit_all(handle, queue.get());
-    }
+  while (write_finished(sink)) {
+    const size_t lines_before = line_number;
+    while (accept(handle, in)) submit_all(handle, queue.get());
     submit_all(handle, queue.get());
-    if (!write_finished(out)) return complain(kRequestFailed, output + ": cannot be written");
-    if (jobs.empty()) continue;
-    if (interrupt.wait(troupe_queue_fd(queue.get()), 1000) != 0) {
+    if (in.ended() && in.empty() && jobs.empty()) break;
+    const bool waits = line_number == lines_before && (jobs.empty() || !jobs.front()->finished());
+    const std::array<int, 2> news = {troupe_queue_fd(queue.get()), has_room() ? in.fd() : -1};
+    if (interrupt.wait(news, waits ? 1000 : 0) != 0) {
       bar.clear();
-      return complain(kInterrupted, "interrupted: " + std::to_string(written) + " lines are written");
+      return complain(kInterrupted,
+                      "interrupted: " + std::to_string(written) + " lines are written");
     }
     hear(queue.get());
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    bar.show("batch", read == 0 ? 0.0 : static_cast<double>(written) / static_cast<double>(read),
-             std::to_string(written) + "/" + std::to_string(read) + (more ? "+" : "") + " lines, " +
-                 std::to_string(static_cast<int64_t>(static_cast<double>(completion_tokens) / seconds)) +
-                 " tokens/s");
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
+    show(bar, !in.ended(), passed.count());
   }
   bar.clear();
-  out.flush();
+  if (sink.failed()) return kRequestFailed;  // whoever closes it says why
   say(std::to_string(written) + " lines, " + std::to_string(failed) + " failed");
+  if (!in.problem().empty()) return complain(kUsage, in.problem());
   return failed == 0 ? kOk : kRequestFailed;
 }
 
 int Batch::run(Interrupt& interrupt) {
-  std::ifstream in_file;
-  std::ofstream out_file;
-  if (input != "-") {
-    in_file.open(input);
-    if (!in_file) return complain(kUsage, input + ": cannot be read");
+  Source in(input);
+  if (!in.problem().empty()) return complain(kUsage, in.problem());
+  if (in.is_file(output)) {
+    return complain(kUsage, "the input " + in.name() + " and the output " +
+                                (output == "-" ? "stdout" : output) +
+                                " are one file: the answers would overwrite the requests");
   }
   Opened opened = open_engine(engine, interrupt);
   if (!opened.engine) return opened.exit_code;
-  if (output != "-") {
-    out_file.open(output, std::ios::trunc);
-    if (!out_file) return complain(kUsage, output + ": cannot be written");
-  }
-  return work(opened.engine.get(), input == "-" ? std::cin : in_file,
-              output == "-" ? std::cout : out_file, interrupt);
+  if (output == "-") return work(opened.engine.get(), in, out(), interrupt);
+  Sink file;
+  if (!file.open(output)) return complain(kUsage, file.problem());
+  const int exit_code = work(opened.engine.get(), in, file, interrupt);
+  return file.close() ? exit_code : complain(kRequestFailed, file.problem());
 }
 
 }  // namespace

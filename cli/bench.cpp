@@ -6,7 +6,6 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -15,9 +14,10 @@
 
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
-#include "cli/files.hpp"
+#include "cli/lengths.hpp"
 #include "cli/numbers.hpp"
 #include "cli/sampling_flags.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "cli/workload.hpp"
@@ -40,7 +40,7 @@ struct Bench {
 
 struct Measured {
   ordered_json figures;
-  std::string problem;
+  Stop stop;
 };
 
 double median_of(const std::vector<WorkloadResult>& runs, double (*figure)(const WorkloadResult&)) {
@@ -89,16 +89,15 @@ std::vector<double> all_gaps_ms(const WorkloadResult& run) {
 
 // Runs `jobs` once to warm up and `repeats` times to measure.
 std::vector<WorkloadResult> repeat(const Bench& bench, troupe_engine* handle, int32_t vocab,
-                                   const std::vector<Job>& jobs, Interrupt& interrupt,
-                                   std::string& problem) {
+                                   const std::vector<Job>& jobs, Interrupt& interrupt, Stop& stop) {
   std::vector<WorkloadResult> runs;
-  for (int r = -1; r < bench.repeats && problem.empty(); ++r) {
+  for (int r = -1; r < bench.repeats && !stop; ++r) {
     auto run = run_workload(handle, jobs,
                             {.vocab = vocab,
                              .seed = bench.seed + static_cast<uint64_t>(r + 2),
                              .sampling = bench.sampling},
                             interrupt);
-    problem = run.problem;
+    stop = run.stop;
     if (r >= 0) runs.push_back(std::move(run));
   }
   return runs;
@@ -110,8 +109,8 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
   measured.figures = ordered_json::array();
   for (const int batch : bench.batches) {
     const std::vector<Job> jobs(static_cast<size_t>(batch), Job{bench.input, output, 0.0});
-    const auto runs = repeat(bench, handle, vocab, jobs, interrupt, measured.problem);
-    if (!measured.problem.empty()) return measured;
+    const auto runs = repeat(bench, handle, vocab, jobs, interrupt, measured.stop);
+    if (measured.stop) return measured;
     ordered_json row = {{"batch", batch}, {"input", bench.input}, {"output", output}};
     row["first_token_ms"] = median_of(runs, first_token_ms);
     row["prefill_tokens_per_s"] =
@@ -139,42 +138,30 @@ Measured measure_batches(const Bench& bench, troupe_engine* handle, int32_t voca
   return measured;
 }
 
-std::vector<Job> jobs_of_file(const Bench& bench, std::string& problem) {
-  const auto text = read_file(bench.lengths_file, problem);
-  if (!text) return {};
-  auto list = nlohmann::json::parse(*text, nullptr, false);
-  if (list.is_object()) list = list.value("requests", nlohmann::json());
-  std::vector<Job> jobs;
+// One request after the other, `rate` a second on the average; 0: all at once.
+void spread_arrivals(std::vector<Job>& jobs, double rate) {
+  if (rate <= 0.0) return;
   std::mt19937_64 random(17);
-  std::exponential_distribution<double> gap(bench.rate > 0.0 ? bench.rate : 1.0);
+  std::exponential_distribution<double> gap(rate);
   double now = 0.0;
-  for (const auto& pair : list.is_array() ? list : nlohmann::json::array()) {
-    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() ||
-        !pair[1].is_number_integer()) {
-      problem =
-          bench.lengths_file + ": entry " + std::to_string(jobs.size()) + " is not [input, output]";
-      return {};
-    }
-    jobs.push_back({pair[0].get<int32_t>(), pair[1].get<int32_t>(), bench.rate > 0.0 ? now : 0.0});
+  for (Job& job : jobs) {
+    job.arrival_s = now;
     now += gap(random);
   }
-  if (jobs.empty())
-    problem =
-        bench.lengths_file +
-        ": must be a JSON list of [input, output] lengths, or an object whose \"requests\" is one";
-  return jobs;
 }
 
-Measured measure_serving(const Bench& bench, troupe_engine* handle, int32_t vocab,
+Measured measure_serving(const Bench& bench, troupe_engine* handle, const troupe_info& info,
                          Interrupt& interrupt) {
   Measured measured;
-  std::vector<Job> jobs = bench.lengths_file.empty()
-                              ? std::vector<Job>(static_cast<size_t>(bench.batches[0]),
-                                                 Job{bench.input, bench.output, 0.0})
-                              : jobs_of_file(bench, measured.problem);
-  if (!measured.problem.empty()) return measured;
-  const auto runs = repeat(bench, handle, vocab, jobs, interrupt, measured.problem);
-  if (!measured.problem.empty()) return measured;
+  std::vector<Job> jobs =
+      bench.lengths_file.empty()
+          ? std::vector<Job>(static_cast<size_t>(bench.batches[0]),
+                             Job{bench.input, bench.output, 0.0})
+          : jobs_of_file(bench.lengths_file, info.context_length, interrupt, measured.stop);
+  if (measured.stop) return measured;
+  spread_arrivals(jobs, bench.rate);
+  const auto runs = repeat(bench, handle, info.vocab_size, jobs, interrupt, measured.stop);
+  if (measured.stop) return measured;
   int64_t input_tokens = 0;
   for (const Job& job : jobs) input_tokens += job.input;
   const WorkloadResult& last = runs.back();
@@ -206,15 +193,15 @@ ordered_json device_memory(troupe_engine* engine) {
   return shares;
 }
 
-using Measure = Measured (*)(const Bench&, troupe_engine*, int32_t vocab, Interrupt&);
+using Measure = Measured (*)(const Bench&, troupe_engine*, const troupe_info&, Interrupt&);
 
-Measured measure_decode(const Bench& bench, troupe_engine* handle, int32_t vocab,
+Measured measure_decode(const Bench& bench, troupe_engine* handle, const troupe_info& info,
                         Interrupt& interrupt) {
-  return measure_batches(bench, handle, vocab, bench.output, interrupt);
+  return measure_batches(bench, handle, info.vocab_size, bench.output, interrupt);
 }
-Measured measure_prefill(const Bench& bench, troupe_engine* handle, int32_t vocab,
+Measured measure_prefill(const Bench& bench, troupe_engine* handle, const troupe_info& info,
                          Interrupt& interrupt) {
-  return measure_batches(bench, handle, vocab, 1, interrupt);
+  return measure_batches(bench, handle, info.vocab_size, 1, interrupt);
 }
 
 int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interrupt) {
@@ -233,34 +220,34 @@ int run_bench(Bench& bench, const char* name, Measure measure, Interrupt& interr
   info.struct_size = sizeof info;
   const Error error(troupe_engine_info(opened.engine.get(), &info));
   if (error) return complain(kNoEngine, text_of(error.get()));
-  const Measured measured = measure(bench, opened.engine.get(), info.vocab_size, interrupt);
-  if (!measured.problem.empty()) return complain(kRequestFailed, measured.problem);
+  const Measured measured = measure(bench, opened.engine.get(), info, interrupt);
+  if (measured.stop) return complain(measured.stop);
   const ordered_json memory = device_memory(opened.engine.get());
   if (bench.as_json) {
-    ordered_json out = {{"bench", name},
-                        {"model", bench.engine.model},
-                        {"family", info.family},
-                        {"dtype", info.dtype},
-                        {"device", info.device},
-                        {"version", troupe_version_string()},
-                        {"repeats", bench.repeats},
-                        {"figures", measured.figures}};
-    if (!memory.empty()) out["device_memory_bytes"] = memory;
-    std::printf("%s\n", out.dump().c_str());
+    ordered_json object = {{"bench", name},
+                           {"model", bench.engine.model},
+                           {"family", info.family},
+                           {"dtype", info.dtype},
+                           {"device", info.device},
+                           {"version", troupe_version_string()},
+                           {"repeats", bench.repeats},
+                           {"figures", measured.figures}};
+    if (!memory.empty()) object["device_memory_bytes"] = memory;
+    out().put(object.dump() + "\n");
     return kOk;
   }
   const auto rows =
       measured.figures.is_array() ? measured.figures : ordered_json::array({measured.figures});
   for (const auto& row : rows) {
     for (const auto& [key, value] : row.items()) {
-      std::printf("%-22s %s\n", key.c_str(),
+      out().print("%-22s %s\n", key.c_str(),
                   value.is_number_float() ? std::to_string(value.get<double>()).c_str()
                                           : value.dump().c_str());
     }
-    std::printf("\n");
+    out().print("\n");
   }
   for (const auto& [what, bytes] : memory.items()) {
-    std::printf("%-22s %s\n", what.c_str(), human_bytes(bytes.get<long long>()).c_str());
+    out().print("%-22s %s\n", what.c_str(), human_bytes(bytes.get<long long>()).c_str());
   }
   return kOk;
 }

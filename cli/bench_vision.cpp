@@ -7,7 +7,6 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -18,6 +17,7 @@
 #include "cli/exit_codes.hpp"
 #include "cli/image_figures.hpp"
 #include "cli/numbers.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "cli/workload.hpp"
@@ -123,7 +123,7 @@ ordered_json figures_of(const VisionBench& bench, const Passes& passes) {
   return figures;
 }
 
-// One after another until something goes wrong, which `problem` then tells.
+// One after another until something goes wrong, which `stop` then tells.
 class Runner {
  public:
   Runner(const VisionBench& bench, troupe_engine* engine, int32_t vocab, Interrupt& interrupt)
@@ -137,13 +137,13 @@ class Runner {
   }
   Pass run(const std::vector<Page>& pages, int output, size_t at_once) {
     Pass pass;
-    if (!problem.empty()) return pass;
+    if (stop) return pass;
     std::vector<Job> jobs(pages.size());
     for (size_t i = 0; i < jobs.size(); ++i) jobs[i] = {bench_.prompt, output, 0.0, &pages[i]};
     const ImageFigures before = image_figures(engine_);
     pass.work = run_workload(engine_, jobs, {.vocab = vocab_, .seed = ++drawn_, .at_once = at_once}, interrupt_);
     pass.images = image_figures(engine_).since(before);
-    problem = pass.work.problem;
+    stop = pass.work.stop;
     return pass;
   }
   Passes run_all() {
@@ -160,7 +160,7 @@ class Runner {
     }
     return passes;
   }
-  std::string problem;
+  Stop stop;
 
  private:
   const VisionBench& bench_;
@@ -186,18 +186,18 @@ int VisionBench::run(Interrupt& interrupt) {
   }
   Runner runner(*this, opened.engine.get(), info.vocab_size, interrupt);
   const Passes passes = runner.run_all();
-  if (!runner.problem.empty()) return complain(kRequestFailed, runner.problem);
+  if (runner.stop) return complain(runner.stop);
   const ordered_json figures = figures_of(*this, passes);
   if (as_json) {
-    const ordered_json out = {{"bench", "vision"},     {"model", engine.model},
+    const ordered_json object = {{"bench", "vision"},     {"model", engine.model},
                               {"family", info.family}, {"dtype", info.dtype},
                               {"device", info.device}, {"version", troupe_version_string()},
                               {"figures", figures}};
-    std::printf("%s\n", out.dump().c_str());
+    out().put(object.dump() + "\n");
     return kOk;
   }
   for (const auto& [key, value] : figures.items()) {
-    std::printf("%-22s %s\n", key.c_str(), value.dump().c_str());
+    out().print("%-22s %s\n", key.c_str(), value.dump().c_str());
   }
   return kOk;
 }

@@ -1,13 +1,13 @@
-// troupe chat: a conversation. Streams; keeps what was computed between turns (the engine reuses the
-// prefix of the conversation); Ctrl-C stops the answer, not the program.
+// troupe chat: a conversation. Streams; keeps what was computed between turns (the engine reuses
+// the prefix of the conversation); Ctrl-C stops the answer, not the program.
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cctype>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -22,6 +22,8 @@
 #include "cli/files.hpp"
 #include "cli/image_figures.hpp"
 #include "cli/sampling_flags.hpp"
+#include "cli/sink.hpp"
+#include "cli/source.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -46,12 +48,13 @@ struct Chat {
   json messages = json::array();
   std::vector<std::string> images;
   json pending_parts = json::array();
-  std::string input;  // read, and not yet a whole line
+  Source input{"-"};
+  bool terminated = false;  // by SIGTERM
 
   int run(Interrupt& interrupt);
   std::optional<std::string> next_line(Interrupt& interrupt);
-  bool command(const std::string& line);  // false: leave
-  void attach(const std::string& path);
+  bool command(const std::string& line, Interrupt& interrupt);  // false: leave
+  void attach(const std::string& path, Interrupt& interrupt);
   void clear();
   bool turn(troupe_engine* handle, const std::string& text, Interrupt& interrupt);
   troupe_error* fill(troupe_request* request);
@@ -62,7 +65,8 @@ std::string unquoted(std::string text) {
   const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
   while (!text.empty() && blank(text.back())) text.pop_back();
   while (!text.empty() && blank(text.front())) text.erase(0, 1);
-  const bool quoted = text.size() >= 2 && (text.front() == '\'' || text.front() == '"') && text.back() == text.front();
+  const bool quoted = text.size() >= 2 && (text.front() == '\'' || text.front() == '"') &&
+                      text.back() == text.front();
   if (quoted) return text.substr(1, text.size() - 2);
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -79,7 +83,8 @@ bool names_picture(const std::string& line) {
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   constexpr const char* kKnown[] = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"};
   std::error_code ignored;
-  return std::any_of(std::begin(kKnown), std::end(kKnown), [&](const char* k) { return extension == k; }) &&
+  return std::any_of(std::begin(kKnown), std::end(kKnown),
+                     [&](const char* k) { return extension == k; }) &&
          std::filesystem::is_regular_file(path, ignored);
 }
 
@@ -90,50 +95,40 @@ void Chat::clear() {
   if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
 }
 
-// A line of stdin; nothing at its end. Ctrl-C at the prompt drops what was typed.
+// A line of stdin; nothing at its end, or at SIGTERM. Ctrl-C at the prompt drops what was typed.
 std::optional<std::string> Chat::next_line(Interrupt& interrupt) {
   for (;;) {
-    if (const size_t end = input.find('\n'); end != std::string::npos) {
-      std::string line = input.substr(0, end);
-      input.erase(0, end + 1);
-      return line;
-    }
-    const int signal = interrupt.wait(STDIN_FILENO, -1);
-    if (signal != 0 && signal != 2) return std::nullopt;
-    if (signal == 2) {
-      input.clear();
+    if (auto line = input.next_line()) return line;
+    if (input.ended()) return std::nullopt;
+    if (const int signal = interrupt.wait(input.fd(), -1); signal == SIGINT) {
+      static_cast<void>(input.take_all());
       say("");
       say(dim("(Ctrl-D or /exit leaves)"));
       if (isatty(STDIN_FILENO) == 1) std::fprintf(stderr, "%s ", bold(">").c_str());
-      continue;
+    } else if (signal != 0) {
+      terminated = true;
+      return std::nullopt;
     }
-    char buffer[4096];
-    const ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
-    if (n <= 0) {
-      if (input.empty()) return std::nullopt;
-      input += '\n';
-      continue;
-    }
-    input.append(buffer, static_cast<size_t>(n));
+    input.fill();
   }
 }
 
-void Chat::attach(const std::string& path) {
-  std::string problem;
-  auto bytes = read_file(path, problem);
-  if (!bytes) return say(problem);
+void Chat::attach(const std::string& path, Interrupt& interrupt) {
+  Stop stop;
+  auto bytes = read_file(path, interrupt, stop);
+  if (!bytes) return say(stop.message);
   pending_parts.push_back({{"type", "image"}, {"index", images.size()}});
   images.push_back(std::move(*bytes));
   say(dim("(attached to your next message)"));
 }
 
-bool Chat::command(const std::string& line) {
+bool Chat::command(const std::string& line, Interrupt& interrupt) {
   if (line == "/exit" || line == "/quit") return false;
   if (line == "/clear") {
     clear();
     say(dim("(a new conversation)"));
   } else if (line.starts_with("/image ")) {
-    attach(unquoted(line.substr(7)));
+    attach(unquoted(line.substr(7)), interrupt);
   } else {
     if (line != "/help") say("no such command: " + line);
     say(kHelp);
@@ -179,8 +174,8 @@ bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& inter
   const Driven driven = drive(handle, request.get(), interrupt, [&](const troupe_event& event) {
     if (event.kind == TROUPE_EVENT_TOKENS) {
       answer.append(event.text, event.text_size);
-      std::fwrite(event.text, 1, event.text_size, stdout);
-      std::fflush(stdout);
+      out().put({event.text, event.text_size});
+      out().flush();
     } else if (TROUPE_IS_TERMINAL(event.kind)) {
       figures = std::to_string(event.completion_tokens) + " tokens, " +
                 std::to_string(event.cached_tokens) + " of " + std::to_string(event.prompt_tokens) +
@@ -188,9 +183,11 @@ bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& inter
                 std::to_string(event.first_token_ns / 1'000'000) + " ms, all after " +
                 std::to_string(event.total_ns / 1'000'000) + " ms";
     }
+    return !out().failed();
   });
-  std::fputc('\n', stdout);
-  std::fflush(stdout);
+  out().put("\n");
+  out().flush();
+  terminated = terminated || driven.signal == SIGTERM;
   if (driven.ending == Ending::failed) {
     say("troupe: " + driven.problem);
     messages.erase(messages.size() - 1);
@@ -201,7 +198,8 @@ bool Chat::turn(troupe_engine* handle, const std::string& text, Interrupt& inter
   if (timings && !images.empty()) {
     const ImageFigures seen = image_figures(handle).since(seen_before);
     char extra[160];
-    std::snprintf(extra, sizeof extra, "; pictures: %lld encoded, %lld reused, %.1f ms to prepare, %.1f ms to encode",
+    std::snprintf(extra, sizeof extra,
+                  "; pictures: %lld encoded, %lld reused, %.1f ms to prepare, %.1f ms to encode",
                   static_cast<long long>(seen.encoded), static_cast<long long>(seen.reused),
                   seen.prepare_s * 1e3, seen.encode_s * 1e3);
     figures += extra;
@@ -219,30 +217,33 @@ int Chat::run(Interrupt& interrupt) {
   Error error(troupe_engine_info(opened.engine.get(), &info));
   if (error) return complain(kNoEngine, text_of(error.get()));
   if ((info.capabilities & TROUPE_CAN_CHAT) == 0) {
-    return complain(kNoEngine, "UNSUPPORTED: " + engine.model +
-                                   " has no chat template; give one with --chat-template NAME|FILE, "
-                                   "or use 'troupe generate' for plain text");
+    return complain(kNoEngine,
+                    "UNSUPPORTED: " + engine.model +
+                        " has no chat template; give one with --chat-template NAME|FILE, "
+                        "or use 'troupe generate' for plain text");
   }
   const bool person = isatty(STDIN_FILENO) == 1;
   if (person) say(dim(std::string(info.model) + "; /help lists the commands"));
   clear();
   bool all_well = true;
-  for (;;) {
+  while (!terminated && !out().failed()) {
     if (person) std::fprintf(stderr, "%s ", bold(">").c_str());
     const auto line = next_line(interrupt);
     if (!line) break;
     if (line->empty()) continue;
     if (names_picture(*line)) {
-      attach(unquoted(*line));
+      attach(unquoted(*line), interrupt);
       continue;
     }
     if ((*line)[0] == '/') {
-      if (!command(*line)) break;
+      if (!command(*line, interrupt)) break;
       continue;
     }
     all_well = turn(opened.engine.get(), *line, interrupt) && all_well;
   }
   if (person) say("");
+  if (terminated) return kInterrupted;
+  if (!input.problem().empty()) return complain(kUsage, input.problem());
   return all_well ? kOk : kRequestFailed;
 }
 

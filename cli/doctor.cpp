@@ -6,7 +6,6 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <cstdio>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -17,6 +16,7 @@
 
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -155,10 +155,10 @@ struct Doctor {
       problems = problems || found.verdict == Verdict::problem;
       list.push_back({{"subject", found.subject}, {"verdict", verdict}, {"seen", found.seen}, {"remedy", found.remedy}});
       if (as_json) continue;
-      std::printf("%-8s %-11s %s\n", verdict, found.subject.c_str(), found.seen.c_str());
-      if (!found.remedy.empty()) std::printf("%-8s %-11s -> %s\n", "", "", found.remedy.c_str());
+      out().print("%-8s %-11s %s\n", verdict, found.subject.c_str(), found.seen.c_str());
+      if (!found.remedy.empty()) out().print("%-8s %-11s -> %s\n", "", "", found.remedy.c_str());
     }
-    if (as_json) std::printf("%s\n", list.dump(2).c_str());
+    if (as_json) out().put(list.dump(2) + "\n");
     return problems ? kRequestFailed : kOk;
   }
 };

@@ -8,15 +8,17 @@
 
 namespace troupe::cli {
 
-enum class Ending { done, failed, interrupted };
+enum class Ending { done, failed, interrupted, unheard };
 
 struct Driven {
   Ending ending = Ending::failed;
   std::string problem;  // when failed
+  int signal = 0;  // when interrupted
 };
 
-// `heard` sees every event of the request, the terminal one included.
+// `heard` sees every event of the request, the terminal one included; false: it wants no more, and
+// what is left is not computed.
 Driven drive(troupe_engine* engine, const troupe_request* request, Interrupt& interrupt,
-             const std::function<void(const troupe_event&)>& heard);
+             const std::function<bool(const troupe_event&)>& heard);
 
 }  // namespace troupe::cli

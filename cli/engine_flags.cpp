@@ -5,10 +5,12 @@
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 #include "cli/exit_codes.hpp"
 #include "cli/key_file.hpp"
+#include "cli/numbers.hpp"
 #include "cli/terminal.hpp"
 
 namespace troupe::cli {
@@ -23,6 +25,8 @@ void log_to_stderr(void*, int32_t level, const char* message, size_t size) {
 }
 
 }  // namespace
+
+void log_on_stderr(int32_t level) { troupe_log_set(level, log_to_stderr, nullptr); }
 
 long long bytes_of(const std::string& text) {
   long long number = 0;
@@ -53,8 +57,8 @@ std::string human_bytes(long long bytes) {
   return text.data();
 }
 
-void EngineFlags::declare(CLI::App& app) {
-  app.add_option("MODEL", model, "Model folder, echo:, or tcp://host:port")->required();
+void EngineFlags::declare(CLI::App& app, const char* models) {
+  app.add_option("MODEL", model, models)->required();
   app.add_option("--device", device, "auto, cpu, cpu:N (N virtual devices), cuda, cuda:0,1")
       ->group("Engine");
   app.add_option("--dtype", dtype, "auto, f32, f16, bf16: what weights are computed in")->group("Engine");
@@ -69,7 +73,7 @@ void EngineFlags::declare(CLI::App& app) {
   app.add_option("--max-step-tokens", max_step_tokens, "Rows of one step (prefill chunk)")->group("Engine");
   app.add_option("--context-length", context_length, "Default: the model's own")->group("Engine");
   app.add_option("--block-tokens", block_tokens, "Tokens per cache block")->group("Engine");
-  app.add_option("--weights-seed", seed, "Seed of dummy weights")->group("Engine");
+  app.add_option("--weights-seed", seed, "Seed of dummy weights")->group("Engine")->check(whole_number());
   app.add_flag("--no-prefix-reuse", no_prefix_reuse, "Compute every prompt from its start")->group("Engine");
   app.add_flag("--no-overlap", no_overlap, "One step at a time: same tokens, slower")->group("Engine");
   app.add_flag("--deterministic", deterministic, "Bit-stable whatever the batch")->group("Engine");
@@ -125,7 +129,7 @@ troupe_engine_options EngineFlags::options(std::string& problem) {
 }
 
 Opened open_engine(EngineFlags& flags, Interrupt& interrupt) {
-  if (flags.verbose) troupe_log_set(TROUPE_LOG_DEBUG, log_to_stderr, nullptr);
+  if (flags.verbose) log_on_stderr(TROUPE_LOG_DEBUG);
   std::string problem;
   troupe_engine_options options = flags.options(problem);
   if (!problem.empty()) return {nullptr, complain(kUsage, problem)};
@@ -143,7 +147,12 @@ Opened open_engine(EngineFlags& flags, Interrupt& interrupt) {
 
   ProgressBar bar;
   for (;;) {
-    if (interrupt.wait(troupe_queue_fd(queue.get()), -1) != 0) return {nullptr, kInterrupted};
+    if (interrupt.wait(troupe_queue_fd(queue.get()), -1) != 0) {
+      bar.clear();
+      // Letting go of an engine that opens takes as long as its opening: a connect timeout, a large
+      // read. Nothing was begun that the end of the process would leave half done.
+      std::_Exit(kInterrupted);
+    }
     troupe_events* list = nullptr;
     error.reset(troupe_queue_wait(queue.get(), 0, 0, &list));
     const Events events(list);

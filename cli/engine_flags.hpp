@@ -20,7 +20,8 @@ struct EngineFlags {
   bool no_prefix_reuse = false, no_overlap = false, deterministic = false, verbose = false;
   std::vector<std::string> settings;
 
-  void declare(CLI::App& app);
+  // `models` says what MODEL may be.
+  void declare(CLI::App& app, const char* models = "Model folder, echo:, or tcp://host:port");
   // The options as the ABI takes them; they borrow from *this. Empty `problem` when all is well.
   [[nodiscard]] troupe_engine_options options(std::string& problem);
 
@@ -33,6 +34,9 @@ struct Opened {
   int exit_code = 0;  // when there is no engine: what to exit with, the reason being on stderr
 };
 Opened open_engine(EngineFlags& flags, Interrupt& interrupt);
+
+// What the engine logs of this level and above; -v makes it all.
+void log_on_stderr(int32_t level);
 
 // "512M", "20G", "1073741824" in bytes; -1 when it is none of these.
 long long bytes_of(const std::string& text);

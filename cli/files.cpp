@@ -1,25 +1,21 @@
 #include "cli/files.hpp"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
+#include "cli/source.hpp"
 
 namespace troupe::cli {
 
-std::optional<std::string> read_file(const std::string& path, std::string& problem) {
-  if (path == "-") {
-    return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+std::optional<std::string> read_file(const std::string& path, Interrupt& interrupt, Stop& stop) {
+  Source source(path);
+  while (!source.ended()) {
+    if (interrupt.wait(source.fd(), -1) != 0) {
+      stop = {kInterrupted, "interrupted while reading " + source.name()};
+      return std::nullopt;
+    }
+    source.fill();
   }
-  std::ifstream in(path, std::ios::binary);
-  std::string bytes;
-  if (in) bytes.assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
-  if (!in.is_open() || in.bad()) {
-    problem = path + ": " + std::strerror(errno);
-    return std::nullopt;
-  }
-  return bytes;
+  if (source.problem().empty()) return source.take_all();
+  stop = {kUsage, source.problem()};
+  return std::nullopt;
 }
 
 }  // namespace troupe::cli

@@ -2,10 +2,10 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/drive.hpp"
@@ -14,6 +14,7 @@
 #include "cli/files.hpp"
 #include "cli/image_figures.hpp"
 #include "cli/sampling_flags.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "openai/answer.hpp"
@@ -30,6 +31,7 @@ struct Generate {
   std::vector<std::string> images;
   std::vector<int32_t> token_ids;
   int32_t logprobs = -1, n = 1;
+  bool asked = false;  // a prompt was given, be it empty
   bool chat = false, as_json = false, stream = false, no_stream = false, no_special = false;
 
   int run(Interrupt& interrupt);
@@ -69,22 +71,20 @@ int Generate::stream_text(troupe_engine* handle, troupe_request* request, Interr
   const bool live = !no_stream && n == 1;
   bool begun = false;
   const Driven driven = drive(handle, request, interrupt, [&](const troupe_event& event) {
-    if (event.kind != TROUPE_EVENT_TOKENS) return;
+    if (event.kind != TROUPE_EVENT_TOKENS) return true;
     begun = true;
-    if (live) {
-      std::fwrite(event.text, 1, event.text_size, stdout);
-      std::fflush(stdout);
-    } else {
-      choices[static_cast<size_t>(event.index)].append(event.text, event.text_size);
+    const std::string_view text(event.text, event.text_size);
+    if (!live) {
+      choices[static_cast<size_t>(event.index)] += text;
+      return true;
     }
+    out().put(text);
+    return out().flush();
   });
   if (driven.ending == Ending::done || begun) {
-    if (live) std::fputc('\n', stdout);
-    for (const std::string& choice : choices) {
-      if (!live) std::printf("%s\n", choice.c_str());
-    }
+    for (const std::string& choice : choices) out().put(choice + "\n");  // live: its end alone
   }
-  std::fflush(stdout);
+  out().flush();
   if (driven.ending == Ending::interrupted) return kInterrupted;
   if (driven.ending == Ending::failed) return complain(kRequestFailed, driven.problem);
   return kOk;
@@ -99,7 +99,8 @@ json logprobs_json(const troupe_event& event) {
       for (size_t e = table->row_starts[t]; e < table->row_starts[t + 1]; ++e) {
         const auto& entry = *reinterpret_cast<const troupe_logprob*>(
             reinterpret_cast<const char*>(table->entries) + e * table->entry_size);
-        row["top"].push_back({{"token", entry.token}, {"logprob", entry.logprob}, {"rank", entry.rank}});
+        row["top"].push_back(
+            {{"token", entry.token}, {"logprob", entry.logprob}, {"rank", entry.rank}});
       }
     }
     rows.push_back(std::move(row));
@@ -110,7 +111,8 @@ json logprobs_json(const troupe_event& event) {
 int Generate::print_json(troupe_engine* handle, troupe_request* request, Interrupt& interrupt) {
   std::vector<json> choices(static_cast<size_t>(n));
   for (size_t c = 0; c < choices.size(); ++c) {
-    choices[c] = {{"index", c}, {"text", ""}, {"tokens", json::array()}, {"finish_reason", nullptr}};
+    choices[c] = {
+        {"index", c}, {"text", ""}, {"tokens", json::array()}, {"finish_reason", nullptr}};
     if (logprobs >= 0) choices[c]["logprobs"] = json::array();
   }
   json usage, timings;
@@ -127,7 +129,7 @@ int Generate::print_json(troupe_engine* handle, troupe_request* request, Interru
         choice["finish_reason"] = openai::finish_name(event.finish_reason);
       }
     }
-    if (!TROUPE_IS_TERMINAL(event.kind)) return;
+    if (!TROUPE_IS_TERMINAL(event.kind)) return true;
     if (choices[0]["finish_reason"].is_null()) {
       choices[0]["finish_reason"] = openai::finish_name(event.finish_reason);
     }
@@ -138,41 +140,49 @@ int Generate::print_json(troupe_engine* handle, troupe_request* request, Interru
     timings = {{"queued_ms", static_cast<double>(event.queued_ns) * 1e-6},
                {"first_token_ms", static_cast<double>(event.first_token_ns) * 1e-6},
                {"total_ms", static_cast<double>(event.total_ns) * 1e-6}};
+    return true;
   });
-  json out = {{"model", engine.model}, {"choices", choices}, {"usage", usage}, {"timings", timings}};
+  json answer = {
+      {"model", engine.model}, {"choices", choices}, {"usage", usage}, {"timings", timings}};
   if (!images.empty()) {
     const ImageFigures seen = image_figures(handle).since(seen_before);
-    out["images"] = {{"given", seen.images},
-                     {"encoded", seen.encoded},
-                     {"reused", seen.reused},
-                     {"prepare_ms", seen.prepare_s * 1e3},
-                     {"encode_ms", seen.encode_s * 1e3}};
+    answer["images"] = {{"given", seen.images},
+                        {"encoded", seen.encoded},
+                        {"reused", seen.reused},
+                        {"prepare_ms", seen.prepare_s * 1e3},
+                        {"encode_ms", seen.encode_s * 1e3}};
   }
   if (n == 1) {
-    out["text"] = choices[0]["text"];
-    out["tokens"] = choices[0]["tokens"];
-    if (logprobs >= 0) out["logprobs"] = choices[0]["logprobs"];
-    out["finish_reason"] = choices[0]["finish_reason"];
+    answer["text"] = choices[0]["text"];
+    answer["tokens"] = choices[0]["tokens"];
+    if (logprobs >= 0) answer["logprobs"] = choices[0]["logprobs"];
+    answer["finish_reason"] = choices[0]["finish_reason"];
   }
   if (driven.ending != Ending::done) {
-    out["error"] = driven.ending == Ending::interrupted ? "interrupted" : driven.problem;
+    answer["error"] = driven.ending == Ending::interrupted ? "interrupted" : driven.problem;
   }
-  std::printf("%s\n", out.dump().c_str());
+  out().put(answer.dump() + "\n");
   if (driven.ending == Ending::interrupted) return kInterrupted;
   if (driven.ending == Ending::failed) return complain(kRequestFailed, driven.problem);
   return kOk;
 }
 
 int Generate::run(Interrupt& interrupt) {
-  std::string problem;
+  if (!asked && images.empty()) {
+    return complain(
+        kUsage,
+        "there is no prompt: give --prompt TEXT, --prompt-file FILE (--prompt-file - reads stdin) "
+        "or --token-ids");
+  }
+  Stop stop;
   if (!prompt_file.empty()) {
-    auto text = read_file(prompt_file, problem);
-    if (!text) return complain(kUsage, problem);
+    auto text = read_file(prompt_file, interrupt, stop);
+    if (!text) return complain(stop);
     prompt = std::move(*text);
   }
   for (const std::string& path : images) {
-    auto bytes = read_file(path, problem);
-    if (!bytes) return complain(kUsage, problem);
+    auto bytes = read_file(path, interrupt, stop);
+    if (!bytes) return complain(stop);
     image_bytes_.push_back(std::move(*bytes));
   }
   Opened opened = open_engine(engine, interrupt);
@@ -192,11 +202,14 @@ Run declare_generate(CLI::App& app) {
   auto verb = std::make_shared<Generate>();
   verb->engine.declare(app);
   auto* text = app.add_option("-p,--prompt", verb->prompt, "The prompt");
-  auto* file = app.add_option("--prompt-file", verb->prompt_file, "Read it from a file; - is stdin");
-  auto* ids = app.add_option("--token-ids", verb->token_ids, "The prompt as ids: 1,15,7")->delimiter(',');
+  auto* file =
+      app.add_option("--prompt-file", verb->prompt_file, "Read it from a file; - is stdin");
+  auto* ids =
+      app.add_option("--token-ids", verb->token_ids, "The prompt as ids: 1,15,7")->delimiter(',');
   text->excludes(file)->excludes(ids);
   file->excludes(ids);
-  auto* chat = app.add_flag("--chat", verb->chat, "The prompt is a user's message: apply the chat template");
+  auto* chat =
+      app.add_flag("--chat", verb->chat, "The prompt is a user's message: apply the chat template");
   app.add_option("--system", verb->system, "With --chat: a system message")->needs(chat);
   app.add_option("--image", verb->images, "An image file before the prompt; may be repeated");
   app.add_flag("--json", verb->as_json, "One JSON object: text, tokens, logprobs, timings");
@@ -207,7 +220,10 @@ Run declare_generate(CLI::App& app) {
       ->check(CLI::Range(0, 64));
   app.add_option("-n", verb->n, "Choices")->check(CLI::Range(1, 128));
   verb->sampling.declare(app);
-  return [verb](Interrupt& interrupt) { return verb->run(interrupt); };
+  return [verb, text, file, ids](Interrupt& interrupt) {
+    verb->asked = text->count() + file->count() + ids->count() > 0;
+    return verb->run(interrupt);
+  };
 }
 
 }  // namespace troupe::cli

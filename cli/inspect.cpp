@@ -2,13 +2,13 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/engine_flags.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -35,15 +35,15 @@ void print_object(const ordered_json& object, int indent) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', ' ');
     if (value.is_object()) {
-      std::printf("%*s%s\n", indent, "", name.c_str());
+      out().print("%*s%s\n", indent, "", name.c_str());
       print_object(value, indent + 2);
     } else if (value.is_array() && !value.empty() && value[0].is_object()) {
       for (const auto& element : value) {
-        std::printf("%*s%s\n", indent, "", name.c_str());
+        out().print("%*s%s\n", indent, "", name.c_str());
         print_object(element, indent + 2);
       }
     } else {
-      std::printf("%*s%-*s  %s\n", indent, "", static_cast<int>(widest), name.c_str(),
+      out().print("%*s%-*s  %s\n", indent, "", static_cast<int>(widest), name.c_str(),
                   shown(key, value).c_str());
     }
   }
@@ -63,7 +63,7 @@ struct Inspect {
     const Bytes bytes(handle);
     const std::string text(static_cast<const char*>(bytes->data), bytes->size);
     if (as_json) {
-      std::printf("%s\n", text.c_str());
+      out().print("%s\n", text.c_str());
     } else {
       print_object(ordered_json::parse(text, nullptr, false), 0);
     }
@@ -75,7 +75,7 @@ struct Inspect {
 
 Run declare_inspect(CLI::App& app) {
   auto verb = std::make_shared<Inspect>();
-  verb->engine.declare(app);
+  verb->engine.declare(app, "Model folder");
   app.add_flag("--json", verb->as_json, "One JSON object");
   return [verb](Interrupt& interrupt) { return verb->run(interrupt); };
 }

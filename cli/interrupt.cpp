@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <vector>
 
 namespace troupe::cli {
 
@@ -31,9 +32,14 @@ int Interrupt::take() {
 }
 
 int Interrupt::wait(int other, int timeout_ms) {
-  pollfd fds[2] = {{other, POLLIN, 0}, {fd_, POLLIN, 0}};
-  poll(fds, 2, timeout_ms);
-  return (fds[1].revents & POLLIN) != 0 ? take() : 0;
+  return wait(std::span<const int>(&other, 1), timeout_ms);
+}
+
+int Interrupt::wait(std::span<const int> others, int timeout_ms) {
+  std::vector<pollfd> fds = {{fd_, POLLIN, 0}};
+  for (const int other : others) fds.push_back({other, POLLIN, 0});
+  poll(fds.data(), fds.size(), timeout_ms);
+  return (fds.front().revents & POLLIN) != 0 ? take() : 0;
 }
 
 }  // namespace troupe::cli

@@ -2,6 +2,8 @@
 // descriptor, so that a verb decides what they mean (stop the answer, not the program).
 #pragma once
 
+#include <span>
+
 namespace troupe::cli {
 
 class Interrupt {
@@ -17,6 +19,7 @@ class Interrupt {
   // Waits until `other` is readable or a signal came, at most timeout_ms (-1: for ever). The signal's
   // number, or 0.
   [[nodiscard]] int wait(int other, int timeout_ms);
+  [[nodiscard]] int wait(std::span<const int> others, int timeout_ms);  // any of them; -1 is none
 
  private:
   int fd_ = -1;

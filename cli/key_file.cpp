@@ -8,6 +8,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "cli/sink.hpp"
+
 namespace troupe::cli {
 
 bool read_key_file(const std::string& path, KeyPair& pair, std::string& problem) {
@@ -22,6 +24,10 @@ bool read_key_file(const std::string& path, KeyPair& pair, std::string& problem)
     words >> name >> equals >> key;
     if (name == "public-key" && equals == "=") pair.public_key = key;
     if (name == "secret-key" && equals == "=") pair.secret_key = key;
+  }
+  if (file.bad()) {
+    problem = path + ": " + std::strerror(errno);
+    return false;
   }
   if (!pair.secret_key.empty()) return true;
   problem = path + ": it has no line \"secret-key = ...\"; troupe keygen writes such files";
@@ -38,10 +44,14 @@ bool write_key_file(const std::string& path, const KeyPair& pair, std::string& p
       "# A CURVE key pair of Troupe. The secret half is for nobody else to see.\n"
       "public-key = " +
       pair.public_key + "\nsecret-key = " + pair.secret_key + "\n";
-  const bool whole = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  if (!whole) problem = path + ": " + std::strerror(errno);
+  Sink file(fd, path);
+  file.put(text);
+  const bool whole = file.flush();
   ::close(fd);
-  return whole;
+  if (whole) return true;
+  problem = file.problem();
+  ::unlink(path.c_str());  // half a pair is none, and would be in the next one's way
+  return false;
 }
 
 }  // namespace troupe::cli

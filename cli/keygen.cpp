@@ -2,12 +2,12 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <array>
-#include <cstdio>
 #include <memory>
 
 #include "cli/exit_codes.hpp"
 #include "cli/handles.hpp"
 #include "cli/key_file.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -25,13 +25,13 @@ Run declare_keygen(CLI::App& app) {
     const Error error(troupe_keygen(public_key.data(), secret_key.data()));
     if (error) return complain(kRequestFailed, text_of(error.get()));
     if (path->empty()) {
-      std::printf("public-key = %s\nsecret-key = %s\n", public_key.data(), secret_key.data());
+      out().print("public-key = %s\nsecret-key = %s\n", public_key.data(), secret_key.data());
       return kOk;
     }
     std::string problem;
     if (!write_key_file(*path, {public_key.data(), secret_key.data()}, problem))
       return complain(kUsage, problem);
-    std::printf("%s\n", public_key.data());
+    out().print("%s\n", public_key.data());
     return kOk;
   };
 }

@@ -1,10 +1,13 @@
 // The troupe command: reads the arguments, finds the verb, exits with its code.
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <cstdio>
 #include <map>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -12,6 +15,7 @@
 #include "cli/completion.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/nearest.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -20,8 +24,9 @@ namespace {
 
 constexpr const char* kFooter =
     "Data goes to stdout, everything else to stderr. NO_COLOR turns colour off.\n"
-    "Exit codes: 0 all well, 1 a request failed, 2 wrong usage, 3 the model did not open,\n"
-    "130 interrupted.";
+    "Exit codes: 0 all well, 1 a request failed or output was lost, 2 wrong usage or an input "
+    "that\n"
+    "cannot be read, 3 the model did not open, 130 interrupted (Ctrl-C, SIGTERM).";
 
 // The deepest verb that was named on the command line.
 const CLI::App* chosen(const CLI::App& app) {
@@ -84,6 +89,23 @@ int usage_error(const CLI::App& root, const CLI::ParseError& error,
   return complain(kUsage, message + "\nSee troupe" + path + " --help");
 }
 
+// Help and the version: what CLI11 would print itself.
+int answer(const CLI::App& root, const CLI::Error& asked) {
+  std::ostringstream text;
+  const int exit_code = root.exit(asked, text, text);
+  out().put(text.str());
+  return exit_code;
+}
+
+// A standard descriptor that is closed would be the next file's that is opened, and get its data.
+void hold_standard_places() {
+  int fd = 0;
+  do {
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
 int run(int argc, char** argv) {
   CLI::App root("Troupe serves language and vision-language models.", "troupe");
   root.footer(kFooter);
@@ -105,16 +127,16 @@ int run(int argc, char** argv) {
   try {
     root.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
-    return root.exit(help);
+    return answer(root, help);
   } catch (const CLI::CallForAllHelp& help) {
-    return root.exit(help);
+    return answer(root, help);
   } catch (const CLI::CallForVersion& version) {
-    return root.exit(version);
+    return answer(root, version);
   } catch (const CLI::ParseError& error) {
     return usage_error(root, error, words);
   }
   if (completion->parsed()) {
-    std::fputs(completion_script(root, shell).c_str(), stdout);
+    out().put(completion_script(root, shell));
     return kOk;
   }
   Interrupt interrupt;
@@ -125,5 +147,6 @@ int run(int argc, char** argv) {
 }  // namespace troupe::cli
 
 int main(int argc, char** argv) {
-  return troupe::cli::run(argc, argv);
+  troupe::cli::hold_standard_places();
+  return troupe::cli::leave(troupe::cli::run(argc, argv));
 }

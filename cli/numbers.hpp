@@ -2,9 +2,12 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <system_error>
 
 namespace troupe::cli {
 
@@ -26,6 +29,19 @@ inline CLI::Validator from_one() {
 }
 inline CLI::Validator not_negative() {
   return at_least(0, "a number of at least 0");
+}
+
+// CLI11 lets a whole number beyond 64 bits be the greatest one.
+inline CLI::Validator whole_number() {
+  return {[](std::string& text) {
+            int64_t number = 0;
+            const auto [rest, failure] =
+                std::from_chars(text.data(), text.data() + text.size(), number);
+            return failure == std::errc{} && rest == text.data() + text.size()
+                       ? std::string()
+                       : "'" + text + "' is not a whole number of 64 bits";
+          },
+          ""};
 }
 
 // For what is bounded further in: NaN stands for "not given" there, so it is refused here.

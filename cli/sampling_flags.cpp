@@ -27,13 +27,13 @@ void declare_draw(CLI::App& app, troupe_sampling& raw) {
   app.add_option("--frequency-penalty", raw.frequency_penalty, "OpenAI's")
       ->group(group)
       ->check(a_number());
-  app.add_option("--seed", raw.seed, "Same seed, same draws")->group(group);
+  app.add_option("--seed", raw.seed, "Same seed, same draws")->group(group)->check(whole_number());
 }
 
 void SamplingFlags::declare(CLI::App& app) {
   troupe_sampling& raw = sampling.raw;
   declare_draw(app, raw);
-  app.add_option("--max-tokens", raw.max_tokens, "Default: what the context leaves")->group(group);
+  app.add_option("--max-tokens", raw.max_tokens, "Default: the model's max_new_tokens, else what the context leaves")->group(group);
   app.add_option("--min-tokens", raw.min_tokens, "No end before so many")->group(group);
   app.add_option("--stop", sampling.stop, "A text that ends the answer; may be repeated")
       ->group(group);

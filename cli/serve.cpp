@@ -15,6 +15,7 @@
 #include "cli/exit_codes.hpp"
 #include "cli/key_file.hpp"
 #include "cli/numbers.hpp"
+#include "cli/sink.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 
@@ -33,7 +34,7 @@ struct ServeFlags {
   bool allow_plaintext = false;
 
   void declare(CLI::App& app) {
-    engine.declare(app);
+    engine.declare(app, "Model folder, or echo:");
     app.add_option(
            "--zmq", zmq,
            "Where to listen: tcp://HOST:PORT (PORT may be *) or ipc://PATH; may be repeated")
@@ -117,6 +118,7 @@ int serve(ServeFlags& flags, Interrupt& interrupt) {
   if (!flags.curve.empty() && !read_key_file(flags.curve, keys, problem))
     return complain(kUsage, problem);
   raise_descriptors();
+  log_on_stderr(TROUPE_LOG_WARN);  // a server's operator hears of what it goes on without
   Opened opened = open_engine(flags.engine, interrupt);
   if (!opened.engine) return opened.exit_code;
   std::vector<Server> servers;
@@ -126,8 +128,8 @@ int serve(ServeFlags& flags, Interrupt& interrupt) {
     if (error) return complain(kUsage, text_of(error.get()));
   }
   for (const Server& server : servers)
-    std::printf("zmq %s\n", troupe_server_endpoint(server.get()));
-  std::fflush(stdout);
+    out().print("zmq %s\n", troupe_server_endpoint(server.get()));
+  out().flush();
   std::fprintf(stderr, "serving %s%s; Ctrl-C stops\n", flags.engine.model.c_str(),
                keys.secret_key.empty() ? "" : ", encrypted");
   while (interrupt.wait(-1, -1) == 0) {

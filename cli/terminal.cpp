@@ -49,6 +49,8 @@ int complain(int exit_code, std::string_view message) {
   return exit_code;
 }
 
+int complain(const Stop& stop) { return complain(stop.exit_code, stop.message); }
+
 ProgressBar::ProgressBar(bool wanted) : active_(wanted && stderr_is_terminal()) {}
 ProgressBar::~ProgressBar() { clear(); }
 

@@ -6,10 +6,13 @@
 #include <string>
 #include <string_view>
 
+#include "cli/exit_codes.hpp"
+
 namespace troupe::cli {
 
 void say(std::string_view message);                // a line on stderr
 [[nodiscard]] int complain(int exit_code, std::string_view message);  // "troupe: message"; gives exit_code back
+[[nodiscard]] int complain(const Stop& stop);
 [[nodiscard]] bool stderr_is_terminal();
 [[nodiscard]] bool stdout_is_terminal();
 [[nodiscard]] bool colour_wanted();

@@ -136,7 +136,7 @@ class Run {
       submit_due();
       if (!error_ && comes()) hear();
     }
-    if (error_) result_.problem = text_of(error_.get());
+    if (error_) result_.stop = {kRequestFailed, text_of(error_.get())};
     result_.wall_s = watch_.seconds();
     result_.host_us = host_.us_per_step();
     result_.executor_moves = host_.moves();
@@ -146,7 +146,7 @@ class Run {
 
  private:
   [[nodiscard]] bool goes_on() const {
-    return !error_ && result_.problem.empty() && (submitted_ < jobs_.size() || open_ > 0);
+    return !error_ && !result_.stop && (submitted_ < jobs_.size() || open_ > 0);
   }
   [[nodiscard]] bool has_room() const { return submitted_ < jobs_.size() && open_ < options_.at_once; }
 
@@ -169,7 +169,7 @@ class Run {
     const double next = has_room() ? jobs_[submitted_].arrival_s - watch_.seconds() : 1.0;
     const int wait_ms = static_cast<int>(std::clamp(next * 1000.0, 1.0, 1000.0));
     if (interrupt_.wait(troupe_queue_fd(queue_.get()), wait_ms) == 0) return true;
-    result_.problem = "interrupted";
+    result_.stop = {kInterrupted, "interrupted"};
     return false;
   }
 
@@ -203,7 +203,8 @@ class Run {
     job.ended_s = now;
     job.rows = event.data_rows;
     if (event.kind == TROUPE_EVENT_DONE) return;
-    result_.problem = event.error != nullptr ? text_of(event.error) : "a request was cancelled";
+    result_.stop = {kRequestFailed,
+                    event.error != nullptr ? text_of(event.error) : "a request was cancelled"};
   }
 
   troupe_engine* const engine_;

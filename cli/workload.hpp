@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/exit_codes.hpp"
 #include "cli/handles.hpp"
 #include "cli/interrupt.hpp"
 
@@ -43,7 +44,7 @@ struct WorkloadResult {
   } host_us;
   double executor_moves = -1.0;  // from core to core, since the engine was opened; likewise
   std::vector<JobResult> jobs;
-  std::string problem;  // empty: all went well
+  Stop stop;  // none: all went well
 };
 
 troupe_sampling greedy();
