@@ -133,6 +133,22 @@ Status check_bind(std::string_view bind, bool has_keys, bool allow_plaintext) {
       "allow plaintext in so many words (allow_plaintext, --allow-plaintext)");
 }
 
+std::string bound_endpoint(const std::string& bind) {
+  if (!bind.starts_with(kTcp)) return bind;
+  const HostPort at = split(bind);
+  return at.host == "localhost" ? "tcp://127.0.0.1:" + at.port : bind;
+}
+
+Status cannot_bind(const std::string& bind, int error, std::string_view said) {
+  const std::string what = "cannot bind " + bind + ": ";
+  if (error != ENODEV && error != EADDRNOTAVAIL) return invalid(what + std::string(said));
+  return {Code::not_found,
+          what + "\"" + split(bind).host +
+              "\" is no address and no network interface of this machine. A server binds one of "
+              "these, not a host's name: write its address (127.0.0.1, or 0.0.0.0 for all of them; "
+              "[::1] and [::] for IPv6) or its interface (eth0); clients may use the name"};
+}
+
 Status check_connect(std::string_view endpoint) {
   const std::string name = "endpoint \"" + std::string(endpoint) + "\"";
   if (endpoint.starts_with(kIpc)) return check_path(name, endpoint.substr(kIpc.size()));

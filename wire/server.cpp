@@ -132,12 +132,10 @@ Status Server::bind(const std::string& endpoint, const ServerOptions& options) {
     router_.set(zmq::sockopt::heartbeat_timeout, 3 * beat);
     router_.set(zmq::sockopt::heartbeat_ttl, std::min(3 * beat, 65'000));
     router_.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
-    router_.bind(endpoint);
+    router_.bind(bound_endpoint(endpoint));
     endpoint_ = router_.get(zmq::sockopt::last_endpoint);
   } catch (const zmq::error_t& e) {
-    const Code code =
-        e.num() == ENODEV || e.num() == EADDRNOTAVAIL ? Code::not_found : Code::invalid;
-    return {code, "cannot bind " + endpoint + ": " + e.what()};
+    return cannot_bind(endpoint, e.num(), e.what());
   }
   workers_.emplace(kWorkers);
   thread_ = std::thread([this] { loop(); });

@@ -55,6 +55,21 @@ TEST(WireSockets, PlaintextBeyondThisMachineMustBeAllowedInSoManyWords) {
             std::string::npos);
 }
 
+TEST(WireSockets, AServerBindsLocalhostAndSaysOfOtherNamesWhatToWriteInstead) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  const auto server = must_serve(engine, "tcp://localhost:*", quick());
+  EXPECT_EQ(server->endpoint().find("tcp://127.0.0.1:"), 0U) << server->endpoint();
+  auto port = try_connect(server->endpoint());
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  expect_answers(**port);
+  ServerOptions options;
+  options.allow_plaintext = true;
+  const auto named = serve(engine, "tcp://model-server.invalid:*", options);
+  EXPECT_EQ(named.status().code(), Code::not_found);
+  for (const char* word : {"model-server.invalid", "interface", "127.0.0.1", "0.0.0.0"})
+    EXPECT_NE(named.status().message().find(word), std::string::npos) << named.status().message();
+}
+
 TEST(WireSockets, NobodyThereIsSaidQuicklyEnough) {
   const auto port = try_connect("tcp://127.0.0.1:1", {}, 500ms);
   ASSERT_FALSE(port.ok());
