@@ -273,9 +273,33 @@ TEST(WireCore, LimitsAreEnforcedByNameAndTheConnectionIsKept) {
   EXPECT_TRUE(tell(prompt(1000)).ok());
   EXPECT_TRUE(tell(prompt(1000)).ok());
   const Status third = tell(prompt());
-  EXPECT_EQ(third.code(), Code::limit);
+  EXPECT_EQ(third.code(), Code::overloaded) << "it may come when one has ended";
   EXPECT_NE(third.message().find("2"), std::string::npos);
   EXPECT_EQ(client.core->state(), ClientCore::State::up);
+  EXPECT_EQ(world.server->check_integrity(), "");
+}
+
+// What will fit when something has ended is OVERLOADED, what never will is LIMIT.
+TEST(WireCore, ImagesInFlightAreALimitOnlyWhereWaitingDoesNotHelp) {
+  ServerConfig config;
+  config.limits.upload_bytes = 1000;
+  World world(22, config);
+  auto& client = world.add_client();
+  world.rounds(3);
+  const auto tell = [&](size_t bytes) {
+    auto outcome = std::make_shared<Status>(internal_error("unanswered"));
+    Request request = prompt(1 << 30);
+    request.images.push_back({ImageKind::encoded, bytes_of(bytes)});
+    request.prompt.push_back({PromptPart::Kind::image, "", {}, 0});
+    world.submit(client, std::move(request), outcome);
+    world.rounds(2);
+    return *outcome;
+  };
+  EXPECT_EQ(tell(1001).code(), Code::limit);
+  EXPECT_TRUE(tell(600).ok());
+  const Status second = tell(600);
+  EXPECT_EQ(second.code(), Code::overloaded) << second.message();
+  EXPECT_TRUE(second.retryable());
   EXPECT_EQ(world.server->check_integrity(), "");
 }
 

@@ -114,8 +114,8 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
   const Limits& most = config_.limits;
   if (draining_) return {Code::closed, "the server stops and takes no new request", true};
   if (client.running >= most.requests) {
-    return limit_exceeded("this client has " + std::to_string(client.running) +
-                          " requests in flight, as many as it may: wait for one to end");
+    return {Code::overloaded, "this client has " + std::to_string(client.running) +
+                                  " requests in flight, as many as it may: wait for one to end"};
   }
   const auto places =
       static_cast<uint64_t>(int64_t{std::max(info_.max_sequences, 0)} + info_.max_waiting);
@@ -153,11 +153,18 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
                             std::to_string(most.upload_bytes) + " in flight");
     }
     bytes += size;
-    if (client.blob_bytes + bytes > most.upload_bytes) {
-      return limit_exceeded(
-          "with this request the client would have " + std::to_string(client.blob_bytes + bytes) +
-          " bytes of images in flight: it may have " + std::to_string(most.upload_bytes));
-    }
+  }
+  const auto too_large = [&](uint64_t may_have, const char* who) {
+    return limit_exceeded("the blobs of this request have " + std::to_string(bytes) + " bytes: " +
+                          who + " may have " + std::to_string(may_have) + " in flight");
+  };
+  if (bytes > most.upload_bytes) return too_large(most.upload_bytes, "a client");
+  if (bytes > config_.upload_bytes) return too_large(config_.upload_bytes, "all clients together");
+  if (client.blob_bytes + bytes > most.upload_bytes) {
+    return {Code::overloaded, "with this request the client would have " +
+                                  std::to_string(client.blob_bytes + bytes) +
+                                  " bytes of images in flight: it may have " +
+                                  std::to_string(most.upload_bytes) + "; wait for one to end"};
   }
   if (blob_bytes_ + bytes > config_.upload_bytes) {
     return {Code::overloaded, "the images of all clients in flight fill " +
