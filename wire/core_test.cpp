@@ -409,6 +409,27 @@ TEST(WireCore, DrainingTakesNothingNewAndLetsTheRestEnd) {
   EXPECT_EQ(client.core->state(), ClientCore::State::down);
 }
 
+TEST(WireCore, WhenTheDrainEndsTheClientIsToldThatTheServerStopped) {
+  World world(23);
+  auto& client = world.add_client();
+  world.rounds(3);
+  const auto stopped = world.submit(client, prompt(1 << 30));
+  const auto cancelled = world.submit(client, prompt(1 << 30));
+  world.rounds(3);
+  client.core->cancel(2);
+  world.rounds(3);
+  world.server->drain(0);
+  world.server->cancel_all({Code::closed, "the server stopped", true});
+  world.rounds(3);
+  ASSERT_EQ(cancelled->ends, 1);
+  EXPECT_NE(cancelled->last.status.code(), Code::closed);
+  ASSERT_EQ(stopped->ends, 1);
+  EXPECT_EQ(stopped->last.kind, EventKind::cancelled);
+  EXPECT_EQ(stopped->last.status.code(), Code::closed) << stopped->last.status.message();
+  EXPECT_NE(stopped->last.status.message().find("server"), std::string::npos);
+  EXPECT_TRUE(stopped->last.status.retryable());
+}
+
 // A thousand rounds in which links break, with and without the client hearing of it, and the server
 // restarts now and then: every request ends exactly once, and what came is without gap.
 TEST(WireCore, AThousandRandomBreaksEndEveryRequestOnce) {

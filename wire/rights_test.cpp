@@ -145,7 +145,7 @@ TEST(WireRights, AStopBringsTheEndEvenToWhoGaveNoCredit) {
   world.rounds(10);
   EXPECT_EQ(count(client, Kind::delta), 0U);
   world.server->drain(0);
-  world.server->cancel_all();
+  world.server->cancel_all({Code::closed, "the server stopped", true});
   world.rounds(3);
   EXPECT_EQ(count(client, Kind::delta), 1U) << "what was said so far";
   EXPECT_EQ(count(client, Kind::cancelled), 1U);

@@ -327,7 +327,9 @@ Status Server::close(int64_t drain_ns) {
   };
   visit([&] { core_.drain(drain_ns); });
   if (drain_ns > 0) idle_until(begun + std::min(drain_ns, int64_t{365} * 24 * 3600 * 1000 * kMs));
-  visit([&] { core_.cancel_all(); });
+  visit([&] {
+    core_.cancel_all({Code::closed, "the server was stopped before the request had ended", true});
+  });
   idle_until(steady_now_ns() + kCancelTime_ns);
   visit([&] {
     core_.pump(steady_now_ns());

@@ -176,7 +176,7 @@ class ServerCore {
 
   // Takes nothing new from now on and says so; what runs may go on for `drain_ns`.
   void drain(int64_t drain_ns);
-  void cancel_all();
+  void cancel_all(const Status& why);
   // Requests whose end somebody is there to read.
   [[nodiscard]] uint64_t awaited() const;
   // Everybody's goodbye. Nothing is sent after it.

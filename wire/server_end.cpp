@@ -32,12 +32,13 @@ uint64_t ServerCore::awaited() const {
 }
 
 // What was said and the end come without credit now: there is nothing left to wait for.
-void ServerCore::cancel_all() {
+void ServerCore::cancel_all(const Status& why) {
   for (auto& [scope, client] : clients_) {
     std::vector<std::shared_ptr<Stream>> streams;
     for (const auto& [id, stream] : client->streams) streams.push_back(stream);
     for (const std::shared_ptr<Stream>& stream : streams) {
       if (stream->end_read()) continue;
+      stream->explain_cancelling(why);
       cancel(*client, stream->id());
       stream->grant(static_cast<uint32_t>(kCreditMax));
       read_later(stream);

@@ -67,6 +67,8 @@ void Stream::push(Event&& event) {
     append(event);
     if (is_terminal(event.kind)) {
       ended_ = true;
+      if (event.kind == EventKind::cancelled && !cancelled_because_.ok())
+        event.status = cancelled_because_;
       end_ = std::make_shared<Event>(std::move(event));
     }
     if (std::exchange(queued_, true)) return;
@@ -97,6 +99,11 @@ void Stream::append(Event& event) {
   choice.finish = event.finish;
   choice.stop_token = event.stop_token;
   choice.stop_text = event.stop_text;
+}
+
+void Stream::explain_cancelling(const Status& why) {
+  const std::scoped_lock lock(mutex_);
+  cancelled_because_ = why;
 }
 
 void Stream::grant(uint32_t n) {

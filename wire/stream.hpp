@@ -64,6 +64,8 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
   // A piece of the embedding that goes before the end; false: there is none (left).
   bool pull_data(std::string& body, SharedBytes& piece);
   [[nodiscard]] bool end_read() const { return end_read_; }
+  // If it ends by being cancelled, then for this reason.
+  void explain_cancelling(const Status& why);
   // Bytes of its log.
   [[nodiscard]] size_t bytes() const;
 
@@ -104,6 +106,7 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
   Usage usage_;
   bool admitted_ = false, ended_ = false;
   std::shared_ptr<Event> end_;
+  Status cancelled_because_;
   bool queued_ = false;
 
   uint32_t credit_ = 0;

@@ -213,15 +213,17 @@ class Restarts(unittest.TestCase):
             self.assertEqual((client.returncode, out), (0, "y" * 290 + "\n"), err)
 
     def test_the_drain_ends(self):
-        with Server("echo:?step_ms=5", "--drain", "0.5") as server:
-            client = generate(server.endpoint, "z ", "--ignore-eos", "--max-tokens", "20000")
-            client.stdout.read(10)
-            begun = time.monotonic()
-            self.assertEqual(server.stop(signal.SIGINT), 0)
-            self.assertLess(time.monotonic() - begun, 5)
-            self.assertNotEqual(client.wait(timeout=30), 0)
-            client.stdout.close()
-            client.stderr.close()
+        for drain in ("0", "0.5"):
+            with self.subTest(drain), Server("echo:?step_ms=5", "--drain", drain) as server:
+                client = generate(server.endpoint, "z ", "--ignore-eos", "--max-tokens", "20000")
+                client.stdout.read(10)
+                begun = time.monotonic()
+                self.assertEqual(server.stop(signal.SIGINT), 0)
+                self.assertLess(time.monotonic() - begun, 5)
+                _, err = rest_of(client, 30)
+                self.assertNotEqual(client.returncode, 0)
+                self.assertIn("CLOSED: the server", err)
+                self.assertNotIn("by the caller", err)
 
 
 class TheDemosModel(unittest.TestCase):
