@@ -432,11 +432,11 @@ TEST(WireCore, WhenTheDrainEndsTheClientIsToldThatTheServerStopped) {
 
 // A thousand rounds in which links break, with and without the client hearing of it, and the server
 // restarts now and then: every request ends exactly once, and what came is without gap.
-TEST(WireCore, AThousandRandomBreaksEndEveryRequestOnce) {
+void break_a_thousand_times(int32_t sequences) {
   ServerConfig config;
   config.resume_ms = 4'000;
   config.heartbeat_ms = 200;
-  World world(19, config);
+  World world(19, config, sequences);
   for (int i = 0; i < 8; ++i) world.add_client();
   std::vector<std::shared_ptr<CheckingSink>> sinks;
   std::vector<std::shared_ptr<Status>> outcomes;
@@ -482,6 +482,14 @@ TEST(WireCore, AThousandRandomBreaksEndEveryRequestOnce) {
   EXPECT_EQ(world.engine->running(), 0U);
   EXPECT_EQ(world.server->check_integrity(), "");
   std::printf("%zu requests, %zu whole, %zu refused\n", sinks.size(), whole, refused);
+}
+
+TEST(WireCore, AThousandRandomBreaksEndEveryRequestOnce) {
+  break_a_thousand_times(0);
+}
+
+TEST(WireCore, AThousandRandomBreaksEndEveryRequestThatWaitsForAPlaceOnce) {
+  break_a_thousand_times(12);
 }
 
 }  // namespace

@@ -266,6 +266,14 @@ void write_end(std::string& body, const Id128& id, uint64_t seq, const Event& en
   }
 }
 
+Event end_of(const Status& why) {
+  Event end;
+  end.kind = why.code() == Code::cancelled ? EventKind::cancelled : EventKind::failed;
+  end.finish = end.kind == EventKind::cancelled ? FinishReason::cancelled : FinishReason::error;
+  end.status = why;
+  return end;
+}
+
 void write_id(std::string& body, const Id128& id) {
   Writer writer(body);
   Writer::Map map(writer);

@@ -32,6 +32,8 @@ void write_delta(std::string& body, const Id128& id, uint64_t seq, const DeltaVi
 
 // DONE, CANCELLED or FAILED, by end.kind; the bytes of end.data travel in DATA messages before it.
 void write_end(std::string& body, const Id128& id, uint64_t seq, const Event& end);
+// The end of a request that never ran.
+Event end_of(const Status& why);
 // ACCEPTED and ADMITTED.
 void write_id(std::string& body, const Id128& id);
 // CREDIT.

@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   config.heartbeat_ms = 100;
   config.limits.requests = 8;
   config.limits.blob_bytes = 100'000;
-  World world(7, config);
+  World world(7, config, 2);  // most requests wait
   auto& client = world.add_client();
   auto& liar = world.add_client();
   world.rounds(3);

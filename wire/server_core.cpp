@@ -228,7 +228,7 @@ void ServerCore::pong(Peer& peer, std::string_view body, int64_t now_ns) {
     pulse_ns_ = now_ns;
     if (const auto stats = engine_->stats(); stats.ok()) {
       pulse_.steps = stats->steps;
-      pulse_.waiting = stats->waiting;
+      pulse_.waiting = stats->waiting + waiting_;
       pulse_.running = stats->running;
     }
   }
@@ -321,6 +321,8 @@ void ServerCore::expire(Client& client) {
     if (stream->engine_id != 0 && !stream->end_read()) engine_->cancel(stream->engine_id);
   }
   running_ -= client.running;
+  active_ -= client.running > 0 ? 1 : 0;
+  waiting_ -= client.waiting.size();
   blob_bytes_ -= client.blob_bytes;
   for (const auto& [handle, session] : client.sessions) {
     host_.run([engine = engine_, session = session]() -> std::function<void()> {
@@ -331,6 +333,7 @@ void ServerCore::expire(Client& client) {
   if (client.peer != nullptr) lose(*client.peer, 0);
   std::erase(owing_, &client);
   std::erase(holding_, &client);
+  std::erase(queueing_, &client);
   clients_.erase(std::string(client.scope));
 }
 
@@ -367,7 +370,10 @@ void ServerCore::check_peers(int64_t now_ns) {
 
 void ServerCore::pump(int64_t now_ns) {
   ready_->take(news_);
-  for (const std::shared_ptr<Stream>& stream : news_) read(stream, now_ns);
+  for (const std::shared_ptr<Stream>& stream : news_) {
+    free_places(*stream);
+    read(stream, now_ns);
+  }
   news_.clear();
   send_answers(now_ns);
 }
@@ -375,6 +381,7 @@ void ServerCore::pump(int64_t now_ns) {
 void ServerCore::send_answers(int64_t now_ns) {
   std::erase_if(owing_, [&](Client* client) { return give_owed(*client, now_ns); });
   std::erase_if(holding_, [&](Client* client) { return start_held(*client, now_ns); });
+  start_waiting(now_ns);
   std::vector<std::shared_ptr<Stream>> again;
   again.swap(again_);
   for (const std::shared_ptr<Stream>& stream : again) {
@@ -421,6 +428,7 @@ void ServerCore::tick(int64_t now_ns) {
   if (now_ns - checked_ns_ < kCheck_ns) return;
   checked_ns_ = now_ns;
   check_peers(now_ns);
+  end_late(now_ns);
   if (now_ns >= informed_ns_ && now_ns - informed_ns_ >= kInform_ns) ask_info(now_ns);
 }
 

@@ -77,7 +77,8 @@ struct ServerCounters {
 struct Upload;
 struct Peer;
 
-// A request that was taken before its client's pace brings it to the engine.
+// A request that was taken and is not with the engine yet: its client's pace has not come to it, or
+// it waits for a place.
 struct HeldRequest {
   std::shared_ptr<Stream> stream;
   Request request;
@@ -106,6 +107,9 @@ struct Client {
   FairShare reading, starting;
   std::deque<HeldRequest> held;
   size_t held_bytes = 0;
+  std::deque<HeldRequest> waiting;  // accepted, until the engine has a place for them
+  size_t waiting_bytes = 0;
+  uint64_t started = 0;  // sequences of its requests that the engine has
   std::deque<HeldQuestion> asked;
   uint64_t asking = 0;  // long questions that are being answered
   std::unordered_map<uint64_t, uint64_t> sessions;  // its handle -> the engine's
@@ -213,7 +217,8 @@ class ServerCore {
   Status admit_submit(Client& client, Submit& submit, Incoming& message,
                       std::vector<size_t>& sizes);
   Status adopt_session(Client& client, Request& request);
-  void start(Client& client, const std::shared_ptr<Stream>& stream, Request request);
+  [[nodiscard]] Status check_places(const Client& client) const;
+  void accept(Client& client, Stream& stream);
   void refuse(Client& client, const Id128& id, const Status& why);
   void end_unstarted(Client& client, const std::shared_ptr<Stream>& stream, const Status& why);
   void abandon(Client& client, const std::shared_ptr<Stream>& stream, const Status& why);
@@ -221,10 +226,13 @@ class ServerCore {
   void forget(Client& client, const std::shared_ptr<Stream>& stream);
   void resume(Client& client, Note& note);
   void cancel(Client& client, const Id128& id);
+  void withdraw(Client& client, const Id128& id, const Status& why);
   void release(Client& client, const Id128& id);
   void read(const std::shared_ptr<Stream>& stream, int64_t now_ns);
   void end_was_read(Client& client, const std::shared_ptr<Stream>& stream, int64_t now_ns);
   void trim_ended(Client& client, int64_t now_ns);
+  void count_in(Client& client);
+  void count_out(Client& client);
 
   // uploads (server_uploads.cpp)
   void begin_upload(Client& client, std::shared_ptr<Stream> stream, Submit submit,
@@ -245,6 +253,17 @@ class ServerCore {
   bool start_held(Client& client, int64_t now_ns);
   bool drop_held(Client& client, const Id128& id, const Status& why);
   [[nodiscard]] int64_t turn_ns(const Client& client) const;
+
+  // the engine's places (server_places.cpp)
+  [[nodiscard]] uint64_t places_of_engine() const;
+  [[nodiscard]] uint64_t part_of_places() const;
+  [[nodiscard]] bool has_place(const Client& client) const;
+  void enter(Client& client, HeldRequest request, int64_t now_ns);
+  void start(Client& client, HeldRequest request, int64_t now_ns);
+  void start_waiting(int64_t now_ns);
+  std::optional<HeldRequest> take_waiting(Client& client, const Id128& id);
+  void end_late(int64_t now_ns);
+  void free_places(Stream& stream);
 
   // questions (server_questions.cpp)
   bool ask(Peer& peer, Kind kind, Incoming& message);
@@ -275,8 +294,11 @@ class ServerCore {
   std::vector<Peer*> touched_;
   std::vector<Client*> owing_;  // uploads that wait for leave to send, each client once
   std::vector<Client*> holding_;  // those with held requests, each once
+  std::deque<Client*> queueing_;  // those with waiting ones, each once; the first has the next turn
   uint64_t next_epoch_ = 1, next_session_ = 1;
   uint64_t running_ = 0, blob_bytes_ = 0, choked_ = 0;
+  uint64_t active_ = 0;  // clients with requests in flight
+  uint64_t started_ = 0, waiting_ = 0;  // sequences in the engine; requests that wait for places
   int64_t checked_ns_ = 0, informed_ns_ = 0, rest_ns_ = 0;
   bool draining_ = false, stopped_ = false;
   Pong pulse_;

@@ -39,7 +39,7 @@ void ServerCore::cancel_all(const Status& why) {
     for (const std::shared_ptr<Stream>& stream : streams) {
       if (stream->end_read()) continue;
       stream->explain_cancelling(why);
-      cancel(*client, stream->id());
+      withdraw(*client, stream->id(), why);
       stream->grant(static_cast<uint32_t>(kCreditMax));
       read_later(stream);
     }
@@ -69,16 +69,23 @@ void ServerCore::revoke(const std::function<bool(const std::string&)>& allowed) 
 }
 
 std::string ServerCore::check_integrity() const {
-  uint64_t running = 0, blobs = 0;
+  uint64_t running = 0, blobs = 0, active = 0, started = 0, waiting = 0;
   for (const auto& [scope, client] : clients_) {
     running += client->running;
     blobs += client->blob_bytes;
-    uint64_t mine = 0, bytes = 0;
+    active += client->running > 0 ? 1 : 0;
+    started += client->started;
+    waiting += client->waiting.size();
+    uint64_t mine = 0, bytes = 0, places = 0;
     for (const auto& [id, stream] : client->streams) {
       if (stream->client != client.get()) return "a stream belongs to another client";
       mine += stream->end_read() ? 0 : 1;
       bytes += stream->blob_bytes;
+      places += stream->places;
     }
+    if (client->started != places) return "a client's places are counted wrongly";
+    const auto turns = std::count(queueing_.begin(), queueing_.end(), client.get());
+    if (turns != (client->waiting.empty() ? 0 : 1)) return "a client's turn is not its one";
     if (client->blob_bytes != bytes) return "a client's blobs are counted wrongly";
     uint64_t replies = 0;
     if (client->peer != nullptr) {
@@ -93,6 +100,9 @@ std::string ServerCore::check_integrity() const {
   }
   if (running != running_) return "running requests are counted wrongly";
   if (blobs != blob_bytes_) return "blobs are counted wrongly";
+  if (active != active_) return "clients with requests are counted wrongly";
+  if (waiting != waiting_) return "waiting requests are counted wrongly";
+  if (started > started_) return "the engine's places are counted wrongly";
   return {};
 }
 

@@ -74,7 +74,7 @@ void ServerCore::start_in_turn(Client& client, HeldRequest request) {
   const int64_t now_ns = request.since_ns;
   if (client.held.empty() && turn_ns(client) <= now_ns) {
     if (crowded(client)) client.starting.charge(FairShare::kStart_ns, now_ns);
-    start(client, request.stream, std::move(request.request));
+    enter(client, std::move(request), now_ns);
     return;
   }
   ++counters_.held;
@@ -90,14 +90,7 @@ bool ServerCore::start_held(Client& client, int64_t now_ns) {
     HeldRequest next = std::move(client.held.front());
     client.held.pop_front();
     client.held_bytes -= next.bytes;
-    std::optional<int64_t>& deadline_ns = next.request.deadline_ns;
-    if (deadline_ns && *deadline_ns <= now_ns - next.since_ns) {
-      end_unstarted(client, next.stream,
-                    {Code::deadline, "the deadline passed while the request waited for its turn"});
-      continue;
-    }
-    if (deadline_ns) *deadline_ns -= now_ns - next.since_ns;
-    start(client, next.stream, std::move(next.request));
+    enter(client, std::move(next), now_ns);
   }
   return client.held.empty();
 }

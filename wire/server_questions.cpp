@@ -141,6 +141,7 @@ std::string ServerCore::metrics_text() const {
   add("connections", "gauge", peers_.size());
   add("clients", "gauge", clients_.size());
   add("requests_running", "gauge", running_);
+  add("requests_waiting", "gauge", waiting_);
   add("blob_bytes", "gauge", blob_bytes_);
   add("messages_total", "counter", counters_.messages);
   add("messages_dropped_total", "counter", counters_.dropped);
@@ -173,8 +174,12 @@ std::function<Answer()> ServerCore::work_of(Client& client, Question& q,
   const auto put_session = [](Answer& a, uint64_t id) { a.session = id; };
   switch (q.kind) {
     case Kind::stats:
-      return
-          [engine] { return from(engine->stats(), [](Answer& a, EngineStats s) { a.stats = s; }); };
+      return [engine, waiting = static_cast<uint32_t>(waiting_)] {
+        return from(engine->stats(), [waiting](Answer& a, EngineStats s) {
+          s.waiting += waiting;
+          a.stats = s;
+        });
+      };
     case Kind::metrics:
       return [engine, own = metrics_text()] {
         return from(engine->metrics(),

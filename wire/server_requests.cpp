@@ -14,16 +14,8 @@ namespace {
 constexpr uint64_t kPartOfFree = 3;
 // Requests that wait for their turn, as they were sent, blobs aside.
 constexpr size_t kHeldBytes = size_t{16} << 20;
-// So many requests in flight cost the next one a level of priority.
-constexpr uint64_t kRequestsPerLevel = 64;
-
-Event end_of(const Status& why) {
-  Event end;
-  end.kind = why.code() == Code::cancelled ? EventKind::cancelled : EventKind::failed;
-  end.finish = end.kind == EventKind::cancelled ? FinishReason::cancelled : FinishReason::error;
-  end.status = why;
-  return end;
-}
+// And those that wait for places.
+constexpr size_t kWaitingBytes = size_t{256} << 20;
 
 // The id of a SUBMIT whose rest cannot be read, so that its sender can be told.
 std::optional<Id128> id_of(std::string_view body) {
@@ -95,8 +87,7 @@ bool ServerCore::submit(Peer& peer, Incoming& message, int64_t now_ns) {
   stream->grant(read->credit);
   for (const size_t size : sizes) stream->blob_bytes += size;
   client.streams.emplace(read->id, stream);
-  ++client.running;
-  ++running_;
+  count_in(client);
   client.blob_bytes += stream->blob_bytes;
   blob_bytes_ += stream->blob_bytes;
   if (!read->uploads.empty()) {
@@ -117,18 +108,16 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
     return {Code::overloaded, "this client has " + std::to_string(client.running) +
                                   " requests in flight, as many as it may: wait for one to end"};
   }
-  const auto places =
-      static_cast<uint64_t>(int64_t{std::max(info_.max_sequences, 0)} + info_.max_waiting);
-  const uint64_t free = places - std::min(places, running_);
-  if (clients_.size() > 1 && client.running >= kPartOfFree * free) {
-    return {Code::overloaded, "this client has " + std::to_string(client.running) +
-                                  " requests in flight, and the " + std::to_string(free) +
-                                  " places left are kept for others: wait for one to end"};
-  }
+  TR_TRY(check_places(client));
   if (!client.held.empty() && client.held_bytes + message.body.size() > kHeldBytes) {
     return {Code::overloaded, "this client sends faster than its share allows, and " +
                                   std::to_string(client.held.size()) +
                                   " of its requests wait for their turn: wait for one to end"};
+  }
+  if (!client.waiting.empty() && client.waiting_bytes + message.body.size() > kWaitingBytes) {
+    return {Code::overloaded, std::to_string(client.waiting.size()) +
+                                  " requests of this client wait for a place and fill " +
+                                  std::to_string(kWaitingBytes) + " bytes: wait for one to end"};
   }
   size_t frame = 0, upload = 0;
   const size_t count = message.blobs.size() + submit.uploads.size();
@@ -175,6 +164,23 @@ Status ServerCore::admit_submit(Client& client, Submit& submit, Incoming& messag
   return adopt_session(client, submit.draft.request);
 }
 
+// Who has less than its part of the engine's places, and of its waiting room, is always taken.
+Status ServerCore::check_places(const Client& client) const {
+  const uint64_t places = places_of_engine();
+  if (client.running < std::max<uint64_t>(places / clients_.size(), 1)) return {};
+  const uint64_t free = places - std::min(places, running_);
+  if (clients_.size() > 1 && client.running >= kPartOfFree * free) {
+    return {Code::overloaded, "this client has " + std::to_string(client.running) +
+                                  " requests in flight, and the " + std::to_string(free) +
+                                  " places left are kept for others: wait for one to end"};
+  }
+  if (started_ + waiting_ < places) return {};
+  return {Code::overloaded, "the server has " + std::to_string(started_) +
+                                " sequences in the engine and " + std::to_string(waiting_) +
+                                " requests that wait, as many as max_sequences and max_waiting "
+                                "allow: wait for one to end"};
+}
+
 // A client knows its sessions by handles of its own; another's cannot be named.
 Status ServerCore::adopt_session(Client& client, Request& request) {
   if (request.session != 0) {
@@ -191,31 +197,16 @@ Status ServerCore::adopt_session(Client& client, Request& request) {
   return {};
 }
 
-void ServerCore::start(Client& client, const std::shared_ptr<Stream>& stream, Request request) {
-  // Who has much in flight waits behind whoever has little; waiting makes up for it in time.
-  const auto levels =
-      static_cast<int32_t>(std::min<uint64_t>(client.running / kRequestsPerLevel, 32));
-  if (clients_.size() > 1)
-    request.priority = std::max(request.priority - levels, -limits::priority);
-  const Result<RequestId> id = engine_->submit(std::move(request), stream);
-  if (!id.ok()) {
-    const Id128 name = stream->id();
-    forget(client, stream);
-    refuse(client, name, id.status());
-    return;
-  }
-  stream->engine_id = *id;
-  if (client.peer == nullptr) return;
-  write_id(client.peer->bodies.accepted, stream->id());
+void ServerCore::accept(Client& client, Stream& stream) {
+  if (std::exchange(stream.accepted, true) || client.peer == nullptr) return;
+  write_id(client.peer->bodies.accepted, stream.id());
   touch(*client.peer);
 }
 
 // The request leaves the books, whatever state it is in.
 void ServerCore::forget(Client& client, const std::shared_ptr<Stream>& stream) {
-  if (!stream->end_read()) {
-    --client.running;
-    --running_;
-  }
+  if (!stream->end_read()) count_out(client);
+  client.started -= stream->places;  // the engine's are free when it says so
   client.blob_bytes -= stream->blob_bytes;
   blob_bytes_ -= stream->blob_bytes;
   stream->blob_bytes = 0;
@@ -238,11 +229,10 @@ void ServerCore::resume(Client& client, Note& note) {
     return;
   }
   if (had_ended) {  // its end will be read again
-    ++client.running;
-    ++running_;
+    count_in(client);
     keep_no_more(client, stream);
   }
-  if (stream->engine_id == 0 || client.peer == nullptr) return;  // uploading, or held
+  if (!stream->accepted || client.peer == nullptr) return;  // uploading, or held
   write_id(client.peer->bodies.accepted, note.id);
   touch(*client.peer);
   read_later(stream);
@@ -250,12 +240,9 @@ void ServerCore::resume(Client& client, Note& note) {
 
 // The client is told FAILED, which ends the request for good: nothing may come behind it.
 void ServerCore::abandon(Client& client, const std::shared_ptr<Stream>& stream, const Status& why) {
-  if (stream->engine_id == 0) {
-    drop_upload(client, stream->id(), why);
-    drop_held(client, stream->id(), why);
-    return;
-  }
-  if (!stream->end_read()) engine_->cancel(stream->engine_id);
+  if (!stream->accepted) return withdraw(client, stream->id(), why);
+  take_waiting(client, stream->id());
+  if (stream->engine_id != 0 && !stream->end_read()) engine_->cancel(stream->engine_id);
   keep_no_more(client, stream);
   end_unstarted(client, stream, why);
 }
@@ -271,11 +258,19 @@ void ServerCore::keep_no_more(Client& client, const std::shared_ptr<Stream>& str
 void ServerCore::cancel(Client& client, const Id128& id) {
   const auto it = client.streams.find(id);
   if (it == client.streams.end() || it->second->end_read()) return;
-  if (it->second->engine_id != 0) {
-    engine_->cancel(it->second->engine_id);
+  withdraw(client, id, {Code::cancelled, "cancelled before the engine had it"});
+}
+
+// Wherever it is on its way. `why` is for those that never were accepted; the others end CANCELLED.
+void ServerCore::withdraw(Client& client, const Id128& id, const Status& why) {
+  const std::shared_ptr<Stream> stream = client.streams.at(id);
+  if (stream->engine_id != 0) {
+    engine_->cancel(stream->engine_id);
+  } else if (take_waiting(client, id)) {
+    stream->push(end_of({Code::cancelled, "cancelled while it waited for a place"}));
   } else {
-    drop_upload(client, id, {Code::cancelled, "cancelled while its images were on their way"});
-    drop_held(client, id, {Code::cancelled, "cancelled while it waited for its turn"});
+    drop_upload(client, id, why);
+    drop_held(client, id, why);
   }
 }
 
@@ -289,8 +284,7 @@ void ServerCore::release(Client& client, const Id128& id) {
 
 void ServerCore::end_was_read(Client& client, const std::shared_ptr<Stream>& stream,
                               int64_t now_ns) {
-  --client.running;
-  --running_;
+  count_out(client);
   client.blob_bytes -= stream->blob_bytes;
   blob_bytes_ -= stream->blob_bytes;
   stream->blob_bytes = 0;
@@ -298,6 +292,18 @@ void ServerCore::end_was_read(Client& client, const std::shared_ptr<Stream>& str
   client.ended.push_back(stream);
   client.ended_bytes += stream->bytes();
   trim_ended(client, now_ns);
+}
+
+void ServerCore::count_in(Client& client) {
+  active_ += client.running == 0 ? 1 : 0;
+  ++client.running;
+  ++running_;
+}
+
+void ServerCore::count_out(Client& client) {
+  --client.running;
+  --running_;
+  active_ -= client.running == 0 ? 1 : 0;
 }
 
 void ServerCore::trim_ended(Client& client, int64_t now_ns) {

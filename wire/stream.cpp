@@ -65,13 +65,15 @@ void Stream::push(Event&& event) {
     const std::scoped_lock lock(mutex_);
     if (ended_) return;
     append(event);
-    if (is_terminal(event.kind)) {
+    const bool last = is_terminal(event.kind);
+    if (last) {
       ended_ = true;
       if (event.kind == EventKind::cancelled && !cancelled_because_.ok())
         event.status = cancelled_because_;
       end_ = std::make_shared<Event>(std::move(event));
     }
-    if (std::exchange(queued_, true)) return;
+    // Its end is news even if nobody has read what came before: a place is free.
+    if (std::exchange(queued_, true) && !last) return;
   }
   ready_->add(shared_from_this());
 }
@@ -99,6 +101,11 @@ void Stream::append(Event& event) {
   choice.finish = event.finish;
   choice.stop_token = event.stop_token;
   choice.stop_text = event.stop_text;
+}
+
+bool Stream::ended() const {
+  const std::scoped_lock lock(mutex_);
+  return ended_;
 }
 
 void Stream::explain_cancelling(const Status& why) {

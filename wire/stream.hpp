@@ -64,6 +64,8 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
   // A piece of the embedding that goes before the end; false: there is none (left).
   bool pull_data(std::string& body, SharedBytes& piece);
   [[nodiscard]] bool end_read() const { return end_read_; }
+  // The engine has said its end, read or not.
+  [[nodiscard]] bool ended() const;
   // If it ends by being cancelled, then for this reason.
   void explain_cancelling(const Status& why);
   // Bytes of its log.
@@ -72,6 +74,8 @@ class Stream final : public EventSink, public std::enable_shared_from_this<Strea
   // What the server knows of it.
   struct Client* client = nullptr;  // null: nobody will read it any more
   RequestId engine_id = 0;  // 0: not submitted yet
+  bool accepted = false;  // its client was told so, or will be when it is back
+  uint64_t places = 0;  // sequences that it has in the engine
   uint64_t blob_bytes = 0;  // counted against its client while it runs
   bool waits = false;  // it is in a list of those to be read again
   int64_t ended_ns = 0;

@@ -13,6 +13,7 @@ Result<EngineInfo> CountingEngine::info() {
   info.vocab_size = 100'000;
   info.context_length = 1 << 20;
   info.max_waiting = waiting_most;
+  info.max_sequences = sequences;
   return info;
 }
 
@@ -33,8 +34,11 @@ Result<std::string> CountingEngine::detokenize(std::span<const int32_t> ids, boo
 
 Result<RequestId> CountingEngine::submit(Request request, std::shared_ptr<EventSink> sink) {
   if (request.adapter == "none") return Status(Code::not_found, "adapter: there is none");
+  if (sequences > 0 && std::cmp_greater_equal(jobs_.size(), sequences + waiting_most))
+    return Status(Code::overloaded, "the engine is full");
   Job job;
   job.sink = std::move(sink);
+  job.priority = request.priority;
   job.choices = request.sampling.n;
   job.most = request.sampling.max_tokens.value_or(12);
   job.embeds = request.task == Task::embed;
@@ -49,44 +53,57 @@ void CountingEngine::cancel(RequestId id) {
   if (const auto it = jobs_.find(id); it != jobs_.end()) it->second.cancelled = true;
 }
 
+std::vector<RequestId> CountingEngine::placed() const {
+  std::vector<RequestId> ids;
+  for (const auto& [id, job] : jobs_) ids.push_back(id);
+  if (sequences == 0) return ids;
+  std::stable_sort(ids.begin(), ids.end(), [&](RequestId a, RequestId b) {
+    return jobs_.at(a).priority > jobs_.at(b).priority;
+  });
+  int32_t left = sequences;  // who is cancelled needs none to end
+  std::erase_if(ids, [&](RequestId id) { return !jobs_.at(id).cancelled && left-- <= 0; });
+  return ids;
+}
+
 void CountingEngine::step() {
   ++steps;
-  for (auto it = jobs_.begin(); it != jobs_.end();) {
-    Job& job = it->second;
-    const RequestId id = it->first;
-    const auto push = [&](EventKind kind, auto fill) {
-      Event event;
-      event.kind = kind;
-      event.id = id;
-      event.usage.completion_tokens = int64_t{job.made} * job.choices;
-      fill(event);
-      job.sink->push(std::move(event));
-    };
-    if (job.made == 0) push(EventKind::admitted, [](Event&) {});
-    const bool over = job.cancelled || job.made >= job.most || job.embeds;
-    if (!over) {
-      for (int32_t c = 0; c < job.choices; ++c) {
-        push(EventKind::tokens, [&](Event& event) {
-          event.index = c;
-          event.from = job.made;
-          event.tokens = {1000 * c + job.made};
-          event.text = std::to_string(job.made) + " ";
-          if (job.made + 1 == job.most) event.finish = FinishReason::length;
-        });
-      }
-      ++job.made;
-      ++it;
-      continue;
-    }
-    push(job.cancelled ? EventKind::cancelled : EventKind::done, [&](Event& event) {
-      event.finish = job.cancelled ? FinishReason::cancelled : FinishReason::length;
-      if (!job.embeds) return;
-      event.data_shape = {300, 1000};
-      event.data.assign(300'000, 0.5F);
-      event.data.back() = 7.0F;
-    });
-    it = jobs_.erase(it);
+  for (const RequestId id : placed()) {
+    if (step_one(id, jobs_.at(id))) jobs_.erase(id);
   }
+}
+
+bool CountingEngine::step_one(RequestId id, Job& job) {
+  const auto push = [&](EventKind kind, auto fill) {
+    Event event;
+    event.kind = kind;
+    event.id = id;
+    event.usage.completion_tokens = int64_t{job.made} * job.choices;
+    fill(event);
+    job.sink->push(std::move(event));
+  };
+  if (job.made == 0) push(EventKind::admitted, [](Event&) {});
+  const bool over = job.cancelled || job.made >= job.most || job.embeds;
+  if (!over) {
+    for (int32_t c = 0; c < job.choices; ++c) {
+      push(EventKind::tokens, [&](Event& event) {
+        event.index = c;
+        event.from = job.made;
+        event.tokens = {1000 * c + job.made};
+        event.text = std::to_string(job.made) + " ";
+        if (job.made + 1 == job.most) event.finish = FinishReason::length;
+      });
+    }
+    ++job.made;
+    return false;
+  }
+  push(job.cancelled ? EventKind::cancelled : EventKind::done, [&](Event& event) {
+    event.finish = job.cancelled ? FinishReason::cancelled : FinishReason::length;
+    if (!job.embeds) return;
+    event.data_shape = {300, 1000};
+    event.data.assign(300'000, 0.5F);
+    event.data.back() = 7.0F;
+  });
+  return true;
 }
 
 // ---- CheckingSink -------------------------------------------------------------------------------
@@ -133,7 +150,8 @@ struct World::ServerHost final : Host {
   std::vector<std::function<void()>> later;
 };
 
-World::World(uint64_t seed, ServerConfig config) : random(seed), config_(config) {
+World::World(uint64_t seed, ServerConfig config, int32_t sequences)
+    : random(seed), config_(config), sequences_(sequences) {
   start_server();
 }
 
@@ -143,6 +161,7 @@ World::~World() {
 
 void World::start_server() {
   engine = std::make_shared<CountingEngine>();
+  engine->sequences = sequences_;
   ready_ = std::make_shared<ReadyList>();
   host_ = std::make_unique<ServerHost>(*this);
   server = std::make_unique<ServerCore>(engine, *engine->info(), config_, ready_, *host_);

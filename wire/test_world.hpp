@@ -25,7 +25,8 @@ inline Request prompt(int32_t max_tokens = 12) {
 }
 
 // Answers every request with `max_tokens` (default 12) tokens: token k of choice c is 1000 * c + k,
-// its text "k ". One token per request and step.
+// its text "k ". One token per request and step, of those that have a place: who has priority comes
+// before who has less, then who came first.
 class CountingEngine final : public EnginePort {
  public:
   void step();
@@ -50,15 +51,20 @@ class CountingEngine final : public EnginePort {
   Status close(int64_t) override { return {}; }
 
   int32_t waiting_most = 2048;
+  int32_t sequences = 0;  // places; 0: for everybody, and nothing is said of them
   uint64_t freed_sessions = 0, steps = 0, cancels = 0;
   std::vector<Request> requests;  // as they came
 
  private:
   struct Job {
     std::shared_ptr<EventSink> sink;
-    int32_t choices = 1, made = 0, most = 12;
+    int32_t choices = 1, made = 0, most = 12, priority = 0;
     bool cancelled = false, embeds = false;
   };
+  [[nodiscard]] std::vector<RequestId> placed() const;
+  // True: the job has ended.
+  static bool step_one(RequestId id, Job& job);
+
   std::map<RequestId, Job> jobs_;
   RequestId next_id_ = 1;
   uint64_t next_session_ = 77;
@@ -78,7 +84,7 @@ class CheckingSink final : public EventSink {
 
 class World {
  public:
-  explicit World(uint64_t seed, ServerConfig config = {});
+  explicit World(uint64_t seed, ServerConfig config = {}, int32_t sequences = 0);
   ~World();
 
   struct Side;  // one client: its core and its link
@@ -135,6 +141,7 @@ class World {
   void start_server();
 
   const ServerConfig config_;
+  const int32_t sequences_;  // of every engine
   std::shared_ptr<ReadyList> ready_;
   std::unique_ptr<ServerHost> host_;
   uint64_t next_peer_ = 1;
