@@ -226,6 +226,30 @@ class Restarts(unittest.TestCase):
                 self.assertNotIn("by the caller", err)
 
 
+class Newcomers(unittest.TestCase):
+    LINE = {"method": "POST", "url": "/v1/completions",
+            "body": {"model": "m", "prompt": "long " * 20, "max_tokens": 3000, "ignore_eos": True}}
+
+    def test_they_go_past_a_burst_of_a_client_that_was_alone(self):
+        """Also when the client that sent it was killed: what it has here runs on until its window ends."""
+        with tempfile.TemporaryDirectory() as folder, Server("echo:?step_ms=5", "--max-sequences", "8") as server:
+            lines = Path(folder, "lines")
+            lines.write_text("".join(json.dumps(self.LINE | {"custom_id": str(i)}) + "\n" for i in range(60)))
+            burst = subprocess.Popen([TROUPE, "batch", server.endpoint, lines, f"{folder}/answers", "--in-flight", "60"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(1)
+            for killed in (False, True):
+                with self.subTest(killed=killed):
+                    if killed:
+                        burst.kill()
+                        burst.wait()
+                    begun = time.monotonic()
+                    out, err = rest_of(generate(server.endpoint, "hello"), 60)
+                    self.assertEqual(out, "hello\n", err)
+                    self.assertLess(time.monotonic() - begun, 5, "a burst of answers takes two minutes")
+                    self.assertEqual(burst.poll(), -signal.SIGKILL if killed else None, "it should run on")
+
+
 class TheDemosModel(unittest.TestCase):
     """Abacus, from the document alone and by the C ABI with 500 streams at once, over all transports."""
 
