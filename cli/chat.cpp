@@ -115,7 +115,8 @@ std::optional<std::string> Chat::next_line(Interrupt& interrupt) {
 
 void Chat::attach(const std::string& path, Interrupt& interrupt) {
   Stop stop;
-  auto bytes = read_file(path, interrupt, stop);
+  // Stdin is the conversation.
+  auto bytes = read_file(path == "-" ? "./-" : path, interrupt, stop);
   if (!bytes) return say(stop.message);
   pending_parts.push_back({{"type", "image"}, {"index", images.size()}});
   images.push_back(std::move(*bytes));

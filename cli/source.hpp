@@ -24,7 +24,8 @@ class Source {
   [[nodiscard]] std::optional<std::string> next_line();
   [[nodiscard]] std::string take_all();  // that is here and was not taken as a line
   [[nodiscard]] bool ended() const { return ended_; }  // what is left is here
-  [[nodiscard]] bool empty() const { return taken_ == pending_.size(); }
+  [[nodiscard]] size_t size() const { return pending_.size() - taken_; }  // is here, and not taken
+  [[nodiscard]] bool empty() const { return size() == 0; }
   // "name: why" when it cannot be opened or read on; it has then ended.
   [[nodiscard]] const std::string& problem() const { return problem_; }
   // Are both one and the same file on a disk? Writing one would then destroy the other.

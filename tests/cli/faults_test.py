@@ -197,6 +197,15 @@ class Promptly(Started):
         self.assertEqual(len(done.stdout.splitlines()), 20 * 41 + 40)
         self.assertLess(time.monotonic() - begin, 15)
 
+    def test_long_and_short_lines_come_through_whole(self):
+        names = ["n" * (i * 7919 % 3000) + str(i) for i in range(3000)] + ["m" * 300_000]
+        lines = "".join(json.dumps({"custom_id": name, "url": "/elsewhere", "body": {}}) + "\n" for name in names)
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "in.jsonl")
+            source.write_text(lines)
+            for done in (troupe("batch", "echo:", source, "-"), troupe("batch", "echo:", "-", "-", stdin=lines)):
+                self.assertEqual([json.loads(x)["custom_id"] for x in done.stdout.splitlines()], names)
+
     def test_a_last_line_without_an_end_is_answered(self):
         done = troupe("batch", "echo:", "-", "-", stdin=line("a", "x") + line("b", "y").rstrip("\n"))
         self.assertEqual([json.loads(x)["custom_id"] for x in done.stdout.splitlines()], ["a", "b"])
@@ -213,6 +222,18 @@ class NoFile(InFolder):
             self.assertEqual(done.returncode, 2, (words, done.stderr))
             self.assertIn(f"{self.folder}: Is a directory", done.stderr)
         self.assertFalse((self.folder / "out").exists())
+
+    def test_a_file_without_an_end_is_refused(self):
+        for words in (["--prompt-file", "/dev/zero"], ["-p", "x", "--image", "/dev/zero"]):
+            done = subprocess.run([cli_test.TROUPE, "generate", "echo:", *words], capture_output=True, text=True,
+                                  timeout=60, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (2**30,) * 2))
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("/dev/zero: larger than 256 MiB", done.stderr)
+
+    def test_a_conversation_is_no_picture(self):
+        done = troupe("chat", "echo:", stdin="/image -\nstill there\n")
+        self.assertEqual((done.returncode, done.stdout), (0, "still there\n"))
+        self.assertIn("./-: No such file", done.stderr)
 
     def test_a_directory_ends_no_conversation(self):
         done = troupe("chat", "echo:", stdin=f"/image {self.folder}\nstill there\n")
