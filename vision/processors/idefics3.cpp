@@ -119,9 +119,9 @@ Result<OpenedProcessor> open_idefics3(const ProcessorFiles& files) {
                                      std::to_string(drawing.patch.side));
   }
   const int32_t scale = files.model.count("scale_factor", 64, 2);
-  const int32_t side = s.tile / drawing.patch.side;
-  s.rows =
-      files.processor.count("image_seq_len", 1 << 20, std::max(1, side * side / (scale * scale)));
+  const int64_t side = s.tile / drawing.patch.side;
+  const int64_t rows = std::max<int64_t>(1, side * side / (int64_t{scale} * scale));
+  s.rows = files.processor.count("image_seq_len", kRowsMax, checked_rows(image, "max_image_size", rows));
   s.around = files.token("fake_image_token", s.around);
   s.whole = files.token("global_image_token", s.whole);
   s.image = files.token("image_token", s.image);

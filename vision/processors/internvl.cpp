@@ -51,8 +51,9 @@ int32_t rows_of(const models::Fields& file, std::string_view key, Size tile, int
                        ", no multiple of patches of " + std::to_string(side));
     return 0;
   }
-  return static_cast<int32_t>(std::lround(tile.width / side * ratio)) *
-         static_cast<int32_t>(std::lround(tile.height / side * ratio));
+  const int64_t columns = std::lround(tile.width / side * ratio);
+  const int64_t rows = std::lround(tile.height / side * ratio);
+  return checked_rows(file, key, columns * rows);
 }
 
 // A number or [height, width], which must agree.

@@ -107,7 +107,8 @@ ClipSettings read_clip(const ProcessorFiles& files) {
   out.class_rows = static_cast<int32_t>(
       files.processor.integer("num_additional_image_tokens", 0, 16, has_class ? 1 : 0));
   if (strategy == "default") --out.class_rows;
-  out.rows = (out.crop.width / side) * (out.crop.height / side) + out.class_rows;
+  const int64_t patches = int64_t{out.crop.width / side} * (out.crop.height / side);
+  out.rows = checked_rows(image, "crop_size", patches) + out.class_rows;
   out.image_token = files.token("image_token", files.processor.text("image_token", "<image>"));
   return out;
 }

@@ -194,6 +194,25 @@ TEST(Processors, SayWhatIsWrongWithTheirSettings) {
               HasSubstr("min_pixels is more than max_pixels"));
 }
 
+// Rows of a tile beyond what an int32 holds, of which the low half looks like any number.
+TEST(Processors, SayThatATileIsFarTooLarge) {
+  const json huge = {{"height", 960'000}, {"width", 960'000}};
+  const auto model = [](const char* type) {
+    return json{{"model_type", type}, {"vision_config", {{"model_type", "x"}, {"patch_size", 8}}}};
+  };
+  EXPECT_THAT(problem({{"config.json", model("internvl")}, {"preprocessor_config.json", {{"size", huge}}}}),
+              HasSubstr("preprocessor_config.json: size makes 3600000000 rows of a tile, the limit is 1048576"));
+  EXPECT_THAT(problem({{"config.json", model("llava")},
+                       {"preprocessor_config.json", {{"size", 336}, {"crop_size", huge}}}}),
+              HasSubstr("crop_size makes 14400000000 rows of a tile"));
+  json fine = model("idefics3");
+  fine["vision_config"]["patch_size"] = 1;
+  fine["scale_factor"] = 1;
+  EXPECT_THAT(problem({{"config.json", fine},
+                       {"preprocessor_config.json", {{"max_image_size", {{"longest_edge", 65'536}}}}}}),
+              HasSubstr("max_image_size makes 4294967296 rows of a tile"));
+}
+
 TEST(Processors, SayWhatIsWrongWithAPicture) {
   const Folder folder(json{{"config.json", {{"model_type", "qwen2_vl"}}}});
   const auto opened = open_processor(folder.path());

@@ -90,6 +90,13 @@ Sizes read_sizes(const Fields& fields, std::string_view key) {
   return out;
 }
 
+int32_t checked_rows(const Fields& fields, std::string_view key, int64_t rows) {
+  if (rows <= kRowsMax) return static_cast<int32_t>(rows);
+  fields.fail(key, "makes " + std::to_string(rows) + " rows of a tile, the limit is " +
+                       std::to_string(kRowsMax));
+  return 1;
+}
+
 Filter read_filter(const Fields& fields, Filter otherwise) {
   // Pillow's numbers.
   static constexpr Filter kFilters[] = {Filter::nearest, Filter::lanczos, Filter::bilinear,

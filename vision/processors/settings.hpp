@@ -48,6 +48,10 @@ inline constexpr Defaults kImageNetDefaults{
 
 inline constexpr int32_t kSideMax = 1 << 16;  // of a resized picture or tile
 
+inline constexpr int64_t kRowsMax = 1 << 20;  // that a tile becomes
+
+// A number of rows that follows from `key`; one that no encoder could take is refused by that name.
+int32_t checked_rows(const models::Fields& fields, std::string_view key, int64_t rows);
 Sizes read_sizes(const models::Fields& fields, std::string_view key);
 Filter read_filter(const models::Fields& fields, Filter otherwise);
 // do_rescale, rescale_factor, do_normalize, image_mean, image_std.
