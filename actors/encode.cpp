@@ -47,7 +47,8 @@ void each_part(const Request& request, F&& visit) {
   }
 }
 
-// The words with and without a space before them, where the space changes the first token alone.
+// The words with and without a space before them: often a token of its own with, and several without. Not where the
+// space is but a token in front: behind it the bare word's own come all the same.
 Result<std::vector<std::vector<int32_t>>> encode_bad_words(const std::vector<std::string>& words,
                                                            const TextHouse& text) {
   std::vector<std::vector<int32_t>> lists;
@@ -62,7 +63,7 @@ Result<std::vector<std::vector<int32_t>>> encode_bad_words(const std::vector<std
       }
     }
     const bool also_spaced =
-        !bare.empty() && spaced.size() == bare.size() && spaced.front() != bare.front();
+        spaced.size() < bare.size() || !std::equal(bare.rbegin(), bare.rend(), spaced.rbegin());
     if (!bare.empty()) lists.push_back(std::move(bare));
     if (also_spaced) lists.push_back(std::move(spaced));
   }

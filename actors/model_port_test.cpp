@@ -67,6 +67,21 @@ TEST(ModelPort, AnswersWithAndWithoutOverlapAndAmongOthers) {
   EXPECT_EQ(answer(*twin, request), alone);
 }
 
+// With a space before it a word is often one token, and several without.
+TEST(ModelPort, ABadWordIsNotSaidBehindASpaceEither) {
+  auto port = open_local_port("examples/model/lookout", {}, {});
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  const auto spaced = (*port)->tokenize(" picture", false, false).value();
+  ASSERT_EQ(spaced.size(), 1U);
+  ASSERT_GT((*port)->tokenize("picture", false, false)->size(), 1U);
+  Request request = text_request("Once ", 8);
+  request.sampling.temperature = 0.0F;
+  request.sampling.logit_bias = {{spaced.front(), 100.0F}};
+  ASSERT_NE(answer(**port, request).find("picture"), std::string::npos);
+  request.sampling.bad_words = {"picture"};
+  EXPECT_EQ(answer(**port, request).find("picture"), std::string::npos);
+}
+
 // Requests that leave nothing to draw, one after the other: each fails for itself, whoever runs beside it goes on.
 TEST(ModelPort, WhoLeavesNothingToDrawFailsAlone) {
   auto port = open_model();

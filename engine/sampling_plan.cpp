@@ -139,7 +139,8 @@ Status plan_biases(const SamplingParams& p, const ModelFacts& facts,
     }
     set_bias(out.biases, token, bias);
   }
-  if (bad_words.size() > static_cast<size_t>(limits::bad_words)) {
+  constexpr size_t kForms = 2;  // of a word: with and without a space before it
+  if (bad_words.size() > kForms * limits::bad_words) {
     return over("bad_words", limits::bad_words, bad_words.size(), "words");
   }
   for (const std::vector<int32_t>& word : bad_words) {
