@@ -57,6 +57,7 @@ json images_json(const LoadRequest& request) {
   return {{"placeholder", eyes.folder->rules().placeholder},
           {"images_max", eyes.images_max},
           {"pixels_max", eyes.pixels_max},
+          {"parameters", eyes.folder->parameters()},
           {"weight_bytes", request.vision.weight_bytes},
           {"row_bytes_kept", request.vision.embedding_bytes},
           {"work_bytes", request.vision.work_bytes},
@@ -89,10 +90,12 @@ Result<std::string> inspect_folder(const std::string& folder, const EngineOption
     needs.compute_per_device = options.threads;
     request.threads = make_thread_plan(read_cpu_budget(), needs);
     const models::ModelFacts& facts = request.folder->facts();
+    // Of the whole model; what of it are eyes stands among the images.
+    const int64_t seeing = request.eyes == nullptr ? 0 : request.eyes->folder->parameters();
     json out = {{"model", last_part(folder)},
                 {"family", facts.family},
-                {"parameters", facts.parameters},
-                {"weight_bytes", facts.weight_bytes},
+                {"parameters", facts.parameters + seeing},
+                {"weight_bytes", facts.weight_bytes + request.vision.weight_bytes},
                 {"dtype", dtype_name(facts.dtype)},
                 {"vocab", facts.vocab},
                 {"hidden", facts.hidden},

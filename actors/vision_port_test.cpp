@@ -205,6 +205,24 @@ TEST(VisionPortOnce, APictureSeenAgainIsNotEncodedAndCostsNextToNothing) {
   RecordProperty("added_us", static_cast<int>((with - without) / 1000));
 }
 
+// Every weight of Lookout is a number of two bytes in its one file, the eyes' among them.
+TEST(VisionPortOnce, InspectCountsTheEyesAmongTheParameters) {
+  const std::string folder = "examples/model/lookout";
+  EngineOptions options;
+  options.device = "cpu";
+  const auto told = inspect_folder(folder, options);
+  ASSERT_TRUE(told.ok()) << told.status().message();
+  const json report = json::parse(*told);
+  uint64_t header = 0;
+  std::ifstream file(folder + "/model.safetensors", std::ios::binary);
+  ASSERT_TRUE(file.read(reinterpret_cast<char*>(&header), sizeof header));
+  const uint64_t bytes = fs::file_size(folder + "/model.safetensors") - sizeof header - header;
+  EXPECT_EQ(report["parameters"], bytes / 2);
+  EXPECT_EQ(report["weight_bytes"], bytes);
+  EXPECT_GT(report["images"]["parameters"], 0);
+  EXPECT_LT(report["images"]["parameters"], report["parameters"]);
+}
+
 TEST(VisionPortOnce, ManyAskingAboutOnePictureAtOnceEncodeItOnce) {
   const Folder folder("llava");
   auto port = open_port(folder);

@@ -59,6 +59,7 @@ class FakeFolder final : public vision::VisionFolder {
   }
   [[nodiscard]] const vision::Processor& processor() const override { return processor_; }
   [[nodiscard]] const vision::PromptRules& rules() const override { return rules_; }
+  [[nodiscard]] int64_t parameters() const override { return 0; }
   [[nodiscard]] int64_t weight_bytes() const override { return 0; }
   [[nodiscard]] double cost(const vision::PatchGrid& grid) const override {
     return static_cast<double>(grid.patches()) * 1000.0;

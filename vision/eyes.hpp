@@ -51,6 +51,7 @@ class VisionFolder {
                                                           const models::LoadOptions& options);
   [[nodiscard]] virtual const Processor& processor() const = 0;
   [[nodiscard]] virtual const PromptRules& rules() const = 0;
+  [[nodiscard]] virtual int64_t parameters() const = 0;  // of tower and projector
   [[nodiscard]] virtual int64_t weight_bytes() const = 0;
   // Predicted work of a tile, in FLOP: what the balancer places by before it has learnt better.
   [[nodiscard]] virtual double cost(const PatchGrid& grid) const = 0;

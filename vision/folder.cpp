@@ -87,13 +87,17 @@ void visit_weights(const VisionDescription& d, const WeightVisitor& visit) {
   if (const auto* join = std::get_if<Unpadded>(&d.join)) visit(join->row_end);
 }
 
-int64_t OpenedFolder::weight_bytes() const {
+int64_t OpenedFolder::parameters() const {
   std::set<std::string> seen;
   int64_t elements = 0;
   visit_weights(description_, [&](const TensorSpec& spec) {
     if (seen.insert(spec.name).second) elements += spec.stored_rows() * spec.cols;
   });
-  return elements * static_cast<int64_t>(dtype_bytes(dtype()));
+  return elements;
+}
+
+int64_t OpenedFolder::weight_bytes() const {
+  return parameters() * static_cast<int64_t>(dtype_bytes(dtype()));
 }
 
 bool OpenedFolder::joins(const PictureLayout& layout) const {

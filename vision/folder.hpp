@@ -22,6 +22,7 @@ class OpenedFolder final : public VisionFolder {
 
   [[nodiscard]] const Processor& processor() const override { return *processor_; }
   [[nodiscard]] const PromptRules& rules() const override { return description_.rules; }
+  [[nodiscard]] int64_t parameters() const override;
   [[nodiscard]] int64_t weight_bytes() const override;
   [[nodiscard]] double cost(const PatchGrid& grid) const override;
   [[nodiscard]] bool joins(const PictureLayout& layout) const override;
