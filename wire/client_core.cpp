@@ -10,6 +10,8 @@ constexpr int64_t kMs = 1'000'000;
 constexpr int64_t kBackoffFirst_ns = 100 * kMs;
 constexpr int64_t kBackoffMost_ns = 5'000 * kMs;
 constexpr int kSilentIntervals = 3;
+// A server that owes an answer is asked whether it lives well before patience with it ends.
+constexpr int64_t kHail_ns = 500 * kMs;
 // So many of them does a request wait for somebody to listen again: told within three in all.
 constexpr int kNobodyIntervals = 2;
 
@@ -194,7 +196,9 @@ void ClientCore::tick(int64_t now_ns) {
   }
   if (state_ == State::up) check_silence(now_ns);
   if (state_ != State::up) check_window(now_ns);
-  check_calls(now_ns);
+  owes_ = false;
+  check_submits();
+  check_questions();
 }
 
 void ClientCore::check_silence(int64_t now_ns) {
@@ -206,7 +210,7 @@ void ClientCore::check_silence(int64_t now_ns) {
     return;
   }
   // A question after the other side's health goes out before it must have been heard again.
-  if (now_ns - std::max(sent_ns_, heard_ns_) < interval && now_ns - sent_ns_ < interval) return;
+  if (now_ns - sent_ns_ < (owes_ ? std::min(interval, kHail_ns) : interval)) return;
   std::string body;
   write_ping(body, static_cast<uint64_t>(now_ns));
   send(Kind::ping, body);
@@ -224,33 +228,6 @@ void ClientCore::check_window(int64_t now_ns) {
   if (now_ns - lost_ns_ > window) {
     fail_all(lost("no connection for " + std::to_string(window / kMs) +
                   " ms: " + last_failure_.message()));
-  }
-}
-
-void ClientCore::check_calls(int64_t now_ns) {
-  std::vector<Answered> late;
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if (now_ns - it->second.asked_ns <= config_.call_ns) {
-      ++it;
-      continue;
-    }
-    late.push_back(std::move(it->second.answered));
-    it = waiting_.erase(it);
-  }
-  const Status why{Code::deadline, config_.endpoint + ": no answer within " +
-                                       std::to_string(config_.call_ns / kMs) + " ms"};
-  for (Answered& answered : late) answered(why);
-  std::vector<Remote*> unheard;
-  for (auto& [name, remote] : remotes_) {
-    const bool uploads = !remote->packed.uploads.empty();
-    if (remote->accepted && !uploads && now_ns - remote->submitted_ns > config_.call_ns)
-      unheard.push_back(remote.get());
-  }
-  for (Remote* remote : unheard) {
-    std::string body;
-    write_id(body, remote->name);
-    if (state_ == State::up) send(Kind::cancel, body);
-    end(*remote, why);
   }
 }
 
@@ -283,7 +260,9 @@ void ClientCore::ask(Kind kind, const Write& write, Answered answered, int64_t n
                             std::to_string(welcome_.limits.body_bytes)));
     return;
   }
-  waiting_.emplace(call, Waiting{std::move(answered), now_ns});
+  uint64_t bytes = body.size();
+  for (const SharedBytes& blob : blobs) bytes += blob.size;
+  waiting_.emplace(call, Waiting{std::move(answered), now_ns, bytes});
   send(kind, body, blobs);
 }
 

@@ -38,6 +38,7 @@ struct ClientConfig {
   std::string name;  // told to the server
   int64_t hello_ns = 5'000'000'000;  // for the WELCOME, before the link is tried anew
   int64_t call_ns = 30'000'000'000;  // for the answer to a question or a SUBMIT
+  int64_t patience_ns = 2'000'000'000;  // with a server that says nothing while it owes one
   std::optional<int64_t> resume_ns;  // at most the server's
   uint32_t credit = 64;
 };
@@ -71,11 +72,13 @@ class ClientCore {
   [[nodiscard]] const Pong& pulse() const { return pulse_; }
 
   // ---- what the port asks ----
-  // `accepted` is called once: with success, and events follow, or with the refusal.
+  // `accepted` is called once: with success, and events follow, or with the refusal, and none do.
   void submit(RequestId id, Request request, std::shared_ptr<EventSink> sink, Accepted accepted,
               int64_t now_ns);
   void cancel(RequestId id);
   void cancel_all();
+  // Whoever submitted it waits for it no longer: it is cancelled, and its sink hears no more.
+  void disown(RequestId id);
   using Write =
       std::function<void(std::string& body, uint64_t call, std::vector<SharedBytes>& blobs)>;
   void ask(Kind kind, const Write& write, Answered answered, int64_t now_ns);
@@ -83,7 +86,8 @@ class ClientCore {
   void fail_all(const Status& why);
   void bye();
 
-  [[nodiscard]] size_t in_flight() const { return remotes_.size(); }
+  // Those whose end somebody waits for.
+  [[nodiscard]] size_t in_flight() const;
 
  private:
   struct Remote {
@@ -92,11 +96,12 @@ class ClientCore {
     Id128 name{};
     std::shared_ptr<EventSink> sink;
     Accepted accepted;  // empty once it was called
-    int64_t submitted_ns = 0;
+    int64_t asked_ns = 0, due_ns = 0;  // its own time, from the submission
+    int64_t submitted_ns = 0;  // all of it sent
     Packed packed;  // until it is accepted
     size_t uploading = 0;
     uint64_t sent = 0, granted = 0;  // of the blob that is being uploaded
-    bool admitted = false, cancelled = false;
+    bool admitted = false, cancelled = false, disowned = false;
     std::vector<Position> at;
     uint32_t used = 0;  // deltas since the last credit
     std::vector<float> data;
@@ -106,6 +111,7 @@ class ClientCore {
   struct Waiting {
     Answered answered;
     int64_t asked_ns = 0;
+    uint64_t bytes = 0;
   };
 
   void welcomed_by(Welcome welcome, int64_t now_ns);
@@ -122,7 +128,14 @@ class ClientCore {
   void end(Remote& remote, const Status& why);
   void drop_link(const Status& why, int64_t now_ns);
   void fail_questions(const Status& why);
-  void check_calls(int64_t now_ns);
+  static int64_t due_ns(const std::optional<int64_t>& deadline_ns, int64_t now_ns);
+  static uint64_t bytes_sent(const Remote& remote);
+  [[nodiscard]] int64_t silent_ns(int64_t since_ns) const;
+  [[nodiscard]] bool gave_no_sign(int64_t since_ns, uint64_t bytes) const;
+  [[nodiscard]] Status out_of_patience(const Remote& remote, uint64_t bytes) const;
+  void check_submits();
+  void check_questions();
+  void disown(Remote& remote, const Status& why);
   void check_silence(int64_t now_ns);
   void check_window(int64_t now_ns);
   [[nodiscard]] int64_t interval_ns() const;
@@ -138,6 +151,7 @@ class ClientCore {
 
   State state_ = State::down;
   bool wants_down_ = false, welcomed_ = false, nobody_listens_ = false, busy_ = false;
+  bool owes_ = false;  // the server: the answer to a SUBMIT or a question
   Status verdict_, last_failure_;
   Welcome welcome_;
   Pong pulse_;

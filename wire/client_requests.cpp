@@ -19,7 +19,8 @@ void ClientCore::submit(RequestId id, Request request, std::shared_ptr<EventSink
   remote->user_data = request.user_data;
   remote->name = uplink_.random_id();
   remote->sink = std::move(sink);
-  remote->submitted_ns = now_ns;
+  remote->asked_ns = remote->submitted_ns = now_ns;
+  remote->due_ns = due_ns(request.deadline_ns, now_ns);
   remote->packed = pack_submit(remote->name, config_.credit, request, welcome_.limits);
   if (remote->packed.body.size() > welcome_.limits.body_bytes) {
     accepted(limit_exceeded("the request has " + std::to_string(remote->packed.body.size()) +

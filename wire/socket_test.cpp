@@ -9,6 +9,7 @@
 #include <cctype>
 #include <fstream>
 #include <random>
+#include <utility>
 
 #include "base/clock.hpp"
 #include "wire/test_proxy.hpp"
@@ -223,6 +224,40 @@ TEST(WireSockets, AHalfOpenLinkIsNoticedAndResumed) {
   ASSERT_TRUE(waiting->ended_within(30s));
   EXPECT_TRUE(waiting->sink.broken.empty());
   EXPECT_EQ(waiting->sink.tokens[0].size(), 4000U);
+}
+
+// As one whose process was stopped: what is sent goes out, and nobody says that it is in vain.
+TEST(WireSockets, AServerThatFellSilentIsNotWaitedForAndKeepsNothing) {
+  const auto engine = std::make_shared<SteppedEngine>();
+  ServerOptions options;  // the heartbeats of a server as it is
+  const auto server = must_serve(engine, "tcp://127.0.0.1:*", options);
+  Proxy proxy(port_of(server->endpoint()));
+  auto port = try_connect(proxy.endpoint());
+  ASSERT_TRUE(port.ok()) << port.status().message();
+  expect_answers(**port);
+  proxy.stall(true);
+  auto seconds = [begun = steady_now_ns()]() mutable {
+    const int64_t before = std::exchange(begun, steady_now_ns());
+    return static_cast<double>(begun - before) / 1e9;
+  };
+  const auto unheard = std::make_shared<Waiting>();
+  const auto refused = (*port)->submit(prompt(1 << 30), unheard);
+  EXPECT_LT(seconds(), 4.0);
+  EXPECT_EQ(refused.status().code(), Code::connection_lost) << refused.status().message();
+  EXPECT_TRUE(refused.status().retryable());
+  Request urgent = prompt(1 << 30);
+  urgent.deadline_ns = 200'000'000;
+  EXPECT_FALSE((*port)->submit(std::move(urgent), unheard).ok());
+  EXPECT_LT(seconds(), 1.5);
+  EXPECT_EQ((*port)->stats().status().code(), Code::connection_lost);
+  EXPECT_LT(seconds(), 4.0);
+  proxy.stall(false);
+  for (int i = 0; i < 200 && !(*port)->stats().ok(); ++i) std::this_thread::sleep_for(50ms);
+  expect_answers(**port);
+  for (int i = 0; i < 200 && engine->with([](auto& e) { return e.running(); }) > 0; ++i)
+    std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(engine->with([](auto& e) { return e.running(); }), 0U);
+  EXPECT_EQ(unheard->sink.ends, 0);
 }
 
 TEST(WireSockets, ASlowLinkLosesNothing) {
