@@ -21,8 +21,9 @@ Status check_endpoint(std::string_view endpoint) {
 }
 
 Result<std::unique_ptr<EnginePort>> connect_remote(const std::string& endpoint,
-                                                   const EngineOptions& options) {
-  return wire::connect(endpoint, options);
+                                                   const EngineOptions& options,
+                                                   const std::function<bool()>& wanted) {
+  return wire::connect(endpoint, options, wanted);
 }
 
 }  // namespace troupe::capi

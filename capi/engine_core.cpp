@@ -89,7 +89,8 @@ Status EngineCore::open_port(const OpenRequest& request) {
   std::unique_ptr<EnginePort> port;
   if (is_remote(request.endpoint)) {
     arrange_exit();
-    TR_ASSIGN(port, connect_remote(request.endpoint, request.options));
+    TR_ASSIGN(port, connect_remote(request.endpoint, request.options,
+                                   [this] { return !give_up_.load(); }));
   } else {
     TR_ASSIGN(plugin_, load_engine_plugin(request.library_dir));
     arrange_exit();

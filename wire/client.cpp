@@ -13,6 +13,7 @@
 #include "wire/client_link.hpp"
 #include "wire/client_settings.hpp"
 #include "wire/endpoint.hpp"
+#include "wire/slot.hpp"
 #include "wire/socket_io.hpp"
 
 namespace troupe::wire {
@@ -24,28 +25,6 @@ constexpr int kRound = 256;
 constexpr int64_t kCloseTime_ns = 2'000 * kMs;
 constexpr int kGoodbye_ms = 300;
 
-// What one thread waits for and another one brings.
-template <class T>
-class Slot {
- public:
-  void put(T value) {
-    const std::scoped_lock lock(mutex_);
-    if (!value_) value_ = std::move(value);
-    there_.notify_all();
-  }
-  // The core brings every answer within its own time; the second wait is for a core that does not.
-  T take(int64_t timeout_ns, T late) {
-    std::unique_lock lock(mutex_);
-    there_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [&] { return value_.has_value(); });
-    return value_ ? std::move(*value_) : std::move(late);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable there_;
-  std::optional<T> value_;
-};
-
 class RemotePort final : public EnginePort {
  public:
   RemotePort(const std::string& endpoint, const RemoteOptions& options, ClientConfig config)
@@ -56,7 +35,7 @@ class RemotePort final : public EnginePort {
         core_(std::move(config), link_) {}
   ~RemotePort() override { static_cast<void>(close(0)); }
 
-  Status open();
+  Status open(const StillWanted& wanted);
 
   Result<EngineInfo> info() override;
   Result<EngineStats> stats() override;
@@ -86,9 +65,11 @@ class RemotePort final : public EnginePort {
   void loop();
   void step();
   void take_link_news(int64_t now_ns);
+  Status nobody_answered();
   [[nodiscard]] std::string why_never_up() const;
   void keep_link(int64_t now_ns);
-  void post(std::function<void()> work);
+  // False: the I/O thread has gone, and nobody will do it.
+  bool post(std::function<void()> work);
   void take_inbox();
   void settle_opening();
   Result<Answer> ask(Kind kind, ClientCore::Write write);
@@ -126,27 +107,31 @@ class RemotePort final : public EnginePort {
 
 // ---- opening ------------------------------------------------------------------------------------
 
-Status RemotePort::open() {
+Status RemotePort::open(const StillWanted& wanted) {
   TR_TRY(link_.open());
   thread_ = std::thread([this] { loop(); });
-  const int64_t timeout = options_.connect_timeout_ns;
-  const Status late(Code::connection_lost, "late");
-  const Status outcome = opened_.take(timeout, late);
-  if (outcome.ok()) return {};
-  std::string hint = outcome.message();
-  if (outcome.message() == "late") {
-    Slot<std::string> why;
-    post([&] {
-      const std::string said = hint_.empty() ? core_.last_failure().message() : hint_;
-      why.put(said.empty() ? why_never_up() : said);
-    });
-    hint = "no server answered within " + std::to_string(timeout / kMs) + " ms";
-    if (const std::string said = why.take(kCloseTime_ns, ""); !said.empty()) hint += ": " + said;
-    static_cast<void>(close(0));
-    return {Code::connection_lost, endpoint_ + ": " + hint};
+  Status outcome;
+  if (const auto told = opened_.take_while(wanted, options_.connect_timeout_ns)) {
+    outcome = *told;
+  } else if (!wanted()) {
+    outcome = {Code::closed, "engine " + endpoint_ + " was closed while it connected"};
+  } else {
+    outcome = nobody_answered();
   }
-  static_cast<void>(close(0));
+  if (!outcome.ok()) static_cast<void>(close(0));
   return outcome;
+}
+
+Status RemotePort::nobody_answered() {
+  auto why = std::make_shared<Slot<std::string>>();
+  post([this, why] {
+    const std::string said = hint_.empty() ? core_.last_failure().message() : hint_;
+    why->put(said.empty() ? why_never_up() : said);
+  });
+  std::string message = endpoint_ + ": no server answered within " +
+                        std::to_string(options_.connect_timeout_ns / kMs) + " ms";
+  if (const auto said = why->take(kCloseTime_ns)) message += ": " + *said;
+  return {Code::connection_lost, message};
 }
 
 // On the I/O thread: tells open() what came of it, once.
@@ -167,12 +152,14 @@ void RemotePort::settle_opening() {
 
 // ---- the I/O thread -----------------------------------------------------------------------------
 
-void RemotePort::post(std::function<void()> work) {
+bool RemotePort::post(std::function<void()> work) {
   {
     const std::scoped_lock lock(inbox_mutex_);
-    if (!deaf_) inbox_.push_back(std::move(work));
+    if (deaf_) return false;
+    inbox_.push_back(std::move(work));
   }
   wake_.wake();
+  return true;
 }
 
 void RemotePort::take_inbox() {
@@ -283,31 +270,35 @@ Result<RequestId> RemotePort::submit(Request request, std::shared_ptr<EventSink>
   const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
   auto slot = std::make_shared<Slot<Status>>();
   auto moved = std::make_shared<Request>(std::move(request));
-  post([this, id, moved, sink = std::move(sink), slot] {
+  const bool posted = post([this, id, moved, sink = std::move(sink), slot] {
     core_.submit(
         id, std::move(*moved), sink, [slot](const Status& status) { slot->put(status); },
         steady_now_ns());
   });
+  if (!posted) return closed();
   moved.reset();
-  const Status late(Code::connection_lost, endpoint_ + ": the request was not answered in time");
-  const Status status = slot->take(2 * call_ns_ + kCloseTime_ns, late);
-  if (!status.ok()) {
-    if (closing_) return closed();
-    return status;
+  std::optional<Status> told = slot->take(2 * call_ns_ + kCloseTime_ns);
+  if (!told) {  // an upload that takes for ever
+    post([this, id] { core_.disown(id); });
+    told = Status(Code::connection_lost, endpoint_ + ": the request was not answered in time");
   }
-  return id;
+  if (told->ok()) return id;
+  if (closing_) return closed();
+  return *told;
 }
 
 Result<Answer> RemotePort::ask(Kind kind, ClientCore::Write write) {
   if (closing_) return closed();
   auto slot = std::make_shared<Slot<Result<Answer>>>();
-  post([this, kind, write = std::move(write), slot] {
+  const bool posted = post([this, kind, write = std::move(write), slot] {
     core_.ask(
         kind, write, [slot](Result<Answer> answer) { slot->put(std::move(answer)); },
         steady_now_ns());
   });
-  return slot->take(call_ns_ + kCloseTime_ns,
-                    closing_ ? closed() : Status(Code::deadline, endpoint_ + ": no answer"));
+  if (!posted) return closed();
+  // The core brings every answer within its own time; this wait is for a core that does not.
+  if (auto answer = slot->take(call_ns_ + kCloseTime_ns)) return std::move(*answer);
+  return closing_ ? closed() : Status(Code::deadline, endpoint_ + ": no answer");
 }
 
 Result<std::string> RemotePort::ask_text(Kind kind, ClientCore::Write write) {
@@ -393,7 +384,7 @@ void RemotePort::session_free(uint64_t session) {
 size_t RemotePort::in_flight() {
   auto slot = std::make_shared<Slot<size_t>>();
   post([this, slot] { slot->put(core_.in_flight()); });
-  return slot->take(kCloseTime_ns, 0);
+  return slot->take(kCloseTime_ns).value_or(0);
 }
 
 Status RemotePort::close(int64_t drain_ns) {
@@ -424,12 +415,13 @@ Status RemotePort::close(int64_t drain_ns) {
 }  // namespace
 
 Result<std::unique_ptr<EnginePort>> connect(const std::string& endpoint,
-                                            const EngineOptions& options) {
+                                            const EngineOptions& options,
+                                            const StillWanted& wanted) {
   TR_TRY(check_connect(endpoint));
   TR_ASSIGN(const RemoteOptions remote, remote_options(options));
   TR_ASSIGN(ClientConfig config, client_config(endpoint, options));
   auto port = std::make_unique<RemotePort>(endpoint, remote, std::move(config));
-  TR_TRY(port->open());
+  TR_TRY(port->open(wanted));
   return std::unique_ptr<EnginePort>(std::move(port));
 }
 
