@@ -116,7 +116,9 @@ class Handle:
 
     def submit(self, prompt: Prompt, options: Options, queue: int, key: int = 0) -> int:
         """Its events come to the queue at this address."""
-        request = build_request(prompt, options)
+        return self.send(build_request(prompt, options), queue, key)
+
+    def send(self, request: Any, queue: int, key: int) -> int:
         out = ffi.new("uint64_t *")
         check(lib.troupe_submit(self.engine, request, ffi.cast("troupe_queue *", queue), key, out))
         return int(out[0])

@@ -1,4 +1,5 @@
-"""AsyncEngine: the asyncio face. No thread: the loop watches the queue's file descriptor."""
+"""AsyncEngine: the asyncio face. The loop watches the queue's file descriptor. A local engine has no thread; what goes
+to a remote one waits for the server's word in a thread, while the loop goes on."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, overload
 
 from . import _native
@@ -15,7 +17,7 @@ from ._core import Handle, endpoint_of
 from ._events import End, Gathering, event_at, opening_of
 from ._library import lib
 from ._options import ChatOptions, EngineOptions, Progress, RequestOptions, Unpack, check_names, nanoseconds_of
-from ._request import Options, as_messages
+from ._request import Options, as_messages, build_request
 from .errors import Cancelled, TroupeError
 from .types import Delta, Logprob, Message, Prompt, Result, Sampling
 
@@ -106,6 +108,8 @@ class AsyncEngine(Calls):
         self._keys = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
+        self._sender: ThreadPoolExecutor | None = None
+        self._sender_process = 0
 
     @classmethod
     async def open(cls, model: str | os.PathLike[str], *, progress: Progress | None = None,
@@ -123,6 +127,8 @@ class AsyncEngine(Calls):
             self._handle.open(self._model, self._options)
             await self._ready
             self.info = self._handle.info()
+            if self._model.startswith(("tcp://", "ipc://")):
+                self._sender, self._sender_process = ThreadPoolExecutor(1, "troupe-send"), os.getpid()
         except BaseException:
             await self.close()
             raise
@@ -175,8 +181,30 @@ class AsyncEngine(Calls):
 
     async def generate(self, prompt: Prompt, *, images: Sequence[Any] = (), sampling: Sampling | None = None,
                        **options: Unpack[RequestOptions]) -> Result:
-        async with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
+        if self._sender is None or self._sender_process != os.getpid():  # a fork has no such thread, and is told
+            stream = self.stream(prompt, images=images, sampling=sampling, **options)
+        else:
+            stream = await self._sent(self._sender, prompt, Options(images=images, sampling=sampling, **options))
+        async with stream:
             return await stream.result()
+
+    async def _sent(self, sender: ThreadPoolExecutor, prompt: Prompt, given: Options) -> AsyncStream:
+        """As stream(). One thread sends, so that requests go out in the order in which they were asked."""
+        raw, key = build_request(prompt, given), next(self._keys)
+        answer = self._answers[key] = _Answer(given.choices)
+        sending = sender.submit(self._handle.send, raw, self._handle.queue_address, key)
+        try:
+            return AsyncStream(self, await asyncio.wrap_future(sending), key, answer)
+        except BaseException:
+            self._answers.pop(key, None)
+            sending.add_done_callback(self._unsend)
+            del sending  # which knows the exception, and so this frame
+            raise
+
+    def _unsend(self, sending: Future[int]) -> None:
+        """Nobody waits for the request, which the server may have taken all the same."""
+        if not sending.cancelled() and sending.exception() is None:
+            self._handle.cancel(sending.result())
 
     async def chat(self, messages: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
                    images: Sequence[Any] = (), sampling: Sampling | None = None,
@@ -226,6 +254,7 @@ class AsyncEngine(Calls):
         if loop is None:
             return
         if not self._handle.closed:
+            self._sender = None
             await loop.run_in_executor(None, self._handle.close, drain_ns)
             self._hear()
         loop.remove_reader(self._descriptor)
