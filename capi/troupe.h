@@ -652,8 +652,9 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_option(troupe_request *r
  *     troupe_cancel(engine, id);   // CANCELLED arrives, or DONE if that was quicker
  */
 
-/* Accepts or refuses at once; never waits for the model. Accepted: events carry *out_id (out_id may
- * be NULL) and user_data, and the first may arrive before this returns. */
+/* Accepts or refuses at once; never waits for the model. A remote engine asks its server: for no
+ * longer than the request's timeout, nor than 2 s with a server that says nothing. Accepted: events
+ * carry *out_id (out_id may be NULL) and user_data, and the first may arrive before this returns. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_submit(troupe_engine *engine,
                                                        const troupe_request *request,
                                                        troupe_queue *queue, uint64_t user_data,
