@@ -290,6 +290,22 @@ func TestValuesThatMeanSomethingElseInC(t *testing.T) {
 	}
 }
 
+// Whatever number it is, the engine refuses it before anything is made for its choices.
+func TestMoreChoicesThanThereCanBe(t *testing.T) {
+	e := open(t, "echo:")
+	request := Request{Prompt: "x", Sampling: Sampling{N: math.MaxInt32}}
+	if _, err := e.Generate(context.Background(), request); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "1 to 128") {
+		t.Errorf("%v", err)
+	}
+	if _, errs := e.Batch(context.Background(), []Request{request}); !errors.Is(errs[0], ErrInvalid) {
+		t.Errorf("%v", errs[0])
+	}
+	request.Sampling = Sampling{N: 128, MaxTokens: Ptr[int32](0)} // no choice says anything
+	if r, err := e.Generate(context.Background(), request); err != nil || len(r.Choices) != 128 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestBatchWaitsWhereTheEngineIsFull(t *testing.T) {
 	e, err := Open("echo:?step_ms=1", &Options{MaxSequences: 2, MaxWaiting: 2})
 	if err != nil {

@@ -2,18 +2,24 @@ package troupe
 
 import "strings"
 
-// collector gathers what comes of a request into its Result.
+// collector gathers what comes of a request into its Result. Its choices are made when the engine first says
+// something, which is when it has accepted their number.
 type collector struct {
 	Result
+	n     int
 	texts []strings.Builder
 }
 
-func newResult(r *Request) *collector {
-	n := max(1, int(r.Sampling.N))
-	return &collector{Result: Result{Choices: make([]Choice, n)}, texts: make([]strings.Builder, n)}
+func newResult(r *Request) *collector { return &collector{n: max(1, int(r.Sampling.N))} }
+
+func (c *collector) begin() {
+	if c.Choices == nil {
+		c.Choices, c.texts = make([]Choice, c.n), make([]strings.Builder, c.n)
+	}
 }
 
 func (c *collector) add(i item) {
+	c.begin()
 	if len(i.promptLogprobs) > 0 {
 		c.PromptLogprobs = i.promptLogprobs
 	}
@@ -29,6 +35,7 @@ func (c *collector) add(i item) {
 }
 
 func (c *collector) finish(end *ending) {
+	c.begin()
 	first := &c.Choices[0]
 	if first.FinishReason == "" {
 		first.FinishReason = end.finishReason
