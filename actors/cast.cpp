@@ -389,16 +389,15 @@ Status Cast::visit(std::function<void(engine::Scheduler&)> visitor) {
 
 Status Cast::close(int64_t drain_ns) {
   State& s = *state_;
-  const std::scoped_lock lock(s.closing);
-  if (s.closed) return s.close_status;
   s.admission->shut({Code::closed, "the engine is closed"});
-  const auto wait_idle = [&](std::chrono::nanoseconds span) {
-    return s.admission->wait_idle(std::chrono::steady_clock::now() + span);
-  };
-  if (!s.parts.simulated && !wait_idle(std::chrono::nanoseconds(std::max<int64_t>(drain_ns, 0)))) {
+  s.admission->hurry(std::chrono::steady_clock::now() +
+                     std::chrono::nanoseconds(std::max<int64_t>(drain_ns, 0)));
+  const std::scoped_lock lock(s.closing);  // which another may hold, who drains
+  if (s.closed) return s.close_status;
+  if (!s.parts.simulated && !s.admission->drain()) {
     caf::anon_send(s.frontdesk, stop_atom_v,
                    std::make_shared<const Status>(Code::cancelled, "the engine was closed"));
-    if (!wait_idle(kCancelTimeout)) {
+    if (!s.admission->wait_idle(std::chrono::steady_clock::now() + kCancelTimeout)) {
       caf::anon_send(s.frontdesk, end_all_atom_v,
                      std::make_shared<const Status>(Code::closed, "the engine was closed"));
     }

@@ -38,7 +38,7 @@ class Cast {
   void set_waiting_max(int32_t requests);
   // Refuses from now on; lets running requests end for `drain_ns`, cancels the rest. Every terminal
   // event has been pushed when it returns. The failure: an executor that does not come back from its
-  // device; its thread is left behind.
+  // device; its thread is left behind. Another who closes meanwhile cuts the time short, or waits.
   Status close(int64_t drain_ns);
 
   [[nodiscard]] const Board& board() const;

@@ -71,6 +71,25 @@ bool Admission::wait_idle(std::chrono::steady_clock::time_point until) {
                           [this] { return untold_.load(std::memory_order_seq_cst) == 0; });
 }
 
+void Admission::hurry(std::chrono::steady_clock::time_point until) {
+  const std::scoped_lock lock(idle_mutex_);
+  if (until >= drained_by_) return;
+  drained_by_ = until;
+  idle_.notify_all();
+}
+
+bool Admission::drain() {
+  std::unique_lock lock(idle_mutex_);
+  const auto idle = [this] { return untold_.load(std::memory_order_seq_cst) == 0; };
+  while (!idle()) {
+    const auto known = drained_by_;
+    if (idle_.wait_until(lock, known) == std::cv_status::timeout && drained_by_ == known) {
+      return idle();
+    }
+  }
+  return true;
+}
+
 void Admission::shut(const Status& why) {
   TR_ASSERT(!why.ok());
   const std::scoped_lock lock(why_mutex_);

@@ -60,6 +60,10 @@ class Admission {
   }
   // Waits until all who came have left and been told; false when `until` came first.
   bool wait_idle(std::chrono::steady_clock::time_point until);
+  // Whoever drains waits no longer than this: of several who close, the least patient counts.
+  void hurry(std::chrono::steady_clock::time_point until);
+  // wait_idle() until the time that hurry() set, and may still bring forward.
+  bool drain();
   // The engine takes nothing more: `why` is what callers are told from now on. The first one stays.
   void shut(const Status& why);
 
@@ -84,6 +88,8 @@ class Admission {
   Status why_;
   std::mutex idle_mutex_;  // orders the last one told before the look of who waits for it
   std::condition_variable idle_;
+  std::chrono::steady_clock::time_point drained_by_ =
+      std::chrono::steady_clock::time_point::max();  // with idle_mutex_
 };
 
 // Held for the length of a push, and taken twice at once only when a request is ended from outside:

@@ -105,6 +105,24 @@ TEST(Ticket, GivesOneTerminalAndNothingAfterIt) {
   EXPECT_EQ(house.board->done, 1U);
 }
 
+TEST(Admission, TheLeastPatientOfThoseWhoCloseCounts) {
+  const auto now = std::chrono::steady_clock::now();
+  House house;
+  ASSERT_TRUE(house.admission->enter(0).ok());
+  house.admission->hurry(now + std::chrono::hours(1));
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    house.admission->hurry(std::chrono::steady_clock::now());
+    house.admission->hurry(now + std::chrono::hours(2));  // too late to be patient
+  });
+  EXPECT_FALSE(house.admission->drain());
+  other.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - now, std::chrono::minutes(1));
+  EXPECT_FALSE(house.admission->drain());
+  house.admission->withdraws(0);
+  EXPECT_TRUE(house.admission->drain());
+}
+
 // Who hears of its end may come again at once, and is counted nowhere any more.
 class ReturningSink final : public EventSink {
  public:

@@ -42,9 +42,11 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-Status out_of_bounds(std::string_view name, int64_t value, int64_t low, int64_t high) {
+Status out_of_bounds(std::string_view name, int64_t value, int64_t low, int64_t high,
+                     std::string_view not_given) {
   return invalid(std::string(name) + " is " + std::to_string(value) + ": it must be " +
-                 std::to_string(low) + " to " + std::to_string(high) + ", or -1 for the default");
+                 std::to_string(low) + " to " + std::to_string(high) + ", or " +
+                 std::string(not_given) + " for the default");
 }
 
 Status bad_float(std::string_view name, float value, std::string_view bounds) {
@@ -52,6 +54,13 @@ Status bad_float(std::string_view name, float value, std::string_view bounds) {
   std::snprintf(number, sizeof number, "%g", static_cast<double>(value));
   return invalid(std::string(name) + " is " + number + ": it must be " + std::string(bounds) +
                  ", or NaN for the default");
+}
+
+Status check_list(std::string_view field, const void* list, std::string_view count_field,
+                  size_t count) {
+  if (count == 0 || list != nullptr) return {};
+  return invalid(std::string(field) + " is NULL but " + std::string(count_field) + " is " +
+                 std::to_string(count));
 }
 
 Status check_tokens(std::string_view name, std::span<const int32_t> tokens, int64_t vocab) {

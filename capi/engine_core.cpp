@@ -7,12 +7,11 @@
 
 #include "capi/connect.hpp"
 #include "capi/error.hpp"
+#include "capi/patience.hpp"
 #include "capi/signals.hpp"
 
 namespace troupe::capi {
 namespace {
-
-constexpr int64_t kForEver_ns = int64_t{365} * 24 * 3600 * 1'000'000'000;
 
 // Every engine that may still be open, for the exit handler. Leaked on purpose.
 struct Registry {
@@ -180,7 +179,7 @@ Status EngineCore::close(int64_t drain_ns) {
   state_.compare_exchange_strong(failed, State::closed);
   const std::shared_ptr<EnginePort> port = port_;
   if (!port) return {};
-  return port->close(drain_ns < 0 ? kForEver_ns : std::min(drain_ns, kForEver_ns));
+  return port->close(patience_ns(drain_ns));
 }
 
 EngineCore::~EngineCore() {

@@ -1,17 +1,18 @@
 #include "capi/options.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 
 #include "base/limits.hpp"
 #include "capi/checks.hpp"
 #include "capi/error.hpp"
+#include "capi/patience.hpp"
 #include "capi/sized.hpp"
 
 namespace troupe::capi {
 namespace {
 
-constexpr int32_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kInt64Max = std::numeric_limits<int64_t>::max();
 constexpr size_t kSettings = 256;
 
@@ -57,10 +58,10 @@ template <class Options>
 Status take_settings(const std::string& owner, const Options& o,
                      std::vector<std::pair<std::string, std::string>>& to) {
   if (o.n_settings > kSettings) {
-    return limit_exceeded(owner + ".n_settings is " + std::to_string(o.n_settings) +
-                          ": at most " + std::to_string(kSettings));
+    return limit_exceeded(owner + ".n_settings is " + std::to_string(o.n_settings) + ": at most " +
+                          std::to_string(kSettings));
   }
-  if (o.n_settings > 0) TR_NEED(o.settings);
+  TR_TRY(check_list(owner + ".settings", o.settings, "n_settings", o.n_settings));
   for (size_t i = 0; i < o.n_settings; ++i) {
     const std::string name = owner + ".settings[" + std::to_string(i) + "]";
     std::string setting;
@@ -81,12 +82,9 @@ Status take_remote(const troupe_engine_options& o, RemoteOptions& to) {
                      to.client_public_key));
   TR_TRY(take_string("troupe_engine_options.client_secret_key", o.client_secret_key,
                      to.client_secret_key));
-  if (o.connect_timeout_ns == TROUPE_UNSET) return {};
-  if (o.connect_timeout_ns < 1) {
-    return out_of_bounds("troupe_engine_options.connect_timeout_ns", o.connect_timeout_ns, 1,
-                         kInt64Max);
-  }
-  to.connect_timeout_ns = o.connect_timeout_ns;
+  TR_TRY(take_time("troupe_engine_options.connect_timeout_ns", o.connect_timeout_ns, 1,
+                   to.connect_timeout_ns));
+  to.connect_timeout_ns = std::min(to.connect_timeout_ns, kForEver_ns);
   return {};
 }
 
@@ -112,8 +110,8 @@ Result<EngineOptions> engine_options(const troupe_engine_options& o) {
   TR_TRY(take_int("troupe_engine_options.max_waiting", o.max_waiting, 1, 1 << 20, to.max_waiting));
   TR_TRY(take_int("troupe_engine_options.max_step_tokens", o.max_step_tokens, 1, limits::step_rows,
                   to.max_step_tokens));
-  TR_TRY(take_int("troupe_engine_options.context_length", o.context_length, 1, kInt32Max,
-                  to.context_length));
+  TR_TRY(take_int("troupe_engine_options.context_length", o.context_length, 1,
+                  limits::prompt_tokens, to.context_length));
   TR_TRY(take_int("troupe_engine_options.block_tokens", o.block_tokens, 1, 256, to.block_tokens));
   TR_TRY(take_int("troupe_engine_options.kv_bytes", o.kv_bytes, 1, kInt64Max, to.kv_bytes));
   TR_TRY(take_int("troupe_engine_options.session_lease_ns", o.session_lease_ns, 1, kInt64Max,
@@ -162,11 +160,7 @@ Result<SessionOptions> session_options(const troupe_session_options* options) {
   if (options == nullptr) return to;
   TR_ASSIGN(const troupe_session_options o,
             read_sized(*options, kSessionDefaults, "troupe_session_options"));
-  if (o.lease_ns == TROUPE_UNSET) return to;
-  if (o.lease_ns < 1) {
-    return out_of_bounds("troupe_session_options.lease_ns", o.lease_ns, 1, kInt64Max);
-  }
-  to.lease_ns = o.lease_ns;
+  TR_TRY(take_time("troupe_session_options.lease_ns", o.lease_ns, 1, to.lease_ns));
   return to;
 }
 
@@ -181,12 +175,8 @@ Result<ServerOptions> server_options(const troupe_server_options* options) {
   TR_TRY(take_string("troupe_server_options.secret_key", o.secret_key, to.secret_key));
   TR_TRY(take_string("troupe_server_options.client_keys", o.client_keys, to.client_keys));
   TR_TRY(take_settings("troupe_server_options", o, to.settings));
-  if (o.resume_window_ns == TROUPE_UNSET) return to;
-  if (o.resume_window_ns < 0) {
-    return out_of_bounds("troupe_server_options.resume_window_ns", o.resume_window_ns, 0,
-                         kInt64Max);
-  }
-  to.resume_window_ns = o.resume_window_ns;
+  TR_TRY(take_time("troupe_server_options.resume_window_ns", o.resume_window_ns, 0,
+                   to.resume_window_ns));
   return to;
 }
 

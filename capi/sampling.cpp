@@ -15,7 +15,8 @@ namespace {
 
 constexpr int32_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kPenaltyMax = 1000.0F;  // far beyond sense, well within arithmetic
+constexpr float kMost = 1000.0F;  // far beyond sense, well within arithmetic
+constexpr float kPenaltyMost = 2.0F;  // as OpenAI bounds them
 
 constexpr troupe_sampling sampling_defaults() {
   troupe_sampling s{};
@@ -40,18 +41,18 @@ Status take_float(const char* name, float value, bool good, const char* bounds,
 
 Status take_floats(const troupe_sampling& s, SamplingParams& to) {
   const auto within = [](float x, float low, float high) { return x >= low && x <= high; };
-  TR_TRY(take_float("temperature", s.temperature, within(s.temperature, 0, kPenaltyMax),
-                    "0 to 1000", to.temperature));
+  TR_TRY(take_float("temperature", s.temperature, within(s.temperature, 0, kMost), "0 to 1000",
+                    to.temperature));
   TR_TRY(take_float("top_p", s.top_p, s.top_p > 0 && s.top_p <= 1, "above 0, at most 1", to.top_p));
   TR_TRY(take_float("min_p", s.min_p, within(s.min_p, 0, 1), "0 to 1", to.min_p));
   TR_TRY(take_float("repetition_penalty", s.repetition_penalty,
-                    s.repetition_penalty > 0 && s.repetition_penalty <= kPenaltyMax,
+                    s.repetition_penalty > 0 && s.repetition_penalty <= kMost,
                     "above 0, at most 1000", to.repetition_penalty));
   TR_TRY(take_float("presence_penalty", s.presence_penalty,
-                    within(s.presence_penalty, -kPenaltyMax, kPenaltyMax), "-1000 to 1000",
+                    within(s.presence_penalty, -kPenaltyMost, kPenaltyMost), "-2 to 2",
                     to.presence_penalty));
   return take_float("frequency_penalty", s.frequency_penalty,
-                    within(s.frequency_penalty, -kPenaltyMax, kPenaltyMax), "-1000 to 1000",
+                    within(s.frequency_penalty, -kPenaltyMost, kPenaltyMost), "-2 to 2",
                     to.frequency_penalty);
 }
 
@@ -84,10 +85,7 @@ Status check_count(const char* name, size_t count, int32_t most) {
 Status take_strings(const char* name, const char* const* from, size_t count, int32_t most,
                     std::vector<std::string>& to) {
   TR_TRY(check_count(name, count, most));
-  if (count > 0 && from == nullptr) {
-    return invalid(std::string("troupe_sampling.") + name + " is NULL but n_" + name + " is " +
-                   std::to_string(count));
-  }
+  TR_TRY(check_list(std::string("troupe_sampling.") + name, from, std::string("n_") + name, count));
   for (size_t i = 0; i < count; ++i) {
     const std::string where =
         std::string("troupe_sampling.") + name + "[" + std::to_string(i) + "]";
@@ -109,13 +107,12 @@ Status take_lists(const troupe_sampling& s, SamplingParams& to) {
   TR_TRY(take_strings("bad_words", s.bad_words, s.n_bad_words, limits::bad_words, to.bad_words));
   TR_TRY(check_count("stop_tokens", s.n_stop_tokens, limits::stop_tokens));
   TR_TRY(check_count("bias", s.n_bias, limits::logit_biases));
+  TR_TRY(
+      check_list("troupe_sampling.stop_tokens", s.stop_tokens, "n_stop_tokens", s.n_stop_tokens));
+  TR_TRY(check_list("troupe_sampling.bias_tokens", s.bias_tokens, "n_bias", s.n_bias));
+  TR_TRY(check_list("troupe_sampling.bias_values", s.bias_values, "n_bias", s.n_bias));
   if (s.n_stop_tokens > 0) {
-    TR_NEED(s.stop_tokens);
     to.stop_token_ids.assign(s.stop_tokens, s.stop_tokens + s.n_stop_tokens);
-  }
-  if (s.n_bias > 0) {
-    TR_NEED(s.bias_tokens);
-    TR_NEED(s.bias_values);
   }
   for (size_t i = 0; i < s.n_bias; ++i) {
     if (std::isnan(s.bias_values[i])) {

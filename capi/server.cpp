@@ -1,5 +1,4 @@
 // The server's entry points, and the keys that it and its clients need.
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -7,6 +6,7 @@
 #include "capi/engine_core.hpp"
 #include "capi/error.hpp"
 #include "capi/options.hpp"
+#include "capi/patience.hpp"
 #include "capi/signals.hpp"
 #include "wire/endpoint.hpp"
 
@@ -54,8 +54,7 @@ const char* troupe_server_endpoint(const troupe_server* server) {
 troupe_error* troupe_server_close(troupe_server* server, int64_t drain_ns) {
   return guard([&]() -> Status {
     TR_NEED(server);
-    constexpr int64_t kForEver_ns = int64_t{365} * 24 * 3600 * 1'000'000'000;
-    return server->port->close(drain_ns < 0 ? kForEver_ns : std::min(drain_ns, kForEver_ns));
+    return server->port->close(troupe::capi::patience_ns(drain_ns));
   });
 }
 

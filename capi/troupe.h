@@ -329,7 +329,7 @@ TROUPE_API void troupe_events_free(troupe_events *events);
  */
 typedef struct troupe_engine_options {
   uint32_t struct_size;
-  int32_t threads;           /* default: what the cgroup and the affinity mask give */
+  int32_t threads;           /* 1 .. 1024; default: what the cgroup and the affinity mask give */
   troupe_queue *queue;       /* given: open returns at once; PROGRESS, READY or FAILED follow */
   uint64_t user_data;        /* of these events */
   const char *device;        /* "auto", "cpu", "cuda", "cuda:0,1"; default "auto" */
@@ -337,14 +337,15 @@ typedef struct troupe_engine_options {
   const char *kv_dtype;      /* likewise; default "auto": as dtype */
   const char *load_format;   /* "auto", "dummy" (random weights); default "auto" */
   const char *chat_template; /* a name or a file; default: the folder's own, else its family's */
-  int32_t tensor_parallel;   /* devices per replica; default 1 */
-  int32_t max_sequences;     /* running at once; default 256 */
-  int32_t max_waiting;       /* then requests are refused with OVERLOADED; default 2048 */
-  int32_t max_step_tokens;   /* rows of one step; default: by device */
-  int32_t context_length;    /* default: the model's own */
+  int32_t tensor_parallel;   /* devices per replica, 1 .. 64; default 1 */
+  int32_t max_sequences;     /* running at once, 1 .. 4096; default 256 */
+  int32_t max_waiting;       /* 1 .. 1048576, then requests are refused with OVERLOADED; default
+                                2048 */
+  int32_t max_step_tokens;   /* rows of one step, 1 .. 65536; default: by device */
+  int32_t context_length;    /* 1 .. 16777216; default: the model's own */
   int32_t block_tokens;      /* of a cache block, 1 .. 256; default: by device */
-  int64_t kv_bytes;          /* default: what is free; on a CPU at most 2x the weights */
-  int64_t session_lease_ns;  /* default 10 minutes */
+  int64_t kv_bytes;          /* >= 1; default: what is free; on a CPU at most 2x the weights */
+  int64_t session_lease_ns;  /* >= 1; INT64_MAX: for ever; default 10 minutes */
   int64_t seed;              /* of dummy weights; default 0 (unset: TROUPE_UNSET) */
   int32_t prefix_reuse;      /* 0 or 1; default 1 */
   int32_t overlap;           /* 0 or 1; default 1. 0 gives the same tokens, more slowly */
@@ -354,7 +355,8 @@ typedef struct troupe_engine_options {
                                   before loading; an unknown key is refused */
   size_t n_settings;
   const char *library_dir;   /* where libtroupe_engine.so lies; default: beside this library */
-  int64_t connect_timeout_ns; /* remote; default 10 s (unset: TROUPE_UNSET) */
+  int64_t connect_timeout_ns; /* remote; >= 1; INT64_MAX: for ever; default 10 s (unset:
+                                 TROUPE_UNSET) */
   const char *server_key;    /* remote: the server's CURVE public key, Z85; default: plaintext */
   const char *client_public_key; /* remote: this client's own pair; default: made anew */
   const char *client_secret_key;
@@ -370,7 +372,8 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_open(const char *endpoint
 
 /* Refuses new work, gives what runs `drain_ns` (-1: as long as it takes), cancels the rest; every
  * terminal event is in its queue when this returns. Idempotent; later calls on the engine, its
- * sessions and servers answer CLOSED. */
+ * sessions and servers answer CLOSED. Of several that close one engine of this process at once, the
+ * least patient counts: close with 0 ends a drain that is going on. */
 TROUPE_API TROUPE_MUST_USE troupe_error *troupe_engine_close(troupe_engine *engine,
                                                              int64_t drain_ns);
 
@@ -585,12 +588,12 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_template_kwargs(troupe_r
  */
 typedef struct troupe_sampling {
   uint32_t struct_size;
-  float temperature;        /* >= 0; 0 takes the likeliest; default 1 */
+  float temperature;        /* 0 .. 1000; 0 takes the likeliest; default 1 */
   float top_p;              /* (0, 1]; default 1 */
   float min_p;              /* [0, 1]; default 0 */
-  float repetition_penalty; /* > 0; default 1 */
-  float presence_penalty;   /* default 0 */
-  float frequency_penalty;  /* default 0 */
+  float repetition_penalty; /* (0, 1000]; default 1 */
+  float presence_penalty;   /* -2 .. 2; default 0 */
+  float frequency_penalty;  /* -2 .. 2; default 0 */
   int32_t top_k;            /* >= 0; 0 is no limit; default 0 */
   int64_t seed;             /* default (TROUPE_UNSET): drawn anew for every request */
   int32_t max_tokens;       /* >= 0; default: what the context leaves */
@@ -634,7 +637,7 @@ TROUPE_API TROUPE_MUST_USE troupe_error *troupe_request_session(troupe_request *
 
 /* The rest, by name; an unknown key answers INVALID and names the nearest known one.
  *   task                   generate | score | embed | encode_image         (generate)
- *   deadline_ms            from submission, > 0                            (none)
+ *   deadline_ms            from submission, 1 .. 31536000000 (a year)      (none)
  *   priority               higher runs first, -100 .. 100                  (0)
  *   adapter                name of a LoRA adapter                          (none)
  *   client                 tenant: its prefixes are shared with no other   (none)
@@ -675,7 +678,8 @@ TROUPE_API void troupe_cancel(troupe_engine *engine, uint64_t id);
 typedef struct troupe_session_options {
   uint32_t struct_size;
   int32_t reserved;
-  int64_t lease_ns; /* unused for that long, it ends; default: the engine's (unset: TROUPE_UNSET) */
+  int64_t lease_ns; /* >= 1: unused for that long, it ends; INT64_MAX: never; default: the
+                       engine's (unset: TROUPE_UNSET) */
 } troupe_session_options;
 
 typedef struct troupe_session_state {
@@ -710,8 +714,8 @@ typedef struct troupe_server_options {
   const char *public_key;   /* the server's CURVE pair, Z85; default: plaintext */
   const char *secret_key;
   const char *client_keys;  /* file with one allowed client key per line; default: any client */
-  int64_t resume_window_ns; /* how long answers wait for a lost client; default 60 s (unset:
-                               TROUPE_UNSET) */
+  int64_t resume_window_ns; /* how long answers wait for a lost client, 0 to 7 days: more is 7 days;
+                               default 60 s (unset: TROUPE_UNSET) */
   const char *const *settings; /* n_settings strings "key=value", the limits of one client among
                                   them: docs/protocol.md lists all; an unknown key is refused */
   size_t n_settings;

@@ -89,6 +89,8 @@ type caseSampling struct {
 	MinP              *float32 `json:"min_p"`
 	TopK              *int32   `json:"top_k"`
 	RepetitionPenalty *float32 `json:"repetition_penalty"`
+	PresencePenalty   *float32 `json:"presence_penalty"`
+	FrequencyPenalty  *float32 `json:"frequency_penalty"`
 	Seed              *int64
 	MaxTokens         *int32 `json:"max_tokens"`
 	MinTokens         *int32 `json:"min_tokens"`
@@ -191,6 +193,7 @@ func (s *caseSampling) sampling() Sampling {
 		bias[int32(pair[0])] = float32(pair[1])
 	}
 	return Sampling{Temperature: s.Temperature, TopP: s.TopP, MinP: s.MinP, TopK: s.TopK,
-		RepetitionPenalty: s.RepetitionPenalty, Seed: s.Seed, MaxTokens: s.MaxTokens, MinTokens: s.MinTokens, N: s.N,
+		RepetitionPenalty: s.RepetitionPenalty, PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+		Seed: s.Seed, MaxTokens: s.MaxTokens, MinTokens: s.MinTokens, N: s.N,
 		Logprobs: s.Logprobs, IncludeStop: s.IncludeStop == 1, Stop: s.Stop, StopTokens: s.StopTokens, LogitBias: bias}
 }

@@ -1,4 +1,8 @@
 /* Closing with work in flight: drained, or cut short; each request ends; later calls say CLOSED. */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <time.h>
+
 #include "check.h"
 
 enum { kRequests = 20 };
@@ -26,6 +30,32 @@ static int count_terminals(troupe_queue *queue, int32_t kind) {
   }
 }
 
+static void *close_patiently(void *engine) {
+  CHECK_OK(troupe_engine_close(engine, -1));
+  return NULL;
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* While one thread waits as long as it takes, another has less patience: that counts for both. */
+static void cut_short(int argc, char **argv, troupe_queue *queue, const char *text) {
+  troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=10");
+  submit_all(engine, queue, text);
+  pthread_t patient;
+  const double begun = seconds();
+  CHECK(pthread_create(&patient, NULL, close_patiently, engine) == 0);
+  nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+  CHECK_OK(troupe_engine_close(engine, 0));
+  CHECK(count_terminals(queue, TROUPE_EVENT_CANCELLED) == kRequests);
+  CHECK(pthread_join(patient, NULL) == 0);
+  CHECK(seconds() - begun < 20); /* of 40, at least */
+  troupe_engine_free(engine);
+}
+
 int main(int argc, char **argv) {
   troupe_queue *queue = new_queue();
   troupe_engine *engine = open_engine(argc, argv, "echo:?step_ms=1");
@@ -37,6 +67,7 @@ int main(int argc, char **argv) {
   char text[4001];
   memset(text, 'w', 4000);
   text[4000] = '\0';
+  cut_short(argc, argv, queue, text);
   engine = open_engine(argc, argv, "echo:?step_ms=1");
   troupe_session *session = NULL;
   CHECK_OK(troupe_session_new(engine, NULL, &session));

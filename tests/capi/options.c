@@ -15,6 +15,16 @@ static void engine_options(int argc, char **argv) {
   CHECK_FAILS(TROUPE_ERROR_INVALID, "max_sequences",
               troupe_engine_open("echo:", &options, &engine));
   options = options_for(argc, argv);
+  options.context_length = INT32_MAX;
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "context_length is 2147483647: it must be 1 to 16777216",
+              troupe_engine_open("echo:", &options, &engine));
+  options.context_length = 16777216;
+  CHECK_OK(troupe_engine_open("echo:", &options, &engine));
+  troupe_engine_free(engine);
+  options = options_for(argc, argv);
+  options.n_settings = 3;
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "troupe_engine_options.settings is NULL but n_settings is 3",
+              troupe_engine_open("echo:", &options, &engine));
   const char *const settings[] = {"novalue"};
   options.settings = settings;
   options.n_settings = 1;
@@ -29,6 +39,40 @@ static void engine_options(int argc, char **argv) {
   CHECK_FAILS(TROUPE_ERROR_NOT_FOUND, "no/such/folder",
               troupe_engine_open("no/such/folder", &options, &engine));
   CHECK_FAILS(TROUPE_ERROR_INVALID, "echo:", troupe_engine_open("echo:?wat=1", &options, &engine));
+}
+
+/* -1 is a time like any other, and not what stands for the default; the longest is for ever. */
+static void times(int argc, char **argv, troupe_engine *engine) {
+  const char *const unset = "is -1: it must be 1 to 9223372036854775807, or TROUPE_UNSET for the";
+  troupe_session_options lease;
+  troupe_session_options_init(&lease, sizeof lease);
+  troupe_session *session = NULL;
+  lease.lease_ns = -1;
+  CHECK_FAILS(TROUPE_ERROR_INVALID, unset, troupe_session_new(engine, &lease, &session));
+  lease.lease_ns = INT64_MAX;
+  CHECK_OK(troupe_session_new(engine, &lease, &session));
+  troupe_session_state state;
+  state.struct_size = sizeof state;
+  CHECK_OK(troupe_session_info(session, &state));
+  CHECK(state.lease_left_ns > 0); /* nor has the sum with the time of day run over */
+  troupe_session_free(session);
+  troupe_engine_options remote;
+  troupe_engine_options_init(&remote, sizeof remote);
+  remote.connect_timeout_ns = -1;
+  troupe_engine *other = NULL;
+  CHECK_FAILS(TROUPE_ERROR_INVALID, unset,
+              troupe_engine_open("tcp://127.0.0.1:1", &remote, &other));
+  troupe_engine_options local = options_for(argc, argv);
+  local.kv_bytes = 0; /* here it is -1 */
+  CHECK_FAILS(TROUPE_ERROR_INVALID, "kv_bytes is 0: it must be 1 to 9223372036854775807, or -1 for",
+              troupe_engine_open("echo:", &local, &other));
+  troupe_server_options window;
+  troupe_server_options_init(&window, sizeof window);
+  window.resume_window_ns = -1;
+  troupe_server *server = NULL;
+  CHECK_FAILS(TROUPE_ERROR_INVALID,
+              "is -1: it must be 0 to 9223372036854775807, or TROUPE_UNSET for",
+              troupe_server_open(engine, "tcp://127.0.0.1:*", &window, &server));
 }
 
 static void sampling_field(troupe_request *request, const char *part, troupe_sampling *sampling) {
@@ -55,8 +99,12 @@ static void sampling(troupe_request *request) {
   sampling_field(request, "repetition_penalty", &s);
   s.presence_penalty = INFINITY;
   sampling_field(request, "presence_penalty", &s);
+  s.presence_penalty = 3;
+  sampling_field(request, "presence_penalty is 3: it must be -2 to 2", &s);
   s.frequency_penalty = -INFINITY;
   sampling_field(request, "frequency_penalty", &s);
+  s.frequency_penalty = -2.5f;
+  sampling_field(request, "frequency_penalty is -2.5: it must be -2 to 2", &s);
   s.top_k = -2;
   sampling_field(request, "top_k is -2", &s);
   s.max_tokens = -7;
@@ -82,9 +130,28 @@ static void sampling(troupe_request *request) {
   s.n_stop = 1;
   sampling_field(request, "stop is NULL", &s);
   s.n_stop_tokens = 1;
-  sampling_field(request, "stop_tokens", &s);
+  sampling_field(request, "troupe_sampling.stop_tokens is NULL but n_stop_tokens is 1", &s);
+  const int32_t token = 7;
+  s.n_bias = 2;
+  sampling_field(request, "troupe_sampling.bias_tokens is NULL but n_bias is 2", &s);
+  s.bias_tokens = &token;
+  s.n_bias = 1;
+  sampling_field(request, "troupe_sampling.bias_values is NULL but n_bias is 1", &s);
   s.n_bad_words = 100000;
   CHECK_FAILS(TROUPE_ERROR_LIMIT, "n_bad_words is 100000", troupe_request_sampling(request, &s));
+}
+
+/* What the struct takes the engine takes. */
+static void penalties(troupe_engine *engine, troupe_queue *queue) {
+  troupe_sampling s;
+  troupe_sampling_init(&s, sizeof s);
+  s.presence_penalty = 2;
+  s.frequency_penalty = -2;
+  troupe_request *request = new_request("most");
+  CHECK_OK(troupe_request_sampling(request, &s));
+  submit(engine, request, queue, 0);
+  CHECK(strcmp(collect(queue)->text, "most") == 0);
+  troupe_request_free(request);
 }
 
 static void requests(troupe_engine *engine, troupe_queue *queue, troupe_request *request) {
@@ -120,7 +187,9 @@ int main(int argc, char **argv) {
   sampling(request);
   CHECK_OK(troupe_request_clear(request));
   troupe_engine *engine = open_engine(argc, argv, "echo:");
+  times(argc, argv, engine);
   troupe_queue *queue = new_queue();
+  penalties(engine, queue);
   requests(engine, queue, request);
   troupe_request_free(request);
   troupe_queue_free(queue);

@@ -58,7 +58,8 @@ int main(int argc, char **argv) {
   CHECK(stats.known.submitted >= 2 && stats.known.refused == 0x5a5a5a5a5a5a5a5a);
   troupe_info info;
   info.struct_size = 3;
-  CHECK_FAILS(TROUPE_ERROR_INVALID, "troupe_info.struct_size is 3",
+  CHECK_FAILS(TROUPE_ERROR_INVALID,
+              "troupe_info.struct_size is 3: set it to sizeof(troupe_info) before the call",
               troupe_engine_info(engine, &info));
 
   CHECK(troupe_version() ==

@@ -103,8 +103,8 @@ fn message_of(message: &Value) -> Message {
 
 fn sampling_of(given: &Value) -> Sampling {
     const KEYS: &[&str] = &[
-        "temperature", "top_p", "min_p", "top_k", "repetition_penalty", "seed", "max_tokens", "min_tokens", "n",
-        "logprobs", "include_stop", "stop", "stop_tokens", "bias",
+        "temperature", "top_p", "min_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty",
+        "seed", "max_tokens", "min_tokens", "n", "logprobs", "include_stop", "stop", "stop_tokens", "bias",
     ];
     if given.is_null() {
         return Sampling::default();
@@ -118,6 +118,8 @@ fn sampling_of(given: &Value) -> Sampling {
         top_p: float("top_p"),
         min_p: float("min_p"),
         repetition_penalty: float("repetition_penalty"),
+        presence_penalty: float("presence_penalty"),
+        frequency_penalty: float("frequency_penalty"),
         top_k: whole("top_k"),
         seed: given.get("seed").and_then(Value::as_i64),
         max_tokens: whole("max_tokens"),
