@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 )
 
@@ -153,6 +154,9 @@ func (b *builder) tokens(ids []int32) {
 	}
 }
 
+// longest is the latest deadline that a request can have.
+const longest = 365 * 24 * time.Hour
+
 func (b *builder) options(r *Request) {
 	set := func(key, value string) {
 		name, given := b.cstring(key), b.cstring(value)
@@ -163,7 +167,7 @@ func (b *builder) options(r *Request) {
 	if r.Session != nil && b.err == nil {
 		b.session(r.Session)
 	}
-	if r.Timeout != 0 { // one that is over already fails at once
+	if r.Timeout != 0 && r.Timeout <= longest {
 		set("deadline_ms", strconv.FormatInt(max(1, r.Timeout.Milliseconds()), 10))
 	}
 	if r.Priority != 0 {

@@ -27,7 +27,7 @@ type Options struct {
 	NoPrefixReuse, NoOverlap, Deterministic           bool
 	Settings                                          map[string]string
 	ServerKey, ClientPublicKey, ClientSecretKey       string
-	ConnectTimeout                                    time.Duration
+	ConnectTimeout                                    time.Duration // math.MaxInt64: for ever
 	// Progress hears of loading: a phase and a fraction in [0, 1]. It runs on the engine's goroutine.
 	Progress func(phase string, fraction float64)
 }
@@ -135,14 +135,17 @@ func (e *Engine) open(endpoint string, o *Options) error {
 // Close cancels what runs and frees the engine. Idempotent.
 func (e *Engine) Close() error { return e.Drain(0) }
 
-// Drain refuses new work, gives what runs so long (negative: as long as it takes), then closes.
+// Drain refuses new work, gives what runs so long (negative: as long as it takes), then closes. Of several at once
+// on an engine of this process the least patient counts: Close ends a Drain that is going on.
 func (e *Engine) Drain(patience time.Duration) error {
-	var err error
+	err := e.with(func() error { return takeError(C.troupe_engine_close(e.raw, C.int64_t(patience))) })
+	if err == errClosed { // by another, or it is a zero Engine, which Open did not make
+		err = nil
+	}
 	e.closing.Do(func() {
-		if e.raw == nil { // a zero Engine, which Open did not make
+		if e.raw == nil {
 			return
 		}
-		err = takeError(C.troupe_engine_close(e.raw, C.int64_t(patience)))
 		e.alive.Lock()
 		e.closed = true
 		e.alive.Unlock()

@@ -290,6 +290,62 @@ func TestValuesThatMeanSomethingElseInC(t *testing.T) {
 	}
 }
 
+// The longest time there is stands for no limit at all, whatever it limits.
+func TestForEver(t *testing.T) {
+	const forEver = time.Duration(math.MaxInt64)
+	e := open(t, "echo:")
+	session, err := e.NewSession(forEver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	if r, err := e.Generate(context.Background(), Request{Prompt: "x", Session: session, Timeout: forEver}); err != nil || r.Text != "x" {
+		t.Errorf("%v", err)
+	}
+	server, err := e.Serve("tcp://127.0.0.1:*", &ServerOptions{ResumeWindow: forEver})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	far, err := Open(server.Endpoint(), &Options{ConnectTimeout: forEver})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := far.Drain(forEver); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of two who close at once the less patient one counts, and both return when it is done.
+func TestCloseCutsADrainShort(t *testing.T) {
+	e, err := Open("echo:?step_ms=10", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	go func() {
+		_, err := e.Generate(context.Background(), Request{Prompt: long})
+		ended <- err
+	}()
+	for s, _ := e.Stats(); s.Submitted == 0; s, _ = e.Stats() {
+		time.Sleep(time.Millisecond)
+	}
+	begun := time.Now()
+	go func() { ended <- e.Drain(-1) }()
+	time.Sleep(100 * time.Millisecond)
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-ended; err != nil && !errors.Is(err, ErrCancelled) {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second { // of 30
+		t.Errorf("%v", took)
+	}
+}
+
 // Whatever number it is, the engine refuses it before anything is made for its choices.
 func TestMoreChoicesThanThereCanBe(t *testing.T) {
 	e := open(t, "echo:")

@@ -122,7 +122,7 @@ type Request struct {
 	Constraint *Constraint
 	Session    *Session
 	Priority   int
-	Timeout    time.Duration // from submission; 0: none
+	Timeout    time.Duration // from submission; 0, or more than a year: none; below 0: the shortest, a millisecond
 	Adapter    string
 	Client     string // tenant: its prefixes are shared with no other
 	Task       string // generate, score, embed, encode_image

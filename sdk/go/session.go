@@ -23,7 +23,7 @@ type SessionState struct {
 	LeaseLeft            time.Duration
 }
 
-// NewSession begins a conversation; lease 0 is the engine's default.
+// NewSession begins a conversation; lease 0 is the engine's default, math.MaxInt64 for ever.
 func (e *Engine) NewSession(lease time.Duration) (*Session, error) {
 	var options C.troupe_session_options
 	C.troupe_session_options_init(&options, C.uint32_t(unsafe.Sizeof(options)))

@@ -1,5 +1,6 @@
 """Arguments of every wrong kind: each is refused by name, and the engine goes on."""
 
+import copy
 import pickle
 from collections import UserString
 
@@ -7,8 +8,8 @@ import numpy
 import pytest
 
 import troupe
-from helpers import LONG
-from troupe import AsyncEngine, Embedding, Engine, Sampling
+from helpers import LONG, run_python
+from troupe import AsyncEngine, Constraint, Embedding, Engine, Sampling
 
 
 def test_what_is_no_prompt_is_refused(engine):
@@ -128,9 +129,39 @@ def test_options_by_wrong_names_and_of_wrong_kinds():
         engine.generate("x", temperature=0.5)
 
 
-def test_an_engine_is_of_its_process(engine):
-    with pytest.raises(TypeError):
-        pickle.dumps(engine)
+def test_what_the_library_holds_is_neither_copied_nor_pickled(engine):
+    stream = engine.stream("x")
+    with engine.session() as session, engine.serve("tcp://127.0.0.1:*") as server:
+        for single in (engine, AsyncEngine("echo:"), session, server, stream, engine._handle):
+            for again in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(TypeError, match=f"a troupe.{type(single).__name__} cannot be copied"):
+                    again(single)
+        assert session.state.tokens == 0
+    assert stream.result().text == "x"
+    assert engine.generate("still open").text == "still open"
+
+
+def test_a_refused_copy_leaves_nothing_behind():
+    code = """if True:
+        import copy, gc, troupe
+        with troupe.Engine("echo:") as engine:
+            for again in (copy.copy, copy.deepcopy):
+                try:
+                    again(engine)
+                except TypeError:
+                    pass
+            gc.collect()
+            print(engine.generate("still open").text)
+    """
+    assert run_python(code) == (0, "still open\n", "")
+
+
+def test_constraints_of_odd_kinds(engine):
+    for constraint, said in ((Constraint("regex", 5), "constraint.text is 5"), (Constraint("regex", None), "None"),
+                             (Constraint("regex", "half a pair \ud83c"), "constraint is not UTF-8.* at offset 12"),
+                             (Constraint([], "a"), r"constraint.kind is \[\]"), (Constraint("re", "a"), "kind is 're'")):
+        with pytest.raises(troupe.InvalidArgument, match=said):
+            engine.generate("x", constraint=constraint)
 
 
 def test_embeddings_of_odd_kinds(engine):

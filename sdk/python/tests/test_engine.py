@@ -125,6 +125,19 @@ def test_sessions_fork(engine):
         assert session.state.tokens == 2
 
 
+def test_closing_cuts_short_a_drain_that_goes_on():
+    engine = Engine("echo:?step_ms=10")
+    stream, begun = engine.stream("y" * 3000), time.monotonic()
+    patient = threading.Thread(target=engine.close, kwargs={"drain": -1})
+    patient.start()
+    time.sleep(0.1)
+    engine.close()
+    with pytest.raises(troupe.Cancelled):  # its end is there already
+        stream.result()
+    patient.join()
+    assert time.monotonic() - begun < 10  # of 30
+
+
 def test_close_is_idempotent_and_final():
     engine = Engine("echo:")
     engine.close()

@@ -1,13 +1,14 @@
 """Every form of picture, over `echo:`, which answers with its size and hash."""
 
 import io
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
 import troupe
-from troupe import Embedding, Engine
+from troupe import Embedding, Engine, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,19 @@ def engine():
 @pytest.fixture
 def picture():
     return Image.fromarray(numpy.arange(4 * 6 * 3, dtype=numpy.uint8).reshape(4, 6, 3))
+
+
+def test_what_the_encoder_makes_of_a_picture_may_be_given_back():
+    model = Path(__file__).parents[3] / "examples" / "model" / "lookout"
+    picture = Image.fromarray(numpy.random.default_rng(7).integers(0, 255, (48, 64, 3), dtype=numpy.uint8))
+    with Engine(model, threads=1) as lookout:
+        assert "encode_images" in lookout.info.capabilities
+        rows = lookout.generate("", images=[picture], task="encode_image")
+        assert rows.data is not None and rows.data.format == "f" and rows.data.shape[0] > 0
+        ask = Sampling(max_tokens=1, temperature=0.0, logprobs=3)
+        seen, given = (lookout.generate([one, "What is it?"], sampling=ask) for one in (picture, Embedding(rows.data)))
+        assert (given.tokens, given.usage.image_tokens) == (seen.tokens, rows.data.shape[0])
+        assert seen.data is None
 
 
 def test_pil_and_numpy_are_the_same_pixels(engine, picture):

@@ -8,10 +8,11 @@ from ._core import Handle, Session, new_session
 from ._options import RequestOptions, ServerOptions, Unpack
 from ._request import Options
 from ._server import Server, open_server
+from ._single import Single
 from .types import EngineInfo, EngineStats, Message
 
 
-class Calls:
+class Calls(Single):
     _handle: Handle
     info: EngineInfo
 

@@ -13,6 +13,7 @@ from ._library import lib, take_bytes, text_of
 from ._request import Options, build_request, c_string, utf8
 from .errors import Closed, InvalidArgument, check
 from ._options import EngineOptions, Progress, Unpack, check_names, nanoseconds_of
+from ._single import Single
 from .types import EngineInfo, EngineStats, Prompt, SessionState
 
 _CAPABILITIES = {name.removeprefix("TROUPE_CAN_").lower(): getattr(lib, name) for name in (
@@ -70,11 +71,12 @@ def new_queue() -> Any:
     return ffi.gc(out[0], lib.troupe_queue_free)
 
 
-class Handle:
+class Handle(Single):
     """The engine's pointer and its queue; freed when it is closed and no call is inside it any more."""
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._draining: Any = None  # the same, from when it is closed until it has ended
         self._opened = False
         self.queue = new_queue()
         self.queue_address = int(ffi.cast("uintptr_t", self.queue))
@@ -108,11 +110,22 @@ class Handle:
     def closed(self) -> bool:
         return self._engine is None
 
+    @property
+    def at_rest(self) -> bool:
+        """There is nothing to close, or to wait for."""
+        return self._engine is None and self._draining is None
+
     def close(self, drain_ns: int) -> None:
-        engine = self._give_up()
+        """Of several at once the least patient counts."""
+        engine = self._draining or self._engine
         if engine is None:
             return
-        check(lib.troupe_engine_close(engine, drain_ns))
+        self._draining = engine
+        self._give_up()
+        try:
+            check(lib.troupe_engine_close(engine, drain_ns))
+        finally:
+            self._draining = None
 
     def submit(self, prompt: Prompt, options: Options, queue: int, key: int = 0) -> int:
         """Its events come to the queue at this address."""
@@ -174,7 +187,7 @@ class Handle:
         return take_bytes(out[0]).decode()
 
 
-class Session:
+class Session(Single):
     """A conversation whose work is kept. Pass it to generate or stream; fork it to go two ways."""
 
     def __init__(self, pointer: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from . import _native
 from ._binding import ffi
 from ._library import lib
+from ._single import Single
 from .errors import Cancelled, EngineFailed, TroupeError, check, error_from, fresh
 from .types import Choice, Delta, Logprob, Result, Timings, Usage
 
@@ -33,7 +34,7 @@ def event_at(address: int) -> Any:
 class End:
     """A request's terminal event."""
 
-    __slots__ = ("error", "finish_reason", "usage", "timings", "prompt_logprobs")
+    __slots__ = ("error", "finish_reason", "usage", "timings", "prompt_logprobs", "data")
 
     def __init__(self, event: Any, error: TroupeError | None = None) -> None:
         """Of a terminal event, or, without one, of an error."""
@@ -41,6 +42,7 @@ class End:
         self.finish_reason: str | None = "error"
         self.usage, self.timings = Usage(), Timings()
         self.prompt_logprobs: list[list[Logprob]] | None = None
+        self.data: memoryview | None = None
         if event is None:
             return
         if event.kind != DONE:
@@ -49,6 +51,14 @@ class End:
         self.usage = Usage(event.prompt_tokens, event.cached_tokens, event.completion_tokens, event.image_tokens)
         self.timings = Timings(event.queued_ns * 1e-9, event.first_token_ns * 1e-9, event.total_ns * 1e-9)
         self.prompt_logprobs = table_of(event.prompt_logprobs)
+        self.data = _data_of(event)
+
+
+def _data_of(event: Any) -> Any:
+    shape = event.data_rows, event.data_columns
+    if not event.data or 0 in shape:
+        return None
+    return memoryview(ffi.buffer(event.data, 4 * shape[0] * shape[1])[:]).cast("f", shape)
 
 
 def table_of(pointer: Any) -> list[list[Logprob]] | None:
@@ -87,7 +97,7 @@ def opening_of(event: Any) -> TroupeError | tuple[str, float] | None:
     return None
 
 
-class Gathering(_native.Answer):
+class Gathering(_native.Answer, Single):
     """An answer that gathers what was read of it into a Result. _native keeps text and tokens and calls _add and _hear
     for what else there is."""
 
@@ -130,7 +140,7 @@ class Gathering(_native.Answer):
         for choice, texts, tokens in zip(self._choices, self._texts, self._tokens):
             choice.text, choice.tokens = "".join(texts), tokens
         end = self._end or End(None)
-        return Result(self._choices, end.usage, end.timings, self._prompt_logprobs)
+        return Result(self._choices, end.usage, end.timings, self._prompt_logprobs, end.data)
 
     def _whole(self) -> Result:
         """The answer, when everything was read."""

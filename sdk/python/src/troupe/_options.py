@@ -24,7 +24,8 @@ Progress = Callable[[str, float], None]
 
 
 class ChatOptions(TypedDict, total=False):
-    """Of every request. `timeout` is in seconds; `client` is a tenant, whose prefixes are shared with no other."""
+    """Of every request. `timeout` is in seconds, a millisecond at least, and none above a year; `client` is a tenant,
+    whose prefixes are shared with no other."""
 
     constraint: Constraint | None
     documents: Sequence[Mapping[str, Any]] | None

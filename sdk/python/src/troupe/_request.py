@@ -48,7 +48,7 @@ class Options:
 
 
 def _deadline(timeout: float | None) -> int | None:
-    """In milliseconds; a time that is over already gives a request that fails at once, a year and more none."""
+    """In milliseconds, of which one is the least, also of a time that is over already; above a year there is none."""
     if timeout is None or (seconds := seconds_of(timeout, "timeout")) > _YEAR_S:
         return None
     return max(1, round(max(seconds, 0.0) * 1000))
@@ -108,8 +108,8 @@ def build_request(prompt: Prompt, options: Options) -> Any:
     if options.constraint is not None:
         if not isinstance(options.constraint, Constraint):
             raise InvalidArgument(f"constraint is {options.constraint!r}: it must be a troupe.Constraint")
-        kind, text = options.constraint.kind, options.constraint.text.encode()
-        if kind not in _CONSTRAINTS:
+        kind, text = options.constraint.kind, utf8(options.constraint.text, "constraint.text")
+        if not isinstance(kind, str) or kind not in _CONSTRAINTS:
             raise InvalidArgument(f"constraint.kind is {kind!r}: it must be one of {', '.join(_CONSTRAINTS)}")
         check(lib.troupe_request_constraint(request, _CONSTRAINTS[kind], text, len(text)))
     if options.session is not None:

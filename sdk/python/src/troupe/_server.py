@@ -12,6 +12,7 @@ from ._core import Handle
 from ._library import lib, text_of
 from ._options import nanoseconds_of
 from ._request import c_string
+from ._single import Single
 from .errors import check
 
 
@@ -29,7 +30,7 @@ def keygen() -> KeyPair:
     return KeyPair(text_of(public), text_of(secret))
 
 
-class Server:
+class Server(Single):
     """An engine that others reach. Leaving its `with` closes it; the engine stays open."""
 
     def __init__(self, pointer: Any) -> None:

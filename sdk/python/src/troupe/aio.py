@@ -248,12 +248,12 @@ class AsyncEngine(Calls):
             steps.close()
 
     async def close(self, *, drain: float = 0.0) -> None:
-        """Idempotent. What still runs after `drain` seconds is cancelled, and hears of it."""
+        """As Engine.close: what still runs after `drain` seconds is cancelled, and hears of it."""
         drain_ns = nanoseconds_of(drain, "drain")
         loop = self._loop
         if loop is None:
             return
-        if not self._handle.closed:
+        if not self._handle.at_rest:
             self._sender = None
             await loop.run_in_executor(None, self._handle.close, drain_ns)
             self._hear()

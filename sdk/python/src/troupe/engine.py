@@ -132,7 +132,8 @@ class Engine(Calls):
         """The whole answer to a prompt: text, token ids, messages, or a list of parts.
 
         Keyword options: constraint, tools, documents, template_kwargs, session, timeout (seconds), priority,
-        adapter, client, add_special_tokens, add_generation_prompt."""
+        adapter, client, add_special_tokens, add_generation_prompt, task (score; encode_image and embed, whose
+        values are the result's `data`)."""
         with self.stream(prompt, images=images, sampling=sampling, **options) as stream:
             return stream.result()
 
@@ -189,11 +190,10 @@ class Engine(Calls):
             steps.close()
 
     def close(self, *, drain: float = 0.0) -> None:
-        """Gives what runs `drain` seconds (below 0: as long as it takes), then cancels it. Idempotent."""
+        """Gives what runs `drain` seconds (below 0: as long as it takes), then cancels it. Idempotent. Of several at
+        once on an engine of this process the least patient counts: close() ends a drain that is going on."""
         drain_ns = nanoseconds_of(drain, "drain")
         _open_engines.discard(self)
-        if self._handle.closed:
-            return
         self._handle.close(drain_ns)
 
     def __enter__(self) -> Engine:

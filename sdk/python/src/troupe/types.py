@@ -141,12 +141,16 @@ class Choice:
 
 @dataclass
 class Result:
-    """A whole answer; `text`, `tokens` and the rest are those of its first choice."""
+    """A whole answer; `text`, `tokens` and the rest are those of its first choice.
+
+    `data` is what the tasks encode_image and embed give, float32 of rows x columns: numpy.asarray(result.data), or
+    images=[troupe.Embedding(result.data)]."""
 
     choices: list[Choice]
     usage: Usage = Usage()
     timings: Timings = Timings()
     prompt_logprobs: list[list[Logprob]] | None = None
+    data: memoryview | None = None
 
     @property
     def text(self) -> str:

@@ -102,7 +102,7 @@ fn check_sizes() -> Result<(), Error> {
 
 /// As the library counts time; what does not fit is for ever.
 pub(crate) fn nanoseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(-1)
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn c_string(value: &str, field: &str) -> Result<CString, Error> {
@@ -371,15 +371,10 @@ impl Engine {
         Server::open(self, bind, options)
     }
 
-    /// Refuses new work, gives what runs `patience`, cancels the rest. Idempotent; dropping does it too.
+    /// Refuses new work, gives what runs `patience`, cancels the rest. Idempotent; dropping does it too. Of several
+    /// at once on an engine of this process the least patient counts, and each returns when it is closed.
     pub fn close(&self, patience: Duration) -> Result<(), Error> {
-        {
-            let mut closed = self.shared.closed.write().unwrap_or_else(|p| p.into_inner());
-            if *closed {
-                return Ok(());
-            }
-            *closed = true;
-        }
+        *self.shared.closed.write().unwrap_or_else(|p| p.into_inner()) = true;
         // SAFETY: the engine is alive until the last stream is gone.
         let result = unsafe { check(sys::troupe_engine_close(self.shared.raw(), nanoseconds(patience))) };
         // Every terminal event is in the queue now; the reader hands them on and ends.

@@ -247,10 +247,15 @@ impl Request {
         self
     }
 
-    /// From submission; then the request fails with [`Code::Deadline`].
-    pub fn timeout(self, limit: Duration) -> Self {
-        let milliseconds = limit.as_millis().max(1).to_string();
-        self.option("deadline_ms", milliseconds)
+    /// From submission; then the request fails with [`Code::Deadline`]. A millisecond at least; more than a year is
+    /// none.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+        self.options.retain(|(key, _)| key != "deadline_ms");
+        if limit > LONGEST {
+            return self;
+        }
+        self.option("deadline_ms", limit.as_millis().max(1).to_string())
     }
 
     /// Higher runs first, -100 to 100.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use troupe::{Answer, Code, Delta, Engine, Error, Failure, Image, Options, Pixels, Request, Sampling, Server, Session, Stream};
+use troupe::{Answer, Code, Delta, Engine, Error, Failure, Image, Options, Pixels, Request, Sampling, Server, ServerOptions, Session, Stream};
 
 const fn assert_send<T: Send>() {}
 const fn assert_sync<T: Sync>() {}
@@ -83,6 +83,35 @@ fn values_that_mean_something_else_in_c() {
     }
     let ragged = Image::Embedding { rows: 4, hidden: 8, values: vec![0.0; 40], grid: None };
     engine.generate(&Request::prompt("").image(ragged)).expect_err("no such rows");
+}
+
+#[test]
+fn the_longest_time_is_for_ever() {
+    let engine = open("echo:");
+    let session = engine.session_with(Some(Duration::MAX)).expect("a session");
+    assert!(session.state().expect("a state").lease_left > Duration::from_secs(100 * 365 * 24 * 3600));
+    let request = Request::prompt("x").timeout(Duration::from_nanos(1)).timeout(Duration::MAX);
+    assert_eq!(engine.generate(&request).expect("no deadline").text(), "x");
+    let window = ServerOptions { resume_window: Some(Duration::MAX), ..Default::default() };
+    let server = engine.serve("tcp://127.0.0.1:*", &window).expect("a server");
+    let patient = Options { connect_timeout: Some(Duration::MAX), ..Default::default() };
+    let far = Engine::open_with(server.endpoint(), patient).expect("connects");
+    far.close(Duration::MAX).expect("closes");
+}
+
+#[test]
+fn closing_cuts_short_a_drain_that_goes_on() {
+    let engine = open("echo:?step_ms=10");
+    let stream = engine.stream(&long()).expect("a stream");
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.close(Duration::MAX).expect("drains"));
+        std::thread::sleep(Duration::from_millis(100));
+        engine.close(Duration::ZERO).expect("closes");
+        // What runs has ended: its end is there already.
+        assert_eq!(stream.finish().expect_err("cancelled").code(), Code::Cancelled);
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "of 30");
 }
 
 #[test]
