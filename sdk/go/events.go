@@ -26,6 +26,7 @@ type ending struct {
 	finishReason string
 	usage        Usage
 	timings      Timings
+	data         *Embedding
 }
 
 func deltaOf(e *C.troupe_event) Delta {
@@ -54,6 +55,10 @@ func endingOf(e *C.troupe_event) *ending {
 		finishReason: finishNames[e.finish_reason],
 		usage:        Usage{int64(e.prompt_tokens), int64(e.cached_tokens), int64(e.completion_tokens), int64(e.image_tokens)},
 		timings:      Timings{time.Duration(e.queued_ns), time.Duration(e.first_token_ns), time.Duration(e.total_ns)},
+	}
+	if rows, columns := int(e.data_rows), int(e.data_columns); e.data != nil && rows*columns > 0 {
+		values := unsafe.Slice((*float32)(unsafe.Pointer(e.data)), rows*columns)
+		out.data = &Embedding{Values: append([]float32(nil), values...), Rows: rows, Hidden: columns}
 	}
 	if e.kind != C.TROUPE_EVENT_DONE {
 		out.err = borrowedError(e.error)

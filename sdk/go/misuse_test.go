@@ -236,6 +236,34 @@ func TestPicturesOfEveryKind(t *testing.T) {
 	}
 }
 
+// What the encoder makes of a picture stands for it.
+func TestRowsOfAPictureGivenBack(t *testing.T) {
+	e, err := Open("../../examples/model/lookout", &Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	picture := image.NewNRGBA(image.Rect(0, 0, 64, 48))
+	for i := range picture.Pix {
+		picture.Pix[i] = uint8(i * i % 251)
+	}
+	rows, err := e.Generate(context.Background(), Request{Images: []Image{PixelImage(picture)}, Task: "encode_image"})
+	if err != nil || rows.Data == nil || len(rows.Data.Values) != rows.Data.Rows*rows.Data.Hidden {
+		t.Fatalf("%+v %v", rows, err)
+	}
+	var answers [2]*Result
+	for i, one := range []Image{PixelImage(picture), EmbeddingImage(*rows.Data)} {
+		answers[i], err = e.Generate(context.Background(), Request{Parts: []Part{{Image: one}, {Text: "What is it?"}},
+			Sampling: Sampling{MaxTokens: Ptr[int32](4), Temperature: Ptr[float32](0)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if answers[0].Text != answers[1].Text || answers[1].Usage.Image != int64(rows.Data.Rows) || answers[0].Data != nil {
+		t.Errorf("%+v %+v", answers[0], answers[1])
+	}
+}
+
 func wide(from image.Image) image.Image {
 	out := image.NewNRGBA64(from.Bounds())
 	draw.Draw(out, out.Rect, from, image.Point{}, draw.Src)

@@ -192,4 +192,5 @@ type Result struct {
 	PromptLogprobs [][]Logprob
 	Usage          Usage
 	Timings        Timings
+	Data           *Embedding // of the tasks encode_image and embed; EmbeddingImage(*r.Data) gives a picture's back
 }

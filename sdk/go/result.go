@@ -41,5 +41,5 @@ func (c *collector) finish(end *ending) {
 		first.FinishReason = end.finishReason
 	}
 	c.Text, c.Tokens, c.FinishReason = first.Text, first.Tokens, first.FinishReason
-	c.Usage, c.Timings = end.usage, end.timings
+	c.Usage, c.Timings, c.Data = end.usage, end.timings, end.data
 }
