@@ -16,6 +16,7 @@ namespace {
 constexpr int32_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kMost = 1000.0F;  // far beyond sense, well within arithmetic
+constexpr float kRepetitionLeast = 0.001F;
 constexpr float kPenaltyMost = 2.0F;  // as OpenAI bounds them
 
 constexpr troupe_sampling sampling_defaults() {
@@ -46,8 +47,8 @@ Status take_floats(const troupe_sampling& s, SamplingParams& to) {
   TR_TRY(take_float("top_p", s.top_p, s.top_p > 0 && s.top_p <= 1, "above 0, at most 1", to.top_p));
   TR_TRY(take_float("min_p", s.min_p, within(s.min_p, 0, 1), "0 to 1", to.min_p));
   TR_TRY(take_float("repetition_penalty", s.repetition_penalty,
-                    s.repetition_penalty > 0 && s.repetition_penalty <= kMost,
-                    "above 0, at most 1000", to.repetition_penalty));
+                    within(s.repetition_penalty, kRepetitionLeast, kMost), "0.001 to 1000",
+                    to.repetition_penalty));
   TR_TRY(take_float("presence_penalty", s.presence_penalty,
                     within(s.presence_penalty, -kPenaltyMost, kPenaltyMost), "-2 to 2",
                     to.presence_penalty));

@@ -591,7 +591,7 @@ typedef struct troupe_sampling {
   float temperature;        /* 0 .. 1000; 0 takes the likeliest; default 1 */
   float top_p;              /* (0, 1]; default 1 */
   float min_p;              /* [0, 1]; default 0 */
-  float repetition_penalty; /* (0, 1000]; default 1 */
+  float repetition_penalty; /* 0.001 .. 1000; default 1 */
   float presence_penalty;   /* -2 .. 2; default 0 */
   float frequency_penalty;  /* -2 .. 2; default 0 */
   int32_t top_k;            /* >= 0; 0 is no limit; default 0 */

@@ -96,7 +96,9 @@ static void sampling(troupe_request *request) {
   s.min_p = -1;
   sampling_field(request, "min_p", &s);
   s.repetition_penalty = 0;
-  sampling_field(request, "repetition_penalty", &s);
+  sampling_field(request, "repetition_penalty is 0: it must be 0.001 to 1000", &s);
+  s.repetition_penalty = 0.0005f;
+  sampling_field(request, "repetition_penalty is 0.0005: it must be 0.001 to 1000", &s);
   s.presence_penalty = INFINITY;
   sampling_field(request, "presence_penalty", &s);
   s.presence_penalty = 3;
