@@ -610,7 +610,8 @@ typedef struct troupe_sampling {
   size_t n_stop_tokens;
   const char *const *bad_words; /* never said */
   size_t n_bad_words;
-  const int32_t *bias_tokens;   /* n_bias tokens, and what is added to the logit of each */
+  const int32_t *bias_tokens;   /* n_bias tokens, and what is added to the logit of each: -INFINITY, or
+                                   within 1e30; where no token is left to draw the request fails */
   const float *bias_values;
   size_t n_bias;
 } troupe_sampling;
