@@ -53,7 +53,7 @@ INSTANTIATE_TEST_SUITE_P(
     Bodies, EngineRefusal,
     testing::Values(Wrong{"top_p", 0, "'top_p' is 0: it must be above 0, at most 1"},
                     Wrong{"repetition_penalty", 5000,
-                          "'repetition_penalty' is 5000: it must be above 0, at most 1000"},
+                          "'repetition_penalty' is 5000: it must be 0.001 to 1000"},
                     Wrong{"min_tokens", 17, "'min_tokens' is 17: more than max_tokens, 16"},
                     Wrong{"stop", json{"a", ""}, "'stop[1]' is empty"},
                     Wrong{"bad_words", json{""}, "'bad_words[0]' is empty"},
