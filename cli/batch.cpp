@@ -137,7 +137,6 @@ void Batch::hear(troupe_queue* queue) {
 // What is finished is in its place before anything else is waited for: a reader sees it, and no
 // crash takes it back.
 bool Batch::write_finished(Sink& sink) {
-  const size_t before = written;
   while (!jobs.empty() && jobs.front()->finished()) {
     Job& job = *jobs.front();
     if (!job.error && job.answer->error()) job.error = job.answer->error();
@@ -149,7 +148,7 @@ bool Batch::write_finished(Sink& sink) {
     jobs.pop_front();
     if (written % kTidyLines == 0) malloc_trim(0);
   }
-  return written == before ? !sink.failed() : sink.flush();
+  return sink.flush();
 }
 
 // Lines held are bounded too: a slow first request must not pull a whole file into memory.

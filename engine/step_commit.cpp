@@ -19,7 +19,7 @@ bool is_sound(const StepToken& t, bool drawn, int32_t vocab, size_t tops) {
 }
 
 // Why a draw gave no token: a request's own affair, and no fault of the device.
-Status undrawn(const StepToken& t, size_t index) {
+Status undrawn(const StepToken& t, int32_t index) {
   const std::string at = " at token " + std::to_string(index) + " of the answer";
   if (std::isnan(t.logprob)) {
     return internal_error("the model gave logits that are not numbers (NaN)" + at +
@@ -140,7 +140,7 @@ void Scheduler::State::take_token(const StepResult& result, const StepToken& tok
   --s.progress.pending;
   const auto index = static_cast<int32_t>(s.progress.output.size());
   if (token.token == kNothingDrawn) {
-    return end_job(*s.job, EventKind::failed, undrawn(token, s.progress.output.size()), now_ns, out);
+    return end_job(*s.job, EventKind::failed, undrawn(token, index), now_ns, out);
   }
   s.progress.output.push_back(token.token);
   ++stats.completion_tokens;
