@@ -17,6 +17,8 @@ struct GemmOperands {
   int m = 0, n = 0, k = 0;  // k a multiple of 8
   DType dtype = DType::bf16;  // f16 or bf16: input, weight, bias
   const void* weight = nullptr;  // rows readable up to the next multiple of 16
+  const void* slim = nullptr;  // the same weight as slim_weight.hpp packs it, or null
+  bool slim_paired = false;  // its strips are 8 rows of the upper half and 8 of the lower
   const void* input = nullptr;
   int64_t input_stride = 0;
   const void* bias = nullptr;  // null, or n

@@ -6,6 +6,8 @@
 #include "kernels/cuda/product_test.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
+#include "kernels/cuda/slim_gemm.hpp"
+#include "kernels/cuda/slim_weight.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
 
 namespace troupe::cuda {
@@ -43,8 +45,8 @@ class Head {
         numbers_(numbers_of(c.m, c.n, c.k)),
         product_({.m = c.m, .n = c.n, .k = c.k, .dtype = c.dtype},
                  {inputs(), values(weight_rows(c.n) * k()), biases()},
-                 std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
-                          wide_gemm_partials_bytes(multiprocessors())),
+                 std::max({skinny_gemm_partials_bytes(kSkinnyRowsMax), slim_gemm_partials_bytes(),
+                           wide_gemm_partials_bytes(multiprocessors())}),
                  std::max(skinny_gemm_counters(c.n), wide_gemm_counters(multiprocessors()))),
         logits_(m_ * static_cast<size_t>(c.n)),
         best_(m_),
@@ -186,6 +188,23 @@ void check_skinny(const HeadCase& c, int strips = -1, int parts = -1, bool fixed
           });
 }
 
+// By the weight packed.
+void check_slim(const HeadCase& c, const SlimCut& cut) {
+  const SlimShape shape = {c.n, c.k};
+  OnDevice<uint8_t> slim(shape.bytes());
+  OnDevice<uint32_t> listed(1);
+  compare(c, "slim, strips " + std::to_string(cut.strips) + " parts " + std::to_string(cut.parts),
+          [&](const GemmOperands& g) {
+            listed.zero();
+            TR_CUDA_TRY(slim_pack(shape, g.weight, slim.get(), listed.get(), nullptr));
+            EXPECT_LE(listed.read()[0], shape.list_room());
+            SlimGemm s{g};
+            s.slim = slim.get();
+            s.cut = cut;
+            return slim_gemm(s, multiprocessors(), nullptr);
+          });
+}
+
 // Beside logits that wide_gemm writes.
 void check_tall(const HeadCase& c, int rows) {
   const int sms = multiprocessors();
@@ -275,6 +294,19 @@ TEST(Likeliest, OfFewRows) {
     check_skinny({m, 70000, 64, kKinds[(m + 2) % 4]});
     for (const int strips : {1, 3, 6, 8, 14, 16}) check_skinny({m, 1200, 1096, kind}, strips, 3);
     check_skinny({m, 1003, 520, kind}, -1, -1, true);
+  }
+}
+
+TEST(Likeliest, OfSlimWeights) {
+  TR_NEEDS_SM90();
+  for (const int m : {1, 8, 9, 16, 17, 32, 33, 64}) {
+    const Kind kind = m % 2 == 0 ? Kind::barred : Kind::any,
+               other = m % 2 == 0 ? Kind::poisoned : Kind::any;
+    for (const int strips : {3, 4, 7, 8, 14, 16}) {
+      if (!slim_cut_fits(m, {strips, 1})) continue;
+      check_slim({m, 1200, 1096, kind}, {strips, 3});
+      check_slim({m, 20003, 136, other}, {strips, 1});
+    }
   }
 }
 

@@ -298,7 +298,7 @@ cudaError_t run(const SkinnyGemm& a, int multiprocessors, cudaStream_t stream) {
   p.output = a.output;
   p.output_stride = a.output_stride;
   p.output_f32 = a.output_f32;
-  p.gated = a.gated_silu;
+  p.gated = p.paired = a.gated_silu;
   p.likeliest = a.likeliest;
   p.partials = a.partials;
   p.counters = a.counters;

@@ -21,6 +21,7 @@ struct Params {
   float* partials;
   uint32_t* counters;  // per tile; before them the next free chunk and how many blocks are done
   bool output_f32, gated;
+  bool paired;  // a strip is 8 rows of the weight's upper half and the 8 beside them below
   int64_t plane;  // parts stay apart, each in a plane of so many sums; 0: they meet
 };
 
@@ -33,15 +34,16 @@ __device__ __forceinline__ void store(const Params& p, int64_t row, int column, 
   }
 }
 
-// `strip` counts 16 weight rows: 8 and 8 following, or 8 of the gate and 8 of the up projection.
+// `strip` counts 16 weight rows: 8 and 8 following, or (paired) 8 of the gate and 8 of the up
+// projection.
 template <class T>
 __device__ __forceinline__ void write_pair(const Params& p, int strip, int x, float upper,
                                            float lower) {
   const int g = threadIdx.x % 32 / 4;
-  const int row = strip * (p.gated ? 8 : 16) + g;
-  const int width = p.gated ? p.n / 2 : p.n;
+  const int row = strip * (p.paired ? 8 : 16) + g;
+  const int width = p.paired ? p.n / 2 : p.n;
   if (row >= width || x >= p.m) return;
-  const int other = row + (p.gated ? width : 8);
+  const int other = row + (p.paired ? width : 8);
   if (const T* bias = static_cast<const T*>(p.bias)) {
     upper += to_float(bias[row]);
     lower += other < p.n ? to_float(bias[other]) : 0.0F;
@@ -94,8 +96,7 @@ __device__ __forceinline__ void leave_part(const Params& p, int chunk, const flo
 #pragma unroll
   for (int j = 0; j < kN / 2; ++j) {
     const int row = j / 4 * 8 + t * 2 + (j & 1), half = (j & 2) * 4;
-    if (row < p.m && column + half < p.n)
-      plane[row * p.output_stride + column + half] = sum[j];
+    if (row < p.m && column + half < p.n) plane[row * p.output_stride + column + half] = sum[j];
   }
 }
 

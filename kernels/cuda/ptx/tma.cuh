@@ -57,6 +57,15 @@ __device__ __forceinline__ void load_row(void* to, const void* from, uint32_t by
       : "memory");
 }
 
+__device__ __forceinline__ void load_row(SharedPlace to, const void* from, uint32_t bytes,
+                                         SharedPlace bar, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(to.address),
+      "l"(from), "r"(bytes), "r"(bar.address), "l"(policy)
+      : "memory");
+}
+
 // Brings a box as far as L2, ahead of the copy that wants it.
 __device__ __forceinline__ void prefetch_box(const CUtensorMap* map, int32_t c0, int32_t c1,
                                              int32_t c2, int32_t c3) {

@@ -3,7 +3,8 @@
 // Operands lie in shared memory in rows of 128 bytes under the 128-byte swizzle that the bulk
 // tensor copies write: a descriptor holds the address and the distance of eight such rows. wgmma_ss
 // takes both operands from there, k running along the rows. wgmma_rs takes A from registers and B
-// with k running down the rows (a transposed B): values in attention.
+// with k running down the rows (a transposed B): values in attention. wgmma_rows takes A from
+// registers too, and B as wgmma_ss does.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -60,6 +61,9 @@ __device__ __forceinline__ void wgmma_ss(float (&d)[kN / 2], uint64_t a, uint64_
 template <class T, int kN>
 __device__ __forceinline__ void wgmma_rs(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b,
                                          bool accumulate);
+template <class T, int kN>
+__device__ __forceinline__ void wgmma_rows(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b,
+                                           bool accumulate);
 
 // The instruction names each of its sums, N / 2 of them: first those names, then the sums
 // themselves, each list the one before and some more.
@@ -118,29 +122,37 @@ TR_WGMMA_SS(208, 104, 104, 105, 106)
 TR_WGMMA_SS(224, 112, 112, 113, 114)
 TR_WGMMA_SS(256, 128, 128, 129, 130)
 
-#define TR_WGMMA_RS_OF(T, type, n, sums, a0, a1, a2, a3, b_name, p_name)                      \
-  template <>                                                                                 \
-  __device__ __forceinline__ void wgmma_rs<T, n>(float(&d)[sums], const uint32_t(&a)[4],      \
-                                                 uint64_t b, bool accumulate) {               \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_name                                 \
-                 ", 0;\n"                                                                     \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type              \
-                 " {" TR_NAMES##sums "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_name \
-                                     ", p, 1, 1, 1;\n}\n"                                     \
-                 : TR_SUMS##sums(0)                                                           \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                        \
-                   "r"(static_cast<int32_t>(accumulate)));                                    \
+#define TR_WGMMA_A_OF(name, down, T, type, n, sums, a0, a1, a2, a3, b_name, p_name)              \
+  template <>                                                                                    \
+  __device__ __forceinline__ void name<T, n>(float(&d)[sums], const uint32_t(&a)[4], uint64_t b, \
+                                             bool accumulate) {                                  \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_name                                    \
+                 ", 0;\n"                                                                        \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type                 \
+                 " {" TR_NAMES##sums "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_name    \
+                                     ", p, 1, 1, " down ";\n}\n"                                 \
+                 : TR_SUMS##sums(0)                                                              \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                           \
+                   "r"(static_cast<int32_t>(accumulate)));                                       \
   }
-#define TR_WGMMA_RS(n, sums, a0, a1, a2, a3, b_name, p_name)                     \
-  TR_WGMMA_RS_OF(__nv_bfloat16, "bf16", n, sums, a0, a1, a2, a3, b_name, p_name) \
-  TR_WGMMA_RS_OF(__half, "f16", n, sums, a0, a1, a2, a3, b_name, p_name)
+#define TR_WGMMA_RS(n, sums, ...)                                           \
+  TR_WGMMA_A_OF(wgmma_rs, "1", __nv_bfloat16, "bf16", n, sums, __VA_ARGS__) \
+  TR_WGMMA_A_OF(wgmma_rs, "1", __half, "f16", n, sums, __VA_ARGS__)
+#define TR_WGMMA_ROWS(n, sums, ...) \
+  TR_WGMMA_A_OF(wgmma_rows, "0", __nv_bfloat16, "bf16", n, sums, __VA_ARGS__)
 
 TR_WGMMA_RS(64, 32, 32, 33, 34, 35, 36, 37)
 TR_WGMMA_RS(80, 40, 40, 41, 42, 43, 44, 45)
 TR_WGMMA_RS(128, 64, 64, 65, 66, 67, 68, 69)
 
+TR_WGMMA_ROWS(8, 4, 4, 5, 6, 7, 8, 9)
+TR_WGMMA_ROWS(16, 8, 8, 9, 10, 11, 12, 13)
+TR_WGMMA_ROWS(32, 16, 16, 17, 18, 19, 20, 21)
+TR_WGMMA_ROWS(64, 32, 32, 33, 34, 35, 36, 37)
+
+#undef TR_WGMMA_ROWS
 #undef TR_WGMMA_RS
-#undef TR_WGMMA_RS_OF
+#undef TR_WGMMA_A_OF
 #undef TR_WGMMA_SS
 #undef TR_WGMMA_SS_OF
 #undef TR_SUMS128
