@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/devices.hpp"
+#include "actors/live_options.hpp"
 #include "actors/loaded_encoder.hpp"
 #include "actors/loaded_executor.hpp"
 #include "actors/local_port.hpp"
@@ -75,10 +76,10 @@ json text_json(const std::string& folder, const EngineOptions& options) {
 
 Result<std::string> inspect_folder(const std::string& folder, const EngineOptions& given) {
   try {
-    TR_TRY(check_options(given));
+    TR_ASSIGN(EngineOptions options, take_opening_settings(given));
+    TR_TRY(check_options(options));
     LoadRequest request;
-    TR_ASSIGN(request.device, choose_device(given.device));
-    EngineOptions options = given;
+    TR_ASSIGN(request.device, choose_device(options.device));
     options.block_tokens = block_tokens_of(request.device, options.block_tokens);
     request.options = options;
     request.load = load_options(options);

@@ -17,9 +17,11 @@ namespace {
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};
 constexpr std::string_view kFixed[] = {
-    "device",        "threads",       "dtype",          "kv_dtype",       "load_format",
-    "chat_template", "max_sequences", "context_length", "kv_bytes",       "block_tokens",
-    "overlap",       "deterministic", "seed",           "tensor_parallel"};
+    "device",        "threads",       "dtype",          "kv_dtype",        "load_format",
+    "chat_template", "max_sequences", "context_length", "kv_bytes",        "block_tokens",
+    "overlap",       "deterministic", "seed",           "tensor_parallel", "packed_weights"};
+
+constexpr std::string_view kPackedWeights = "packed_weights";
 
 Status bad_value(std::string_view key, std::string_view value, const std::string& wanted) {
   return invalid(std::string(key) + ": \"" + std::string(value) + "\" is no value of it; give " +
@@ -114,6 +116,17 @@ Status check_live_option(std::string_view key) {
       "option \"" + std::string(key) + "\" " +
       (fixed ? "is fixed once an engine is open: close it and open another" : "is unknown") +
       "; an open engine takes " + known);
+}
+
+Result<EngineOptions> take_opening_settings(EngineOptions options) {
+  auto& settings = options.extra;
+  for (const auto& [key, value] : settings) {
+    if (key != kPackedWeights) continue;
+    if (value != "auto" && value != "off") return bad_value(key, value, "auto or off");
+    options.packed_weights = value == "auto";
+  }
+  std::erase_if(settings, [](const auto& setting) { return setting.first == kPackedWeights; });
+  return options;
 }
 
 Status LiveOptions::set(Cast& cast, std::string_view key, std::string_view value) {

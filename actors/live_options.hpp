@@ -26,6 +26,9 @@ class LiveOptions {
   EngineOptions options_;
 };
 
+// Settings that hold from the opening on go from `extra` to fields of their own: packed_weights.
+Result<EngineOptions> take_opening_settings(EngineOptions options);
+
 // Refuses what set() would refuse for its key, before there is an engine.
 Status check_live_option(std::string_view key);
 

@@ -7,6 +7,7 @@
 #include "base/limits.hpp"
 #include "engine/executor_core.hpp"
 #include "engine/step_defaults.hpp"
+#include "kernels/packed_weights.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -107,6 +108,16 @@ engine::MemoryRequest memory_request(const LoadRequest& request,
   return memory;
 }
 
+// What comes after the backend's own: the model's steps, and eyes on the same device.
+void say_what_copies_leave(Backend& backend, const LoadRequest& request, const models::Model& model,
+                           const engine::SchedulerConfig& config) {
+  auto* const copies = dynamic_cast<PackedWeights*>(&backend);
+  if (copies == nullptr) return;
+  if (!request.options.packed_weights) copies->keep_weights_plain();
+  const auto eyes = static_cast<size_t>(request.eyes == nullptr ? 0 : request.vision.total());
+  copies->leave_free(model.workspace_bytes(config.step_rows, config.logit_rows) + eyes);
+}
+
 }  // namespace
 
 models::LoadOptions load_options(const EngineOptions& options) {
@@ -145,6 +156,7 @@ Result<std::unique_ptr<engine::StepExecutor>> load_executor(const LoadRequest& r
     made->device = backend->info();
     known = std::move(made);
   }
+  say_what_copies_leave(*backend, request, *model, known->scheduler);
   engine::ExecutorOptions options;
   options.slots = known->scheduler.slots;
   options.rows_max = known->scheduler.step_rows;

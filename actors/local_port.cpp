@@ -254,8 +254,9 @@ Result<std::unique_ptr<EnginePort>> open_model(const std::string& folder, Engine
 }  // namespace
 
 Result<std::unique_ptr<EnginePort>> open_local_port(const std::string& endpoint,
-                                                    const EngineOptions& options,
+                                                    const EngineOptions& given,
                                                     LoadProgress progress) {
+  TR_ASSIGN(const EngineOptions options, take_opening_settings(given));
   TR_TRY(check_options(options));
   try {
     if (endpoint.starts_with("echo:")) return open_echo(endpoint, options, progress);

@@ -397,10 +397,26 @@ TEST(LocalPort, OptionsOfAnOpenEngine) {
   EXPECT_NE(refusal("prefix_reuse", "perhaps").find("1 or 0"), std::string::npos);
   EXPECT_NE(refusal("log_level", "loud").find("trace, debug"), std::string::npos);
   EXPECT_NE(refusal("device", "cpu").find("fixed once an engine is open"), std::string::npos);
+  EXPECT_NE(refusal("packed_weights", "off").find("fixed once an engine is open"),
+            std::string::npos);
   EXPECT_NE(refusal("warp", "9").find("an open engine takes log_level, max_waiting"),
             std::string::npos);
   options.extra = {{"max_waiting", "-1"}};
   EXPECT_EQ(open_local_port("echo:", options, {}).status().code(), Code::invalid);
+}
+
+TEST(LocalPort, PackedWeightsAreASettingOfOpening) {
+  EXPECT_NE(open_echo("echo:", {})->info()->config_json.find("\"packed_weights\":\"auto\""),
+            std::string::npos);
+  EngineOptions options;
+  options.extra = {{"packed_weights", "off"}, {"max_waiting", "7"}};
+  const std::string config = open_echo("echo:", options)->info()->config_json;
+  EXPECT_NE(config.find("\"packed_weights\":\"off\""), std::string::npos) << config;
+  EXPECT_NE(config.find("\"max_waiting\":7"), std::string::npos) << config;
+  options.extra = {{"packed_weights", "perhaps"}};
+  const Status refused = open_local_port("echo:", options, {}).status();
+  EXPECT_EQ(refused.code(), Code::invalid);
+  EXPECT_NE(refused.message().find("auto or off"), std::string::npos) << refused.message();
 }
 
 TEST(LocalPort, OpeningSaysHowFarItIsAndMayBeGivenUp) {

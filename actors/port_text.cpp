@@ -151,6 +151,7 @@ std::string options_json(const EngineOptions& o) {
                                {"prefix_reuse", o.prefix_reuse},
                                {"overlap", o.overlap},
                                {"deterministic", o.deterministic},
+                               {"packed_weights", o.packed_weights ? "auto" : "off"},
                                {"seed", o.seed},
                                {"session_lease_ns", o.session_lease_ns}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

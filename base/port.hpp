@@ -46,6 +46,7 @@ struct EngineOptions {
   bool prefix_reuse = true;
   bool overlap = true;  // false: the no-overlap twin, the executable specification
   bool deterministic = false;
+  bool packed_weights = true;  // second copies that few rows read quicker, where memory is left
   uint64_t seed = 0;  // of dummy weights
   int64_t session_lease_ns = 600'000'000'000;
   std::vector<std::pair<std::string, std::string>>

@@ -186,7 +186,8 @@ Measured measure_serving(const Bench& bench, troupe_engine* handle, const troupe
 ordered_json device_memory(troupe_engine* engine) {
   const std::string metrics = metrics_of(engine);
   ordered_json shares;
-  for (const char* what : {"context", "modules", "graphs", "weights", "cache", "workspace"}) {
+  for (const char* what : {"context", "modules", "graphs", "weights", "packed_weights", "cache",
+                           "workspace"}) {
     const double bytes = metric_of(metrics, "device_memory_bytes", what);
     if (!std::isnan(bytes)) shares[what] = static_cast<int64_t>(bytes);
   }

@@ -8,7 +8,8 @@
 
 namespace troupe {
 
-// Device memory by what took it: "context", "modules", "graphs", "allocated".
+// Device memory by what took it: "context", "modules", "graphs", "packed_weights" (copies beside the
+// plain ones, packed_weights.hpp), "allocated" (all else).
 struct MemoryShare {
   std::string what;
   int64_t bytes = 0;

@@ -93,8 +93,8 @@ Status CudaBackend::start(int32_t device) {
   if (lt.ok()) lt_ = std::move(*lt);
   TR_TRY(grow(gemm_workspace_, kGemmWorkspace, "cuBLASLt's workspace"));
   TR_TRY(grow(partials_,
-              std::max(skinny_gemm_partials_bytes(kSkinnyRowsMax),
-                       wide_gemm_partials_bytes(multiprocessors_)),
+              std::max({skinny_gemm_partials_bytes(kSkinnyRowsMax), slim_gemm_partials_bytes(),
+                        wide_gemm_partials_bytes(multiprocessors_)}),
               "shared sums"));
   return grow(counters_, skinny_gemm_counters(1 << 22) * sizeof(uint32_t), "counters", true);
 }
@@ -128,11 +128,13 @@ void CudaBackend::check(cudaError_t error, const char* what) {
 std::vector<MemoryShare> CudaBackend::memory_shares() const {
   use();
   const int64_t context = context_bytes(device_), allocated = device_bytes_held(device_);
+  const auto packed = static_cast<int64_t>(slims_->bytes());
   const int64_t modules = device_bytes_used() - context - allocated - graph_bytes_;
   return {{"context", context},
           {"modules", std::max(modules, int64_t{0})},
           {"graphs", graph_bytes_},
-          {"allocated", allocated}};
+          {"packed_weights", packed},
+          {"allocated", allocated - packed}};
 }
 
 Status CudaBackend::grow(DeviceArea& area, size_t bytes, std::string_view what, bool zeroed) {
@@ -185,6 +187,7 @@ Result<std::unique_ptr<KvCache>> CudaBackend::create_cache(const KvCacheSpec& sp
   use();
   decodes_ = true;
   cache_blocks_ += spec.blocks;
+  cache_layers_ += static_cast<size_t>(spec.layers);
   return CudaKvCache::create(spec);
 }
 
@@ -221,7 +224,10 @@ Status CudaBackend::reserve_steps(int32_t slots, int32_t rows_max, int32_t logit
   vocab_ = vocab;
   for (InFlight& f : ring_) TR_TRY(f.results.prepare(logit_rows_max));
   if (!decodes_) TR_TRY(go_first());
-  return tune_products();
+  TR_TRY(pack_weights());
+  TR_TRY(tune_products());
+  give_idle_copies_back();
+  return ok_status();
 }
 
 // A tower's kernels go before those of a language model on the same device. The language model has

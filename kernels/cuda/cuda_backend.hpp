@@ -35,10 +35,13 @@
 #include "kernels/cuda/likeliest_gemm.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "kernels/cuda/skinny_gemm.hpp"
+#include "kernels/cuda/slim_gemm.hpp"
+#include "kernels/cuda/slim_store.hpp"
 #include "kernels/cuda/step_plan.hpp"
 #include "kernels/cuda/step_results.hpp"
 #include "kernels/cuda/wide_gemm.hpp"
 #include "kernels/device_account.hpp"
+#include "kernels/packed_weights.hpp"
 
 namespace troupe::cuda {
 
@@ -49,8 +52,10 @@ constexpr int64_t kRowsTimed = 512;
 // shapes says, skinny_gemm or cuBLASLt.
 struct ByCublaslt {};
 using LargeCut = std::variant<std::monostate, ByCublaslt, WideCut, GatedTile, LikeliestTile>;
+// How a product is cut whose parts the norm behind it adds up.
+using ApartCut = std::variant<SkinnyCut, SlimCut>;
 
-class CudaBackend final : public Backend, public DeviceAccount {
+class CudaBackend final : public Backend, public DeviceAccount, public PackedWeights {
  public:
   static Result<std::unique_ptr<Backend>> open(int32_t device);
   ~CudaBackend() override;
@@ -84,6 +89,8 @@ class CudaBackend final : public Backend, public DeviceAccount {
   [[nodiscard]] std::vector<MemoryShare> memory_shares() const override;
   [[nodiscard]] int64_t waited_ns() const override { return waited_ns_; }
   [[nodiscard]] int64_t recorded_ns() const override { return recorded_ns_; }
+  void keep_weights_plain() override { packs_weights_ = false; }
+  void leave_free(size_t bytes) override { free_for_others_ = bytes; }
 
   void embed(const Batch& batch, const EmbedArgs& args) override;
   void inject(const Batch& batch, const InjectArgs& args) override;
@@ -130,6 +137,12 @@ class CudaBackend final : public Backend, public DeviceAccount {
     DType dtype;
     bool bias, gated;
     auto operator<=>(const ProductShape&) const = default;
+  };
+
+  // What timing found for a slim weight (slim_product.cpp).
+  struct SlimChoice {
+    SlimCut cut;  // strips 0: the plain weight is as quick
+    bool apart = false;  // its parts are left to the norm behind it, where there is one
   };
 
   struct Bench;
@@ -181,10 +194,20 @@ class CudaBackend final : public Backend, public DeviceAccount {
            std::holds_alternative<LikeliestTile>(cut);
   }
   cudaError_t run_large(const GemmOperands& gemm, const LargeCut& cut);
-  // How a product is cut whose parts the norm behind it adds up; null: it is better written whole.
-  [[nodiscard]] const SkinnyCut* apart_cut_of(const GemmOperands& gemm) const;
+  // None: it is better written whole.
+  [[nodiscard]] std::optional<ApartCut> apart_cut_of(const GemmOperands& gemm) const;
+  static int parts_of(const ApartCut& cut) {
+    return std::visit([](const auto& c) { return c.parts; }, cut);
+  }
   [[nodiscard]] bool norm_takes_waiting(const NormArgs& args) const;
-  cudaError_t leave_parts(const GemmOperands& gemm, const SkinnyCut& cut);
+  cudaError_t leave_parts(const GemmOperands& gemm, const ApartCut& cut);
+  std::unique_ptr<DeviceBuffer> watched(const LinearPart& part,
+                                        std::unique_ptr<DeviceBuffer> values);
+  Status pack_weights();
+  void give_idle_copies_back();
+  // Null: another way is quicker, or the weight has no slim copy.
+  [[nodiscard]] const SlimChoice* slim_choice_of(const GemmOperands& gemm) const;
+  cudaError_t run_slim(const GemmOperands& gemm, const SlimChoice& choice);
   [[nodiscard]] GemmOperands operands_of(const LinearPart& weight, const Matrix& input,
                                          const Matrix& output) const;
   [[nodiscard]] GemmOperands operands_of(const Bench& bench) const;
@@ -231,6 +254,12 @@ class CudaBackend final : public Backend, public DeviceAccount {
   bool as_chosen(const Bench& bench, const void* weight);
   bool run_layers(Bench& bench, const Way& way);
   std::vector<double> race_in_layers(Bench& bench, const Ways& ways);
+  // Slim weights, against what is chosen without them (tuning_slim.cpp).
+  Status find_slims(Bench& bench);
+  [[nodiscard]] GemmOperands operands_at(const Bench& bench, const void* weight) const;
+  Ways ways_of_slim(Bench& bench);
+  void tune_slim(Bench& bench);
+  void tune_slim_head(Bench& bench);
   Status go_first();
   using Benches = std::vector<std::unique_ptr<Bench>>;
   Status tune_cublaslt(Bench& bench);
@@ -245,6 +274,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   [[nodiscard]] Noise noise_for(const std::vector<ProductShape>& shapes) const;
   Status make_noise(Noise& noise);
   Benches benches_of(const std::vector<ProductShape>& shapes, const Noise& noise) const;
+  [[nodiscard]] size_t timing_bytes(const std::vector<ProductShape>& shapes) const;
   Status tune_products();
 
   mutable DeviceInfo info_;
@@ -267,6 +297,7 @@ class CudaBackend final : public Backend, public DeviceAccount {
   const StepPlan* unplaced_ = nullptr;  // of the step that has begun, until its first op
   const void* plan_next_ = nullptr;  // PlanHead::next of the plan that the device has by then
   int64_t cache_blocks_ = 0;  // of the caches that the next steps will have
+  size_t cache_layers_ = 0;  // of all caches so far
   int32_t slots_ = 0, rows_max_ = 0, logit_rows_max_ = 0, vocab_ = 0, heads_per_kv_ = 1,
           latent_heads_ = 0;
   std::unordered_map<uint64_t, Graph> graphs_;
@@ -282,6 +313,10 @@ class CudaBackend final : public Backend, public DeviceAccount {
   std::map<ProductKey, std::map<int64_t, SkinnyCut>> cuts_;
   std::map<ProductKey, std::map<int64_t, LargeCut>> larges_;
   std::map<std::tuple<int, int, int>, SkinnyCut> aparts_;  // by n, k and rows at most
+  std::map<ProductKey, std::map<int64_t, SlimChoice>> slim_choices_;
+  const std::shared_ptr<SlimStore> slims_ = std::make_shared<SlimStore>();  // outlived by weights
+  bool packs_weights_ = true;
+  size_t free_for_others_ = 0;  // of device memory, which packed weights leave
   std::vector<ProductShape> products_;  // placed since products were last tuned, in that order
   StepResult spare_;  // finish_step() fills it again
   std::optional<LinearArgs> waiting_;

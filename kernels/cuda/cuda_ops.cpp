@@ -109,7 +109,7 @@ Result<LinearWeight> CudaBackend::place(const LinearWeight& host,
   merged.group_size =
       host.parts.size() == 2 && host.parts[0].values.rows == host.parts[1].values.rows ? 2 : 0;
   remember_product(merged);
-  arena.push_back(std::move(values));
+  arena.push_back(watched(merged, std::move(values)));
   arena.push_back(std::move(bias));
   return placed;
 }
@@ -123,6 +123,9 @@ GemmOperands CudaBackend::operands_of(const LinearPart& w, const Matrix& x, cons
   g.k = static_cast<int>(w.values.cols);
   g.dtype = w.values.dtype;
   g.weight = w.values.data;
+  const SlimStore::Slim slim = slims_->of(w.values.data);
+  g.slim = slim.data;
+  g.slim_paired = slim.paired;
   g.input = x.data;
   g.input_stride = x.stride;
   g.bias = w.bias.data;
@@ -199,6 +202,8 @@ void CudaBackend::product(const LinearPart& w, const Matrix& x, const Matrix& y)
   if (x.rows == 0 || y.cols == 0) return;
   const GemmOperands operands = operands_of(w, x, y);
   const bool one_type = y.dtype == w.values.dtype || y.dtype == DType::f32;
+  if (const SlimChoice* slim = slim_choice_of(operands); one_type && slim != nullptr)
+    return check(run_slim(operands, *slim), "linear");
   if (const LargeCut cut = large_cut_of(operands); one_type && is_ours(cut))
     return check(run_large(operands, cut), "linear");
   if (one_type && !rows_independent_ && narrow_gemm_fits(operands))
@@ -260,13 +265,13 @@ bool CudaBackend::may_gate(const LinearArgs& a) const {
   if (w.group_size != 2 || a.output.dtype != w.values.dtype) return false;
   SkinnyGemm gated{operands_of(w, a.input, a.output)};
   gated.gated_silu = true;
-  return takes_skinny(gated) || is_ours(large_cut_of(gated));
+  return slim_choice_of(gated) != nullptr || takes_skinny(gated) || is_ours(large_cut_of(gated));
 }
 
 bool CudaBackend::may_leave_parts(const LinearArgs& a) const {
   const LinearPart& w = a.weight->parts[0];
   return a.output.dtype == w.values.dtype &&
-         apart_cut_of(operands_of(w, a.input, a.output)) != nullptr;
+         apart_cut_of(operands_of(w, a.input, a.output)).has_value();
 }
 
 // ---- the head, when likeliest tokens are all that is asked for ----
@@ -282,13 +287,16 @@ bool CudaBackend::may_draw(const StepPlan& plan, const LinearArgs& a) const {
       a.output.rows != plan.counts.logit_rows)
     return false;
   const GemmOperands g = likeliest_of(a);
-  return is_ours(large_cut_of(g)) || takes_skinny(SkinnyGemm{g});
+  return slim_choice_of(g) != nullptr || is_ours(large_cut_of(g)) || takes_skinny(SkinnyGemm{g});
 }
 
 cudaError_t CudaBackend::draw_from_product(const Sampling& s) {
   const GemmOperands g = likeliest_of(*std::exchange(waiting_, std::nullopt));
+  const SlimChoice* slim = slim_choice_of(g);
   const LargeCut cut = large_cut_of(g);
-  TR_CUDA_TRY(is_ours(cut) ? run_large(g, cut) : run_skinny(SkinnyGemm{g}));
+  TR_CUDA_TRY(slim != nullptr ? run_slim(g, *slim)
+              : is_ours(cut)  ? run_large(g, cut)
+                              : run_skinny(SkinnyGemm{g}));
   return give_likeliest(s, stream_);
 }
 
@@ -332,6 +340,8 @@ void CudaBackend::gated_activation(const ActivationArgs& a) {
     const LinearArgs waited = *std::exchange(waiting_, std::nullopt);
     SkinnyGemm g{operands_of(waited.weight->parts[0], waited.input, a.output)};
     g.gated_silu = true;
+    if (const SlimChoice* slim = slim_choice_of(g))
+      return check(run_slim(g, *slim), "linear with its gate");
     if (const LargeCut cut = large_cut_of(g); is_ours(cut))
       return check(run_large(g, cut), "linear with its gate");
     if (takes_skinny(g)) return check(run_skinny(g), "linear with its gate");

@@ -16,6 +16,12 @@ Norm norm_of(const NormArgs& a) {
           a.weight_offset, a.eps,      a.group};
 }
 
+SlimGemm apart(const GemmOperands& g, const SlimCut& cut) {
+  SlimGemm a{g, cut};
+  a.parts_apart = true;
+  return a;
+}
+
 SkinnyGemm apart(const GemmOperands& g, const SkinnyCut& cut) {
   SkinnyGemm a{g};
   a.parts_apart = true;
@@ -26,19 +32,27 @@ SkinnyGemm apart(const GemmOperands& g, const SkinnyCut& cut) {
 
 }  // namespace
 
-const SkinnyCut* CudaBackend::apart_cut_of(const GemmOperands& g) const {
-  if (rows_independent_ || g.m == 0) return nullptr;
+// What timing chose for a slim weight was held against the plain one's parts: whole or in parts, it
+// comes first.
+std::optional<ApartCut> CudaBackend::apart_cut_of(const GemmOperands& g) const {
+  if (rows_independent_ || g.m == 0) return std::nullopt;
+  if (const SlimChoice* slim = slim_choice_of(g)) {
+    if (!slim->apart || !slim_gemm_fits(apart(g, slim->cut))) return std::nullopt;
+    return slim->cut;
+  }
   for (const int rows : kRowsSkinny) {
     if (g.m > rows) continue;
     const auto found = aparts_.find({g.n, g.k, rows});
-    if (found == aparts_.end() || !skinny_gemm_fits(apart(g, found->second))) return nullptr;
-    return &found->second;
+    if (found == aparts_.end() || !skinny_gemm_fits(apart(g, found->second))) return std::nullopt;
+    return found->second;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
-cudaError_t CudaBackend::leave_parts(const GemmOperands& g, const SkinnyCut& cut) {
-  return skinny_gemm(apart(g, cut), multiprocessors_, stream_);
+cudaError_t CudaBackend::leave_parts(const GemmOperands& g, const ApartCut& cut) {
+  if (const auto* slim = std::get_if<SlimCut>(&cut))
+    return slim_gemm(apart(g, *slim), multiprocessors_, stream_);
+  return skinny_gemm(apart(g, std::get<SkinnyCut>(cut)), multiprocessors_, stream_);
 }
 
 // Only a norm that takes what it reads into a residual is the product's only reader.
@@ -70,9 +84,9 @@ void CudaBackend::norm(const NormArgs& a) {
   if (norm_takes_waiting(a)) {
     const GemmOperands g =
         operands_of(waiting_->weight->parts[0], waiting_->input, waiting_->output);
-    const SkinnyCut* cut = apart_cut_of(g);
+    const std::optional<ApartCut> cut = apart_cut_of(g);
     n.sums = partials_.as<float>();
-    n.parts = cut == nullptr ? 0 : cut->parts;
+    n.parts = cut ? parts_of(*cut) : 0;
     if (norm_adds_parts(n)) {
       waiting_.reset();
       check(leave_parts(g, *cut), "linear, its parts apart");

@@ -23,10 +23,10 @@ constexpr int64_t kRowsLarge[] = {64, 96, 128, 192, 256, 320, 384, 448, kRowsTim
 constexpr int64_t kRowsRested = 2048, kRowsPrompt[] = {4096, 8192};
 // A tower's: of a small picture, of a large one, of a few, and of all that go at once.
 constexpr int64_t kRowsTower[] = {256, 1024, 4096};
-constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
 constexpr size_t kWeightPool = size_t{1} << 30;  // well beyond L2
 constexpr size_t kWeightsMost = 32, kCopiesMost = 8;
 constexpr int64_t kCountsLoaded = 16;
+constexpr size_t kTimingBeside = size_t{512} << 20;  // left free while products are timed
 // What does not begin before the kernel in front has ended costs about so much more in a step than
 // alone.
 constexpr double kEdgeMs = 0.002;
@@ -36,7 +36,8 @@ constexpr double kGateLaunchMs = 0.002, kGateBytesPerMs = 3e9;
 // is left out.
 constexpr double kReadLaunchMs = 0.002, kReadBytesPerMs = 2e9;
 
-// What the sums of a product of another's cost beside it, where ours takes that along.
+}  // namespace
+
 double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs) {
   const auto sums = static_cast<double>(rows * outputs);
   switch (sums_to) {
@@ -48,12 +49,6 @@ double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs) {
       return 0.0;
   }
 }
-
-size_t bytes_of(int64_t elements) {
-  return (static_cast<size_t>(elements) * 2 + 255) / 256 * 256;
-}
-
-}  // namespace
 
 void CudaBackend::remember_product(const LinearPart& part) {
   const Matrix& w = part.values;
@@ -158,8 +153,12 @@ Status CudaBackend::tune_rows(const Benches& all, int64_t rows, void (CudaBacken
     b->gemm.m = rows;
     if (rows <= b->rows_most) TR_TRY(tune_cublaslt(*b));
   }
+  if (major_ != 9) return ok_status();
   for (const auto& b : all) {
-    if (rows <= b->rows_most && major_ == 9) (this->*ways)(*b);
+    if (rows <= b->rows_most) (this->*ways)(*b);
+  }
+  for (const auto& b : all) {
+    if (rows <= b->rows_most && rows <= kRowsSlimMost) tune_slim(*b);
   }
   return ok_status();
 }
@@ -171,10 +170,15 @@ Status CudaBackend::tune_steps(const Benches& all) {
     b->layer = &layer;
     b->place = layer.products.size();
     layer.products.push_back(b.get());
-    layer.bytes += bytes_of(b->gemm.n * b->gemm.k);
+    layer.bytes += weight_bytes_of(b->gemm.n * b->gemm.k);
   }
   layer.copies = static_cast<int>(
       std::clamp<size_t>(kWeightPool / std::max<size_t>(layer.bytes, 1), 1, kCopiesMost));
+  for (const auto& b : all) {
+    for (const SumsTo to : {SumsTo::output, SumsTo::gate, SumsTo::likeliest})
+      slim_choices_.erase({b->gemm.n, b->gemm.k, to});  // of an earlier tuning
+    TR_TRY(find_slims(*b));
+  }
   for (const int rows : kRowsSkinny) {
     if (major_ == 9) TR_TRY(tune_rows(all, rows, &CudaBackend::tune_few_rows));
   }
@@ -203,13 +207,13 @@ CudaBackend::Noise CudaBackend::noise_for(const std::vector<ProductShape>& shape
   const auto rows = static_cast<size_t>(rows_max_);
   for (const ProductShape& s : shapes) {
     const auto n = static_cast<size_t>(s.n), k = static_cast<size_t>(s.k);
-    need.weight = std::max(need.weight, bytes_of(s.n * s.k));
+    need.weight = std::max(need.weight, weight_bytes_of(s.n * s.k));
     need.input = std::max(need.input, k * rows * 2);
     if (s.n == vocab_) {
       need.output = std::max(need.output, n * 4 * static_cast<size_t>(logit_rows_max_));
       continue;
     }
-    layer += bytes_of(s.n * s.k);
+    layer += weight_bytes_of(s.n * s.k);
     need.output = std::max(need.output, n * (s.gated ? 3 : 2) * rows);  // a gate apart: half more
   }
   need.weight = std::max(need.weight, layer);
@@ -233,7 +237,7 @@ CudaBackend::Benches CudaBackend::benches_of(const std::vector<ProductShape>& sh
   size_t home = 0;
   for (const ProductShape& s : shapes) {
     const bool head = s.n == vocab_;
-    const size_t bytes = bytes_of(s.n * s.k);
+    const size_t bytes = weight_bytes_of(s.n * s.k);
     std::vector<const void*> turns;
     for (size_t at = 0; at + bytes <= noise.weight && turns.size() < kWeightsMost; at += bytes)
       turns.push_back(Noise::at(noise.weights, at));
@@ -262,13 +266,19 @@ CudaBackend::Benches CudaBackend::benches_of(const std::vector<ProductShape>& sh
   return all;
 }
 
+// And what others may ask for meanwhile.
+size_t CudaBackend::timing_bytes(const std::vector<ProductShape>& shapes) const {
+  const Noise need = noise_for(shapes);
+  return need.weight + 2 * need.input + need.output + kTimingBeside;
+}
+
 Status CudaBackend::tune_products() {
   const std::vector<ProductShape> shapes = std::exchange(products_, {});
   if (rows_independent_ || lt_ == nullptr) return ok_status();  // one way for all row counts
   if (major_ < 8) return ok_status();  // cuBLASLt has one way for f16 and none for bf16 there
   if (shapes.empty() || (!decodes_ && rows_max_ < kRowsTower[0])) return ok_status();
+  if (info().memory_free < timing_bytes(shapes)) return ok_status();
   Noise noise = noise_for(shapes);
-  if (info().memory_free < 2 * (noise.weight + 2 * noise.input + noise.output)) return ok_status();
   TR_TRY(make_noise(noise));
   const Benches all = benches_of(shapes, noise);
   if (decodes_) {

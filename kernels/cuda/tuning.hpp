@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,18 @@
 #include "kernels/cuda/race.hpp"
 
 namespace troupe::cuda {
+
+constexpr int64_t kElementsLeast = int64_t{1} << 20;  // smaller weights are not worth it
+
+// Side by side in memory.
+inline size_t weight_bytes_of(int64_t elements) {
+  return (static_cast<size_t>(elements) * 2 + 255) / 256 * 256;
+}
+inline size_t weight_bytes_of(const Gemm& g) {
+  return weight_bytes_of(g.n * g.k);
+}
+// What the sums of a product of another's cost beside it, where ours takes that along.
+double beside_ms(SumsTo sums_to, int64_t rows, int64_t outputs);
 
 // One way to compute a product.
 struct CudaBackend::Way {
@@ -36,6 +49,11 @@ struct CudaBackend::Bench {
   size_t place = 0;
   Norm norm = {};
   const std::byte* weight = nullptr;
+  // Slim weights of the shape, in place of those at these addresses; none: it has no copies.
+  std::vector<const void*> slims;
+  std::vector<std::unique_ptr<DeviceBuffer>> more_slims;
+  std::unordered_map<const void*, const void*> slim_at;
+  bool packed = false;  // these are timed
 
   [[nodiscard]] bool is_head() const { return gemm.output_dtype == DType::f32; }
   [[nodiscard]] SumsTo usually() const { return shape.gated ? SumsTo::gate : SumsTo::output; }
@@ -52,6 +70,7 @@ struct CudaBackend::Layer {
 
 // Between two of these the upper one's choice serves (and more rows: tuning.cpp).
 constexpr int kRowsSkinny[] = {8, 16, 32};
+constexpr int kRowsSlimMost = 64;  // up to which slim weights are timed as well
 // The cuts of skinny_gemm that are timed for so many rows: where a tile's parts meet in it, and where
 // whoever reads the product adds them up.
 std::vector<SkinnyCut> cuts_that_meet(int rows);

@@ -29,12 +29,12 @@ bool CudaBackend::enter_product(Layer& layer, size_t place) {
 }
 
 bool CudaBackend::as_chosen(const Bench& b, const void* weight) {
-  GemmOperands g = operands_of(b);
-  g.weight = weight;
-  if (const SkinnyCut* cut = feeds_norm(b) ? apart_cut_of(g) : nullptr) {
-    b.layer->parts = cut->parts;
+  const GemmOperands g = operands_at(b, weight);
+  if (const auto cut = feeds_norm(b) ? apart_cut_of(g) : std::nullopt) {
+    b.layer->parts = parts_of(*cut);
     return leave_parts(g, *cut) == cudaSuccess;
   }
+  if (const SlimChoice* slim = slim_choice_of(g)) return run_slim(g, *slim) == cudaSuccess;
   const LargeCut cut = large_cut_of(g);
   return is_ours(cut) ? run_large(g, cut) == cudaSuccess : by_rule(b, weight);
 }

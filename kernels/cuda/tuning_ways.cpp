@@ -108,11 +108,11 @@ double CudaBackend::keep_quickest(const Bench& b, const Ways& ways,
   ways[best].keep();
   if (log_wanted(LogLevel::debug)) {
     static constexpr const char* kTo[] = {"", ", gated", ", likeliest"};
-    log(LogLevel::debug,
-        "cuda: product of " + std::to_string(b.gemm.m) + " rows, " + std::to_string(b.gemm.k) +
-            " to " + std::to_string(b.gemm.n) + kTo[static_cast<int>(b.sums_to)] + ": " +
-            ways[best].name + ", " + microseconds(times[best]) + "; " + ways[0].name + " " +
-            microseconds(times[0]));
+    log(LogLevel::debug, "cuda: product of " + std::to_string(b.gemm.m) + " rows, " +
+                             std::to_string(b.gemm.k) + " to " + std::to_string(b.gemm.n) +
+                             kTo[static_cast<int>(b.sums_to)] + (b.packed ? ", packed" : "") +
+                             ": " + ways[best].name + ", " + microseconds(times[best]) + "; " +
+                             ways[0].name + " " + microseconds(times[0]));
   }
   return times[best];
 }
