@@ -222,5 +222,20 @@ TEST(SlimWeight, SaysWhenItDoesNotFit) {
                           [](uint8_t b) { return b == 0; }));
 }
 
+// One is enough, wherever it stands: zeros that it would be multiplied by are no zeros then.
+TEST(SlimWeight, RefusesWhatIsNoNumber) {
+  TR_NEEDS_SM90();
+  constexpr int kN = 48, kK = 200;
+  const SlimShape shape = {kN, kK};
+  for (const uint16_t bits : {uint16_t{0x7F80}, uint16_t{0xFF80}, uint16_t{0x7FC1}}) {
+    for (const size_t at : {size_t{0}, size_t{20 * kK + 130}, size_t{kN * kK - 1}}) {
+      std::vector<uint16_t> values(size_t{kN} * kK, 0x3F80);
+      EXPECT_TRUE(Slim(shape, OnDevice<uint16_t>(values).get()).fits());
+      values[at] = bits;
+      EXPECT_FALSE(Slim(shape, OnDevice<uint16_t>(values).get()).fits()) << bits << " at " << at;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace troupe::cuda

@@ -8,6 +8,8 @@ namespace troupe::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+constexpr uint32_t kRefused = 1U << 31;  // of what `listed` counts: more than any list holds
+constexpr int kNoNumber = 255;  // the exponent of infinities and of what is no number
 
 struct Params {
   SlimShape shape;
@@ -83,6 +85,9 @@ __global__ void __launch_bounds__(kWarps * 32) pack_kernel(const __grid_constant
       if (share.has(i, half)) atomicAdd(counts + exponent_of(share.bits(i, half)), 1U);
   }
   __syncwarp();
+  // Blocks of the next strip may be multiplied by zeros (kSlimBehind), and these times no number
+  // would be none: such a weight stays plain.
+  if (lane == 0 && counts[kNoNumber] != 0) atomicOr(p.listed, kRefused);
   const uint32_t lowest = best_window(counts);
 
   uint32_t code[16] = {}, strays = 0;  // a bit for each of those outside

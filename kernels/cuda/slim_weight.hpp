@@ -43,7 +43,8 @@ struct SlimShape {
 // n and k any, n a multiple of 16 where it is paired.
 bool slim_fits(const SlimShape& shape);
 // `listed` (one number on the device, zero before): how many values the list would have to hold; if
-// they are more than its room, the weight cannot be kept so.
+// they are more than its room, the weight cannot be kept so. Nor can one with infinities or NaNs,
+// which counts as such.
 cudaError_t slim_pack(const SlimShape& shape, const void* weight, void* slim, uint32_t* listed,
                       cudaStream_t stream);
 
