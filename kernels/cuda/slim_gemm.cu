@@ -13,146 +13,22 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/ring.cuh"
-#include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/skinny_sums.cuh"
 #include "kernels/cuda/slim_block.cuh"
 #include "kernels/cuda/slim_gemm.hpp"
+#include "kernels/cuda/slim_producer.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 
 namespace troupe::cuda {
 namespace {
 
 using namespace skinny;
+using namespace slim;
 
-struct SlimParams : Params {
-  const uint8_t* blocks;
-  const uint32_t* list;  // of values outside their blocks' windows
-  int along, strips_all;  // blocks of the weight along k, and strips
-  uint32_t input_bytes;  // that come for a step
-};
-
-constexpr int kNone = -1;
 constexpr int kStagesMax = 12;
 constexpr int kChunksMax = 1024, kSumsMost = 128 * 64 * 1024;  // of tiles that are cut along k
-
-// Stages in shared memory: all inputs first, whose rows the swizzle wants aligned, then all
-// weights.
-template <int kN, int kBoxes>
-struct Stages {
-  static constexpr int kInputBox = kN * 128, kInput = kBoxes * kInputBox;
-  __host__ __device__ Stages(int count, int strips)
-      : count(count), weight(strips * kBoxes * kSlimBlock) {}
-  __host__ __device__ int bytes() const { return count * (kInput + weight); }
-  [[nodiscard]] __device__ int input_at(int slot) const { return slot * kInput; }
-  [[nodiscard]] __device__ int weight_at(int slot) const { return count * kInput + slot * weight; }
-  int count, weight;
-};
-
-// What a chunk is: some strips by some steps.
-struct Chunk {
-  __device__ Chunk(const SlimParams& p, int chunk)
-      : strip(chunk / p.parts * p.strips),
-        strips(min(p.strips, p.strips_all - strip)),
-        first(p.steps * (chunk % p.parts) / p.parts),
-        end(p.steps * (chunk % p.parts + 1) / p.parts) {}
-  int strip, strips, first, end;
-};
-
-// The warp that starts copies, chunk after chunk: a lane for each strip, so that many small copies
-// are asked for at once.
-template <int kN, int kBoxes>
-class Producer {
- public:
-  __device__ Producer(const SlimParams& p, const CUtensorMap& input, uint8_t* stages,
-                      uint64_t* full, uint64_t* empty, int* held)
-      : p_(p),
-        input_(input),
-        stages_(stages),
-        full_(full),
-        empty_(empty),
-        held_(held),
-        stage_(p.stages, p.strips),
-        lane_(static_cast<int>(threadIdx.x) % 32) {}
-
-  __device__ void run() {
-    if (lane_ == 0) ptx::prefetch_descriptor(&input_);
-    const int chunks = p_.tiles * p_.parts;
-    auto number = static_cast<int>(blockIdx.x);
-    Chunk chunk(p_, number);
-    const int ahead = min(chunk.end - chunk.first, p_.stages);
-    for (int i = 0; i < ahead; ++i) load_weight(i, number, chunk, chunk.first + i);
-    ptx::wait_for_earlier_kernels();
-    for (int i = 0; i < ahead; ++i) {
-      load_input(i, chunk.first + i);
-      advance();
-    }
-    int step = chunk.first + ahead;
-    for (;;) {
-      // Asked for before it is needed: the answer takes as long as a step.
-      int next = 0;
-      if (lane_ == 0) next = static_cast<int>(atomicAdd(p_.counters, 1U) + gridDim.x);
-      for (; step < chunk.end; ++step) {
-        const int slot = free_slot();
-        load_weight(slot, number, chunk, step);
-        load_input(slot, step);
-        advance();
-      }
-      number = __shfl_sync(0xffffffff, next, 0);
-      if (number >= chunks) break;
-      chunk = Chunk(p_, number);
-      step = chunk.first;
-    }
-    const int slot = free_slot();
-    if (lane_ != 0) return;
-    held_[slot] = kNone;
-    ptx::mbarrier_arrive(full_ + slot);
-    if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
-      p_.counters[0] = 0;
-      p_.counters[1] = 0;
-    }
-  }
-
- private:
-  __device__ __forceinline__ void advance() {
-    at_.next(p_.stages);
-    fresh_ = fresh_ && at_.slot != 0;
-  }
-  __device__ __forceinline__ int free_slot() {
-    if (!fresh_) ptx::mbarrier_wait(empty_ + at_.slot, at_.parity ^ 1);
-    __syncwarp();
-    return at_.slot;
-  }
-  __device__ __forceinline__ void load_weight(int slot, int number, const Chunk& chunk, int step) {
-    constexpr int kBytes = kBoxes * kSlimBlock;
-    if (lane_ == 0) {
-      held_[slot] = number;
-      ptx::mbarrier_expect_bytes(full_ + slot,
-                                 static_cast<uint32_t>(chunk.strips * kBytes) + p_.input_bytes);
-    }
-    __syncwarp();
-    if (lane_ >= chunk.strips) return;
-    const int64_t block = int64_t{chunk.strip + lane_} * p_.along + int64_t{step} * kBoxes;
-    ptx::load_row(stages_ + stage_.weight_at(slot) + lane_ * kBytes, p_.blocks + block * kSlimBlock,
-                  kBytes, full_ + slot, ptx::kEvictFirst);
-  }
-  __device__ __forceinline__ void load_input(int slot, int step) {
-    if (lane_ >= kBoxes) return;
-    ptx::load_box(stages_ + stage_.input_at(slot) + lane_ * stage_.kInputBox, &input_, full_ + slot,
-                  ptx::kEvictNormal, (step * kBoxes + lane_) * 64, 0);
-  }
-
-  const SlimParams& p_;
-  const CUtensorMap& input_;
-  uint8_t* stages_;
-  uint64_t *full_, *empty_;
-  int* held_;
-  Stages<kN, kBoxes> stage_;
-  const int lane_;
-  ptx::RingPlace at_;
-  bool fresh_ = true;  // the ring has not been round yet: stages are free without waiting
-};
 
 // How the warpgroups of a block share a step: kWide of them its strips, four each, and kDeep of
 // them its boxes along k, two each, so that all unpack at once.
@@ -250,7 +126,7 @@ __global__ void __launch_bounds__(Crew::kThreads, 1)
 #pragma unroll
       for (int j = 0; j < kN / 2; ++j) sum[c][j] = 0.0F;
     }
-    slim::Fragments fragment[2];
+    Fragments fragment[2];
     int before = 0;  // the step that may still be under way
     for (int step = chunk.first; step < chunk.end; ++step) {
       ptx::mbarrier_wait(full + at.slot, at.parity);
@@ -259,9 +135,9 @@ __global__ void __launch_bounds__(Crew::kThreads, 1)
 #pragma unroll
       for (int box = 0; box < 2; ++box) {
         const uint8_t* block = weights + box * kSlimBlock;
-        slim::unpack(block, fragment[box]);
-        if (slim::head_of(block).strays() != 0 && strip < chunk.strips)
-          slim::put_strays(block, p.list, fragment[box]);
+        unpack(block, fragment[box]);
+        if (head_of(block).strays() != 0 && strip < chunk.strips)
+          put_strays(block, p.list, fragment[box]);
         const uint64_t operand = ptx::swizzled_operand(inputs + box * stage.kInputBox);
         ptx::wgmma_begin();
 #pragma unroll
