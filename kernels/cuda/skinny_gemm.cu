@@ -81,7 +81,7 @@ class Producer {
     int step = first + ahead;
     while (chunk < chunks) {
       // Asked for before it is needed: the answer takes as long as a step.
-      const int next = static_cast<int>(atomicAdd(p_.counters, 1U) + gridDim.x);
+      const int next = next_chunk(p_);
       for (; step < end_step(chunk); ++step) {
         const int slot = free_slot();
         load_weight(slot, chunk, step);
@@ -94,10 +94,7 @@ class Producer {
     const int slot = free_slot();
     held_[slot] = kNone;
     ptx::mbarrier_arrive(full_ + slot);
-    if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
-      p_.counters[0] = 0;
-      p_.counters[1] = 0;
-    }
+    take_no_more(p_);
   }
 
  private:
@@ -221,13 +218,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 32)
 #pragma unroll
       for (int j = 0; j < kN / 2; ++j) sum[0][j] += sum[c][j];
     }
-    if (p.plane != 0) {
-      leave_part<kN>(p, chunk, sum[0]);
-    } else if (p.parts == 1) {
-      end_tile<T, kN>(p, chunk, sum[0], found);
-    } else {
-      share_tile<T, kN, kGroups>(p, chunk, sum[0], found);
-    }
+    end_chunk<T, kN, kGroups>(p, chunk, sum[0], found);
   }
   if (p.likeliest == nullptr) return;
   meet<kGroups * 128>();

@@ -137,4 +137,28 @@ __device__ void share_tile(const Params& p, int chunk, float (&sum)[kN / 2],
   end_tile<T, kN>(p, tile, sum, found);
 }
 
+// What becomes of a chunk's sums.
+template <class T, int kN, int kGroups>
+__device__ __forceinline__ void end_chunk(const Params& p, int chunk, float (&sum)[kN / 2],
+                                          likeliest::Found<kN>& found) {
+  if (p.plane != 0) {
+    leave_part<kN>(p, chunk, sum);
+  } else if (p.parts == 1) {
+    end_tile<T, kN>(p, chunk, sum, found);
+  } else {
+    share_tile<T, kN, kGroups>(p, chunk, sum, found);
+  }
+}
+
+// The chunk that a block takes next, by the one thread that asks; and that it takes no more: the
+// last block leaves the counters as it found them.
+__device__ __forceinline__ int next_chunk(const Params& p) {
+  return static_cast<int>(atomicAdd(p.counters, 1U) + gridDim.x);
+}
+__device__ __forceinline__ void take_no_more(const Params& p) {
+  if (atomicAdd(p.counters + 1, 1U) + 1 != gridDim.x) return;
+  p.counters[0] = 0;
+  p.counters[1] = 0;
+}
+
 }  // namespace troupe::cuda::skinny

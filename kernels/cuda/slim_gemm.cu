@@ -159,14 +159,7 @@ __global__ void __launch_bounds__(Crew::kThreads, 1)
       for (int j = 0; j < kN / 2; ++j) sum[0][j] += sum[c][j];
     }
     if constexpr (Crew::kDeep > 1) Deep::meet(deep_sums, sum[0]);
-    if (!first) continue;
-    if (p.plane != 0) {
-      leave_part<kN>(p, number, sum[0]);
-    } else if (p.parts == 1) {
-      end_tile<T, kN>(p, number, sum[0], found);
-    } else {
-      share_tile<T, kN, kWide>(p, number, sum[0], found);
-    }
+    if (first) end_chunk<T, kN, kWide>(p, number, sum[0], found);
   }
   if (p.likeliest == nullptr || !first) return;
   meet<kWide * 128>();

@@ -78,7 +78,7 @@ class Producer {
     for (;;) {
       // Asked for before it is needed: the answer takes as long as a step.
       int next = 0;
-      if (lane_ == 0) next = static_cast<int>(atomicAdd(p_.counters, 1U) + gridDim.x);
+      if (lane_ == 0) next = skinny::next_chunk(p_);
       for (; step < chunk.end; ++step) {
         const int slot = free_slot();
         load_weight(slot, number, chunk, step);
@@ -94,10 +94,7 @@ class Producer {
     if (lane_ != 0) return;
     held_[slot] = kNone;
     ptx::mbarrier_arrive(full_ + slot);
-    if (atomicAdd(p_.counters + 1, 1U) + 1 == gridDim.x) {
-      p_.counters[0] = 0;
-      p_.counters[1] = 0;
-    }
+    skinny::take_no_more(p_);
   }
 
  private:
