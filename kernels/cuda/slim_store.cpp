@@ -105,16 +105,20 @@ std::unique_ptr<DeviceBuffer> SlimStore::watch(const std::shared_ptr<SlimStore>&
 }
 
 void SlimStore::forget(const void* weight) {
-  const auto found = entries_.find(weight);
-  if (found == entries_.end()) return;
-  if (found->second.copy != nullptr) bytes_ -= found->second.copy->bytes();
-  entries_.erase(found);
+  entries_.erase(weight);
 }
 
 SlimStore::Slim SlimStore::of(const void* weight) const {
   const auto found = entries_.find(weight);
   if (found == entries_.end() || found->second.copy == nullptr) return {};
   return {found->second.copy->data(), found->second.shape.paired};
+}
+
+size_t SlimStore::bytes() const {
+  size_t sum = 0;
+  for (const auto& [weight, entry] : entries_)
+    if (entry.copy != nullptr) sum += entry.copy->bytes();
+  return sum;
 }
 
 std::vector<const void*> SlimStore::all_of(const SlimShape& shape) const {
@@ -138,7 +142,6 @@ std::vector<SlimShape> SlimStore::shapes() const {
 void SlimStore::give_back(const SlimShape& shape) {
   for (auto& [weight, entry] : entries_) {
     if (entry.copy == nullptr || key_of(entry.shape) != key_of(shape)) continue;
-    bytes_ -= entry.copy->bytes();
     entry.copy.reset();
     entry.refused = true;
   }
@@ -178,9 +181,7 @@ Result<SlimFate> SlimStore::pack(const Group& group, const SlimRoom& room, SlimP
   for (size_t i = 0; i < count; ++i) {
     Entry& entry = entries_.at(group.weights[i]);
     entry.refused = !fit;
-    if (!fit) continue;
-    bytes_ += copies[i]->bytes();
-    entry.copy = std::move(copies[i]);
+    if (fit) entry.copy = std::move(copies[i]);
   }
   return fit ? SlimFate::packed : SlimFate::strays;
 }

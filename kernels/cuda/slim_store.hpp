@@ -71,7 +71,7 @@ class SlimStore {
   [[nodiscard]] std::vector<const void*> all_of(const SlimShape& shape) const;
   [[nodiscard]] std::vector<SlimShape> shapes() const;  // of which there are copies
   void give_back(const SlimShape& shape);  // for good
-  [[nodiscard]] size_t bytes() const { return bytes_; }
+  [[nodiscard]] size_t bytes() const;  // of all copies
 
  private:
   class Watched;
@@ -91,7 +91,6 @@ class SlimStore {
   Result<SlimFate> pack(const Group& group, const SlimRoom& room, SlimPacker& packer);
 
   std::unordered_map<const void*, Entry> entries_;  // by weight
-  size_t bytes_ = 0;
 };
 
 }  // namespace troupe::cuda
