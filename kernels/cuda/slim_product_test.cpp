@@ -9,15 +9,12 @@
 #include "base/log.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/test_support.hpp"
-#include "kernels/ops_suite/lab.hpp"
-#include "kernels/ops_suite/plans.hpp"
+#include "kernels/cuda/twice_test.hpp"
 
 namespace troupe::cuda {
 namespace {
 
-using ops_suite::Lab;
-using ops_suite::LinearTwin;
-using ops_suite::Twin;
+using namespace testing;
 
 // Beyond L2, all of them together: there three quarters of the bytes are worth something.
 constexpr int64_t kHidden = 2048, kInner = 6144, kVocab = 16384;
@@ -45,58 +42,29 @@ class SlimProduct : public ::testing::Test {
             lab.linear_weight({kHidden}, kInner, false, false),
             lab.linear_weight({kVocab}, kHidden, false, false), lab.weight_matrix(1, kHidden)};
   }
-  // A cache is what tells a language model from a tower.
-  static void reserve_as_a_language_model(Lab& lab) {
-    KvCacheSpec spec;
-    spec.layers = spec.kv_heads = 1;
-    spec.key_dim = spec.value_dim = 64;
-    spec.dtype = lab.activations();
-    spec.blocks = 2;
-    const auto cache = lab.cache(spec);
-    lab.reserve(kRows, kRows, kRows, kVocab);
-  }
+  static void reserve(Lab& lab) { reserve_as_a_language_model(lab, kRows, kRows, kVocab); }
 
-  static void linear(Lab& lab, const ops_suite::BatchTwin& batch, const Twin& x,
-                     const LinearTwin& w, const Twin& y) {
-    lab.test.linear(batch.test, {x.test, &w.test, RowSelect::all, y.test});
-    lab.plain().linear(batch.plain, {x.plain, &w.plain, RowSelect::all, y.plain});
-  }
-  static ops_suite::BatchTwin begin(Lab& lab, int32_t rows) {
-    StepPlanDraft draft;
-    for (int32_t i = 0; i < rows; ++i) ops_suite::add_sequence(draft, {.slot = i});
-    return lab.begin(draft, {});
-  }
-  static NormArgs norm_of(const Matrix& input, const Matrix& residual, const Matrix& weight,
-                          const Matrix& output) {
-    NormArgs a;
-    a.input = input;
-    a.residual = residual;
-    a.weight = weight;
-    a.output = output;
-    return a;
-  }
   static void check_rows(Lab& lab, const Weights& w, int32_t rows) {
-    const auto batch = begin(lab, rows);
+    const BatchTwin batch = begin_decoding(lab, rows);
+    Twice both(lab, batch);
     const std::string what = std::to_string(rows) + " rows: ";
     const Twin x = lab.activations(rows, kHidden);
     const Twin wide = lab.poisoned(rows, 2 * kInner), gated = lab.poisoned(rows, kInner);
-    linear(lab, batch, x, w.gate_up, wide);
-    lab.test.gated_activation({Activation::silu, wide.test, gated.test});
-    lab.plain().gated_activation({Activation::silu, wide.plain, gated.plain});
+    both.linear(x, w.gate_up, wide);
+    both.gate(wide, gated);
     lab.compare(gated, what + "gate and up");
     const Twin inner = lab.activations(rows, kInner), sums = lab.poisoned(rows, kHidden);
     const Twin residual = lab.activations(rows, kHidden), normed = lab.poisoned(rows, kHidden);
-    linear(lab, batch, inner, w.down, sums);
-    lab.test.norm(norm_of(sums.test, residual.test, w.norm.test, normed.test));
-    lab.plain().norm(norm_of(sums.plain, residual.plain, w.norm.plain, normed.plain));
+    both.linear(inner, w.down, sums);
+    both.norm(sums, residual, w.norm, normed);
     lab.compare(residual, what + "down in the residual");
     lab.compare(normed, what + "down, its norm");
     // The same where nobody adds parts up.
     const Twin whole = lab.poisoned(rows, kHidden);
-    linear(lab, batch, inner, w.down, whole);
+    both.linear(inner, w.down, whole);
     lab.compare(whole, what + "down");
     const Twin logits = lab.poisoned(rows, kVocab, DType::f32);
-    linear(lab, batch, x, w.head, logits);
+    both.linear(x, w.head, logits);
     lab.compare(logits, what + "logits");
     lab.finish(batch);
   }
@@ -120,7 +88,7 @@ TEST_F(SlimProduct, IsThePlainProductWhereItWasChosen) {
   Lab lab(*backend_, DType::bf16, 1, "slim");
   const Weights w = weights_of(lab);
   EXPECT_EQ(packed_bytes(), 0);
-  reserve_as_a_language_model(lab);
+  reserve(lab);
   // Copies of what was not chosen have been given back.
   const auto plain = static_cast<int64_t>(2) * kHidden * (3 * kInner + kVocab);
   EXPECT_GT(packed_bytes(), 0);
@@ -135,16 +103,16 @@ TEST_F(SlimProduct, AWeightAtTheAddressOfOneThatWentIsMultipliedAsItIs) {
   {
     Lab lab(*backend_, DType::bf16, 1, "slim before");
     gone = lab.linear_weight({kVocab}, kHidden, false, false).test.parts[0].values.data;
-    reserve_as_a_language_model(lab);
+    reserve(lab);
     EXPECT_GT(packed_bytes(), 0);
   }
   EXPECT_EQ(packed_bytes(), 0);
   Lab lab(*backend_, DType::bf16, 2, "slim after");
   ASSERT_TRUE(lab.plain().reserve_steps(kRows, kRows, kRows, kVocab).ok());
   const LinearTwin head = lab.linear_weight({kVocab}, kHidden, false, false);
-  const auto batch = begin(lab, 4);
+  const BatchTwin batch = begin_decoding(lab, 4);
   const Twin x = lab.activations(4, kHidden), logits = lab.poisoned(4, kVocab, DType::f32);
-  linear(lab, batch, x, head, logits);
+  Twice(lab, batch).linear(x, head, logits);
   lab.compare(logits, "another weight's logits");
   lab.finish(batch);
   expect_no_failure(lab);
@@ -156,7 +124,7 @@ TEST_F(SlimProduct, NothingIsPackedWhereWeightsAreKeptPlain) {
   dynamic_cast<PackedWeights&>(*backend_).keep_weights_plain();
   Lab lab(*backend_, DType::bf16, 1, "kept plain");
   const Weights w = weights_of(lab);
-  reserve_as_a_language_model(lab);
+  reserve(lab);
   EXPECT_EQ(packed_bytes(), 0);
   EXPECT_TRUE(chosen_.empty());
   check_rows(lab, w, 8);
@@ -167,7 +135,7 @@ TEST_F(SlimProduct, NothingIsPackedWhereRowsAreIndependent) {
   backend_->keep_rows_independent();
   Lab lab(*backend_, DType::bf16, 1, "deterministic");
   const Weights w = weights_of(lab);
-  reserve_as_a_language_model(lab);
+  reserve(lab);
   EXPECT_EQ(packed_bytes(), 0);
   check_rows(lab, w, 8);
   expect_no_failure(lab);
@@ -177,7 +145,7 @@ TEST_F(SlimProduct, MemoryThatOthersWillAskForIsLeft) {
   dynamic_cast<PackedWeights&>(*backend_).leave_free(backend_->info().memory_total);
   Lab lab(*backend_, DType::bf16, 1, "no room");
   const Weights w = weights_of(lab);
-  reserve_as_a_language_model(lab);
+  reserve(lab);
   EXPECT_EQ(packed_bytes(), 0);
 }
 

@@ -1,6 +1,6 @@
-// A model's products, timed and chosen as when a model is loaded, are what the plain definitions say:
-// whatever way was chosen for so many rows, with the gate, the norm's parts or the likeliest token
-// taken along.
+// A model's products, timed and chosen as when a model is loaded, are what the plain definitions
+// say: whatever way was chosen for so many rows, with the gate, the norm's parts or the likeliest
+// token taken along.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,16 +11,12 @@
 #include "base/log.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/test_support.hpp"
-#include "kernels/ops_suite/lab.hpp"
-#include "kernels/ops_suite/plans.hpp"
+#include "kernels/cuda/twice_test.hpp"
 
 namespace troupe::cuda {
 namespace {
 
-using ops_suite::BatchTwin;
-using ops_suite::Lab;
-using ops_suite::LinearTwin;
-using ops_suite::Twin;
+using namespace testing;
 
 // A layer whose products are all large enough to be timed, and a head.
 constexpr int64_t kHidden = 1024, kQkv = 1536, kInner = 1408, kVocab = 2048;
@@ -40,40 +36,8 @@ Weights weights_of(Lab& lab) {
           lab.weight_matrix(1, kHidden)};
 }
 
-// Runs the same op on both sides.
-class Twice {
- public:
-  Twice(Lab& lab, const BatchTwin& batch) : lab_(lab), batch_(batch) {}
-  void linear(const Twin& x, const LinearTwin& w, const Twin& y) {
-    lab_.test.linear(batch_.test, {x.test, &w.test, RowSelect::all, y.test});
-    lab_.plain().linear(batch_.plain, {x.plain, &w.plain, RowSelect::all, y.plain});
-  }
-  void gate(const Twin& x, const Twin& y) {
-    lab_.test.gated_activation({Activation::silu, x.test, y.test});
-    lab_.plain().gated_activation({Activation::silu, x.plain, y.plain});
-  }
-  void norm(const Twin& x, const Twin& residual, const Twin& weight, const Twin& y) {
-    const auto args = [](Matrix in, Matrix to, Matrix w, Matrix out) {
-      NormArgs a;
-      a.input = in;
-      a.residual = to;
-      a.weight = w;
-      a.output = out;
-      return a;
-    };
-    lab_.test.norm(args(x.test, residual.test, weight.test, y.test));
-    lab_.plain().norm(args(x.plain, residual.plain, weight.plain, y.plain));
-  }
-
- private:
-  Lab& lab_;
-  const BatchTwin& batch_;
-};
-
 void check_rows(Lab& lab, const Weights& w, int32_t rows) {
-  StepPlanDraft draft;
-  for (int32_t i = 0; i < rows; ++i) ops_suite::add_sequence(draft, {.slot = i});
-  const BatchTwin batch = lab.begin(draft, {});
+  const BatchTwin batch = begin_decoding(lab, rows);
   Twice both(lab, batch);
   const std::string what = std::to_string(rows) + " rows: ";
   const Twin x = lab.activations(rows, kHidden), wide = lab.activations(rows, kInner);
@@ -114,15 +78,8 @@ TEST_P(Tuning, WhatWasChosenIsThePlainProduct) {
   auto opened = CudaBackend::open(0);
   ASSERT_TRUE(opened.ok()) << opened.status().message();
   Lab lab(**opened, GetParam(), 1, "tuning");
-  // A cache is what tells a language model from a tower.
-  KvCacheSpec spec;
-  spec.layers = spec.kv_heads = 1;
-  spec.key_dim = spec.value_dim = 64;
-  spec.dtype = lab.activations();
-  spec.blocks = 2;
-  const auto cache = lab.cache(spec);
   const Weights w = weights_of(lab);
-  lab.reserve(kSlots, kRowsMost, kSlots, kVocab);
+  reserve_as_a_language_model(lab, kSlots, kRowsMost, kVocab);
   if (runs_hopper_code()) {
     for (const int rows : {8, 16, 32, 64, 96, 128, 192, 256}) {
       const std::string begin = std::to_string(rows) + " rows, 1024 to 1536: ";
